@@ -1,0 +1,183 @@
+//! The desired-state document: everything an agent must make true, as one value with a number.
+//!
+//! The coordinator encodes a document once; those bytes and their SHA-256 are what is stored, sent,
+//! kept on the server's disk and compared. Nobody re-encodes. A newer [`Generation`] replaces an
+//! older one, an older one is refused, the same number with other bytes is an alarm.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::id::InstanceId;
+
+/// The number of an instance's document; starts at 1 and only grows.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The first document of an instance.
+    pub const FIRST: Self = Self(1);
+
+    /// The number after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// SHA-256 of a document's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a server that belongs to an instance must look like. JSON on the wire and on disk.
+///
+/// Fields are only ever added, each with a default, so that an old agent reads a new document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredDocument {
+    pub instance: InstanceId,
+    pub generation: Generation,
+    /// Host names, without port and in lower case, that nginx answers to; any other gets 403.
+    pub hosts: Vec<String>,
+    /// Browser origins that count as the instance's own, such as `https://a1.apps.example.com`.
+    pub origins: Vec<String>,
+    /// What the edge presents when it has proved a signed-in user; without it nginx passes no
+    /// identity on and the gateway refuses. Hexadecimal, 256 bit.
+    pub edge_proof: EdgeProof,
+    /// The customer's configuration: a JSON merge patch over the neutral configuration.
+    pub config: serde_json::Value,
+    /// Raised to ask for one restart of the gateway.
+    #[serde(default)]
+    pub restarts: u64,
+}
+
+/// A shared secret between edge and nginx. Its `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EdgeProof(pub String);
+
+impl fmt::Debug for EdgeProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EdgeProof(…)")
+    }
+}
+
+/// A document as it is stored and sent: number, digest and the very bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedDocument {
+    pub instance: InstanceId,
+    pub generation: Generation,
+    pub digest: Digest,
+    pub bytes: Vec<u8>,
+}
+
+impl SealedDocument {
+    /// Encodes a document for good.
+    pub fn seal(document: &DesiredDocument) -> Self {
+        let bytes = serde_json::to_vec(document).expect("a document has string keys only");
+        Self {
+            instance: document.instance,
+            generation: document.generation,
+            digest: Digest::of(&bytes),
+            bytes,
+        }
+    }
+
+    /// Reads bytes that came from a peer or a disk; `digest` and `generation` must be theirs.
+    pub fn open(&self) -> Result<DesiredDocument, UnreadableDocument> {
+        if Digest::of(&self.bytes) != self.digest {
+            return Err(UnreadableDocument::Digest);
+        }
+        let document: DesiredDocument =
+            serde_json::from_slice(&self.bytes).map_err(UnreadableDocument::Json)?;
+        if document.generation != self.generation || document.instance != self.instance {
+            return Err(UnreadableDocument::Label);
+        }
+        Ok(document)
+    }
+}
+
+/// Why a sealed document cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableDocument {
+    #[error("bytes do not match their digest")]
+    Digest,
+    #[error("document is not what its label says")]
+    Label,
+    #[error("document is not readable")]
+    Json(#[source] serde_json::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn document() -> DesiredDocument {
+        DesiredDocument {
+            instance: InstanceId::new(Uuid::from_u128(1)),
+            generation: Generation(3),
+            hosts: vec!["a.localhost".into()],
+            origins: vec!["http://a.localhost:8080".into()],
+            edge_proof: EdgeProof("ab".into()),
+            config: serde_json::json!({"ui": {"name": "x"}}),
+            restarts: 0,
+        }
+    }
+
+    #[test]
+    fn a_sealed_document_opens_to_itself() {
+        assert_eq!(
+            SealedDocument::seal(&document()).open().unwrap(),
+            document()
+        );
+    }
+
+    #[test]
+    fn a_changed_byte_is_noticed() {
+        let mut sealed = SealedDocument::seal(&document());
+        sealed.bytes[0] ^= 1;
+        assert!(matches!(sealed.open(), Err(UnreadableDocument::Digest)));
+    }
+
+    #[test]
+    fn another_generations_bytes_are_noticed() {
+        let mut sealed = SealedDocument::seal(&document());
+        sealed.generation = Generation(4);
+        assert!(matches!(sealed.open(), Err(UnreadableDocument::Label)));
+    }
+
+    #[test]
+    fn the_proof_is_not_shown_by_debug() {
+        assert!(!format!("{:?}", document()).contains("ab\""));
+    }
+}

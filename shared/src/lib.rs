@@ -1,0 +1,18 @@
+//! What two Tidepool programs must agree on, and nothing else: ids, link frames and messages, the
+//! desired-state document, the image manifest. One part is no agreement but a tool that several
+//! programs need alike: [`quota`].
+//!
+//! There is no I/O and no runtime here, so that both ends of the link, and any test of either, can
+//! use it. Whatever is added is a compatibility promise: see [`capability`] for how it may change.
+
+pub mod capability;
+pub mod config_schema;
+pub mod document;
+pub mod frame;
+pub mod id;
+pub mod manifest;
+pub mod merge_patch;
+pub mod message;
+pub mod openclaw;
+pub mod quota;
+pub mod user_data;
