@@ -1,0 +1,203 @@
+//! The agent's parts, made and handed to each other, and their end.
+//!
+//! What runs on the server is adopted before the link is opened, so that the first report tells the
+//! truth. On SIGTERM the link goes first, then the loops, then gateway and nginx: an orderly power-off.
+//! After SIGKILL gateway and nginx run on, and the next agent adopts them; that is how an agent is replaced.
+
+use std::{fs, net::IpAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use rand::TryRngCore as _;
+use tidepool_shared::message::Phase;
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    applied::AppliedFile,
+    converge::{
+        board::Board,
+        body::{Body, Gateway as _, first_view},
+        front::Front,
+        openclaw::OpenClaw,
+    },
+    desk::{self, Desk},
+    enrol,
+    identity::Identity,
+    ledger::Ledger,
+    link,
+    nginx::Nginx,
+    observe::Observer,
+    openclaw::Place,
+    reload::Table,
+    settings::Settings,
+};
+
+/// For everything to end after SIGTERM; systemd's patience must be longer.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+/// The enrolment token lives for 15 minutes.
+const ENROL_WITHIN: Duration = Duration::from_mins(16);
+const ENROL_ATTEMPT: Duration = Duration::from_secs(10);
+
+/// The parts of one agent, before they run.
+pub struct Agent {
+    settings: Settings,
+    nginx: Arc<Nginx>,
+    gateway: Arc<OpenClaw>,
+    board: Arc<Board>,
+    desk: Desk,
+    applied: AppliedFile,
+}
+
+impl Agent {
+    /// Makes the parts and reads what is on disk; starts nothing.
+    pub fn new(settings: Settings) -> anyhow::Result<Self> {
+        let site = settings.site().context("prepare nginx")?;
+        let nginx = Arc::new(Nginx::new(settings.manifest.nginx.clone(), site));
+        let gateway = Arc::new(openclaw(&settings, &nginx)?);
+        let records = settings.own_dir("ledger").context("prepare ledger")?;
+        let ledger = Ledger::open(&records).context("open ledger")?;
+        let applied = AppliedFile::open(&records);
+        let held = ledger.held().map(|entry| entry.document.generation);
+        let board = Arc::new(Board::new(first_view(&applied, held)));
+        let desk = Desk::new(ledger, Arc::clone(&gateway) as Arc<dyn desk::LogSource>);
+        Ok(Self {
+            settings,
+            nginx,
+            gateway,
+            board,
+            desk,
+            applied,
+        })
+    }
+
+    /// Lives until `stop`, and takes gateway and nginx along.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let documents = self.desk.documents();
+        let (wake_front, wake_body) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let mut front = Front {
+            nginx: Arc::clone(&self.nginx),
+            documents: documents.clone(),
+            board: Arc::clone(&self.board),
+            wake: Arc::clone(&wake_front),
+        };
+        front.turn().await;
+        let body = Body {
+            gateway: Arc::clone(&self.gateway),
+            applied: self.applied,
+            documents,
+            board: Arc::clone(&self.board),
+            wake: Arc::clone(&wake_body),
+        };
+        let observer = Observer {
+            gateway: Arc::clone(&self.gateway),
+            nginx: Arc::clone(&self.nginx),
+            board: Arc::clone(&self.board),
+            wake_front,
+            wake_body,
+        };
+        let (loops, link_stop) = (stop.child_token(), stop.child_token());
+        let (ask, asked) = mpsc::channel(desk::QUEUE);
+        let tasks = TaskTracker::new();
+        tasks.spawn(front.run(loops.clone()));
+        tasks.spawn(body.run(loops.clone()));
+        tasks.spawn(observer.run(loops.clone()));
+        tasks.spawn(self.desk.run(asked, loops.clone()));
+        tasks.close();
+
+        let outcome = linked(&self.settings, ask, self.board.subscribe(), link_stop).await;
+        if let Err(error) = &outcome {
+            tracing::error!(error = format!("{error:#}"), "no link");
+            // A server that cannot enrol is of no use and ends; a customer is served on without us.
+            let phase = self.board.subscribe().borrow().phase;
+            if phase == Phase::Claimed {
+                stop.cancelled().await;
+            }
+        }
+        loops.cancel();
+        let ended = async {
+            tasks.wait().await;
+            tokio::join!(self.gateway.stop(), self.nginx.stop());
+        };
+        if timeout(STOP_DEADLINE, ended).await.is_err() {
+            tracing::error!("not everything ended in time");
+        }
+        outcome
+    }
+}
+
+/// Ends gateway and nginx of a server whose agent does not run any more.
+pub async fn stop_all(settings: &Settings) -> anyhow::Result<()> {
+    let nginx = Nginx::new(settings.manifest.nginx.clone(), settings.site()?);
+    let gateway = openclaw(settings, &nginx)?;
+    tokio::join!(gateway.stop(), nginx.stop());
+    Ok(())
+}
+
+fn openclaw(settings: &Settings, nginx: &Nginx) -> anyhow::Result<OpenClaw> {
+    let table = Table::of(&settings.manifest.openclaw_version)
+        .context("find this version of OpenClaw in the reload table")?;
+    let place = Place {
+        gateway: settings.gateway(),
+        source: Some(settings.address),
+        trusted_proxies: vec![settings.address],
+        relay: format!("{}/v1", nginx.relay_url()),
+        home: settings.own_dir("home").context("prepare the gateway")?,
+        records: settings.own_dir("gateway").context("prepare the gateway")?,
+    };
+    Ok(OpenClaw::new(
+        settings.manifest.gateway.clone(),
+        place,
+        table,
+        settings.manifest.config_schema.clone(),
+    ))
+}
+
+/// Enrols if need be and keeps the link until `stop`.
+async fn linked(
+    settings: &Settings,
+    ask: mpsc::Sender<desk::Request>,
+    view: watch::Receiver<desk::View>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let identity_dir = settings.own_dir("identity").context("prepare identity")?;
+    let local: IpAddr = settings.address;
+    let enrolment = enrol::Settings {
+        identity_dir: identity_dir.clone(),
+        machine_id: machine_id()?,
+        local,
+        manifest: settings.manifest_json.clone(),
+        deadline: ENROL_ATTEMPT,
+        backoff: link::Pace::default().backoff,
+        give_up_after: ENROL_WITHIN,
+    };
+    let root = enrol::root(&settings.user_data).context("read root certificate")?;
+    let identity: Identity = match enrol::ensure(&enrolment, &settings.user_data, &stop).await {
+        Ok(identity) => identity,
+        Err(enrol::EnrolError::Cancelled) => return Ok(()),
+        Err(error) => return Err(error).context("enrol"),
+    };
+    let config = link::Config {
+        identity,
+        identity_dir,
+        root,
+        coordinator: settings.user_data.coordinator,
+        local,
+        boot: rand::rngs::OsRng
+            .try_next_u64()
+            .context("draw a boot number")?,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        openclaw_version: settings.manifest.openclaw_version.clone(),
+        pace: link::Pace::default(),
+        status: watch::Sender::new(link::Status::default()),
+    };
+    link::run(config, ask, view, stop).await;
+    Ok(())
+}
+
+fn machine_id() -> anyhow::Result<String> {
+    let text = fs::read_to_string("/etc/machine-id").context("read machine id")?;
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,165 @@
+//! The real gateway, as the body loop wants it: OpenClaw, its runtime and its reload.
+//!
+//! The configuration's schema is 2.4 MB of JSON and several times that when compiled, so it is held
+//! only while a configuration is applied: the agent is small the rest of the time.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tidepool_shared::document::DesiredDocument;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+
+use super::{
+    body::{Configured, Gateway, Probe},
+    chain,
+};
+use crate::{
+    desk::LogSource,
+    gateway::{self, Startup},
+    openclaw::{self, Place, Schema, Stage},
+    reload::{Outcome, Reloader, Table},
+    runtime::{Command, ProcessRuntime, Runtime, STOP_GRACE, State},
+};
+
+/// For the listener to close after a restart signal: runs in progress are waited for.
+const CLOSE_DEADLINE: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(50);
+/// A reply with more lines is not asked for; the link bounds its bytes.
+const MAX_LOG_LINES: u32 = 2_000;
+
+/// OpenClaw on this server.
+pub struct OpenClaw {
+    place: Place,
+    table: Table,
+    schema: PathBuf,
+    gateway: gateway::Gateway,
+    runtime: ProcessRuntime,
+    process_record: PathBuf,
+}
+
+impl OpenClaw {
+    /// The gateway with these arguments at this place.
+    pub fn new(argv: Vec<String>, place: Place, table: Table, schema: PathBuf) -> Self {
+        let command = Command::new(argv, &place);
+        Self {
+            gateway: gateway::Gateway::new(place.clone()),
+            process_record: command.record.clone(),
+            runtime: ProcessRuntime::new(command),
+            place,
+            table,
+            schema,
+        }
+    }
+
+    async fn reloader(&self) -> anyhow::Result<Reloader> {
+        let path = self.schema.clone();
+        let schema = spawn_blocking(move || Schema::load(&path)).await??;
+        Ok(Reloader::new(
+            self.place.clone(),
+            self.table,
+            Arc::new(schema),
+        ))
+    }
+
+    async fn apply(&self, wanted: &serde_json::Value) -> anyhow::Result<Configured> {
+        let reloader = self.reloader().await?;
+        let outcome = reloader.apply(&self.runtime, &self.gateway, wanted).await?;
+        match outcome {
+            Outcome::Applied { how, took } => {
+                let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(?how, duration_ms, "configuration applied");
+                Ok(Configured::Applied)
+            }
+            Outcome::RolledBack { reason } => Ok(Configured::Rejected(reason)),
+        }
+    }
+}
+
+#[async_trait]
+impl Gateway for OpenClaw {
+    async fn process(&self) -> Option<String> {
+        match self.runtime.state().await {
+            // Pid and start time: another process has another record.
+            State::Running => {
+                Some(std::fs::read_to_string(&self.process_record).unwrap_or_default())
+            }
+            State::Stopped { .. } => None,
+        }
+    }
+
+    async fn start(&self) -> anyhow::Result<()> {
+        if let Err(error) = self.runtime.log().cut_if_large() {
+            tracing::warn!(%error, "the gateway's log not cut");
+        }
+        // Kept if there is one: a claimed gateway starts with what it last took.
+        if !self.place.config_path().exists() {
+            let first = openclaw::neutral(&self.place, Stage::WarmingUp);
+            self.reloader().await?.lay_down(&first)?;
+        }
+        self.runtime.start().await?;
+        Ok(())
+    }
+
+    async fn probe(&self) -> Probe {
+        match self.gateway.startup().await {
+            Startup::Started => Probe::Started,
+            Startup::NotYet => Probe::NotYet,
+            Startup::Absent => Probe::Silent,
+        }
+    }
+
+    async fn warm_up(&self) -> anyhow::Result<()> {
+        self.gateway.warm_up().await?;
+        // What made the turn leave no trace must not keep the customer's own traces away.
+        let ready = openclaw::neutral(&self.place, Stage::Ready);
+        match self.apply(&ready).await? {
+            Configured::Applied => Ok(()),
+            Configured::Rejected(reason) => {
+                anyhow::bail!("the neutral configuration was refused: {reason}")
+            }
+        }
+    }
+
+    async fn configure(&self, document: &DesiredDocument) -> anyhow::Result<Configured> {
+        match openclaw::wanted(&self.place, &document.config) {
+            Ok(wanted) => self.apply(&wanted).await,
+            Err(refused) => Ok(Configured::Rejected(chain(&refused))),
+        }
+    }
+
+    async fn restart(&self) -> anyhow::Result<()> {
+        if self.gateway.startup().await == Startup::Started {
+            self.runtime.restart_by(self.table.restart_signal()).await?;
+            let deadline = Instant::now() + CLOSE_DEADLINE;
+            while Instant::now() < deadline {
+                if !self.gateway.is_live().await {
+                    return Ok(());
+                }
+                sleep(POLL).await;
+            }
+            tracing::warn!("the gateway did not restart by signal: starting it again");
+        }
+        self.runtime.stop(STOP_GRACE).await?;
+        self.runtime.start().await?;
+        Ok(())
+    }
+
+    async fn stop(&self) {
+        if let Err(error) = self.runtime.stop(STOP_GRACE).await {
+            tracing::error!(error = chain(&error), "the gateway was not stopped");
+        }
+    }
+}
+
+impl LogSource for OpenClaw {
+    fn tail(&self, lines: u32) -> Vec<String> {
+        let lines = usize::try_from(lines.min(MAX_LOG_LINES)).unwrap_or(0);
+        self.runtime.log().tail(lines).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the gateway's log not read");
+            Vec::new()
+        })
+    }
+}

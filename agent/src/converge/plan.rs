@@ -1,0 +1,167 @@
+//! What to do next with the gateway: a pure function of what is wanted, what was done and what is seen.
+
+use tidepool_shared::document::{DesiredDocument, Generation};
+
+use crate::applied::Applied;
+
+/// What the loop sees of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The process, named so that another one has another name; `None` when there is none.
+    pub process: Option<String>,
+    /// Whether it says that it has started.
+    pub started: bool,
+    /// The generation that nginx answers for.
+    pub served: Generation,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    StartGateway,
+    AwaitGateway,
+    /// Have the gateway do its first, slow turn before it has a customer.
+    WarmUp,
+    /// Count the restarts that an instance brings from an earlier server as done.
+    AdoptRestarts(u64),
+    /// Give the gateway the customer's configuration.
+    Configure,
+    Restart(u64),
+}
+
+/// The next thing to do, or nothing.
+///
+/// A claimed gateway is never warmed up, not even after a crash: the turn would be a conversation on
+/// the customer's account, and a slow first answer is better than a stranger's words in their agent.
+pub fn plan(desired: Option<&DesiredDocument>, applied: &Applied, seen: &Seen) -> Option<Action> {
+    if seen.process.is_none() {
+        return Some(Action::StartGateway);
+    }
+    if !seen.started {
+        return Some(Action::AwaitGateway);
+    }
+    let Some(desired) = desired else {
+        return (applied.warmed != seen.process).then_some(Action::WarmUp);
+    };
+    // Names first: a customer who can open their agent waits gladly for its colours.
+    if seen.served < desired.generation {
+        return None;
+    }
+    if applied.restarts.is_none() {
+        return Some(Action::AdoptRestarts(desired.restarts));
+    }
+    if applied.observed < desired.generation {
+        return Some(Action::Configure);
+    }
+    (applied.restarts < Some(desired.restarts)).then_some(Action::Restart(desired.restarts))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tidepool_shared::{document::EdgeProof, id::InstanceId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn wanted(generation: u64, restarts: u64) -> DesiredDocument {
+        DesiredDocument {
+            instance: InstanceId::new(Uuid::from_u128(1)),
+            generation: Generation(generation),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            edge_proof: EdgeProof(String::new()),
+            config: serde_json::Value::Null,
+            restarts,
+        }
+    }
+
+    fn up(process: &str, served: u64) -> Seen {
+        Seen {
+            process: Some(process.into()),
+            started: true,
+            served: Generation(served),
+        }
+    }
+
+    #[test]
+    fn an_unclaimed_gateway_is_warmed_once_a_process() {
+        let mut applied = Applied::default();
+        assert_eq!(plan(None, &applied, &up("a", 0)), Some(Action::WarmUp));
+        applied.warmed = Some("a".into());
+        assert_eq!(plan(None, &applied, &up("a", 0)), None);
+        assert_eq!(plan(None, &applied, &up("b", 0)), Some(Action::WarmUp));
+    }
+
+    #[test]
+    fn the_configuration_waits_until_the_names_are_served() {
+        let applied = Applied {
+            restarts: Some(0),
+            ..Applied::default()
+        };
+        let desired = wanted(2, 0);
+        assert_eq!(plan(Some(&desired), &applied, &up("a", 1)), None);
+        assert_eq!(
+            plan(Some(&desired), &applied, &up("a", 2)),
+            Some(Action::Configure)
+        );
+    }
+
+    #[test]
+    fn restarts_from_an_earlier_server_are_not_repeated_and_later_ones_are_done_once() {
+        let mut applied = Applied::default();
+        let first = wanted(1, 7);
+        assert_eq!(
+            plan(Some(&first), &applied, &up("a", 1)),
+            Some(Action::AdoptRestarts(7))
+        );
+        applied.restarts = Some(7);
+        applied.observed = Generation(1);
+        assert_eq!(plan(Some(&first), &applied, &up("a", 1)), None);
+        let second = wanted(2, 8);
+        applied.observed = Generation(2);
+        assert_eq!(
+            plan(Some(&second), &applied, &up("a", 2)),
+            Some(Action::Restart(8))
+        );
+        applied.restarts = Some(8);
+        assert_eq!(plan(Some(&second), &applied, &up("a", 2)), None);
+    }
+
+    proptest! {
+        /// Doing what is planned ends, in the wanted state, and a claimed gateway is never warmed.
+        #[test]
+        fn doing_what_is_planned_ends_with_nothing_to_do(
+            generation in 0u64..4, restarts in 0u64..4,
+            observed in 0u64..4, done in proptest::option::of(0u64..4), running: bool
+        ) {
+            let desired = (generation > 0).then(|| wanted(generation, restarts));
+            let mut applied = Applied { observed: Generation(observed), restarts: done, ..Applied::default() };
+            let mut seen = up("a", generation);
+            if !running {
+                seen.process = None;
+                seen.started = false;
+            }
+            for _ in 0..8 {
+                match plan(desired.as_ref(), &applied, &seen) {
+                    None => {
+                        prop_assert!(seen.started);
+                        prop_assert!(applied.observed.0 >= generation);
+                        return Ok(());
+                    }
+                    Some(Action::StartGateway) => seen.process = Some("b".into()),
+                    Some(Action::AwaitGateway) => seen.started = true,
+                    Some(Action::WarmUp) => {
+                        prop_assert!(desired.is_none());
+                        applied.warmed.clone_from(&seen.process);
+                    }
+                    Some(Action::AdoptRestarts(count) | Action::Restart(count)) => {
+                        applied.restarts = Some(count);
+                    }
+                    Some(Action::Configure) => applied.observed = Generation(generation),
+                }
+            }
+            prop_assert!(false, "no end");
+        }
+    }
+}

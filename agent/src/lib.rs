@@ -1,0 +1,21 @@
+//! The agent: baked into the image, the only program of ours on a customer's server.
+//!
+//! It enrols once, keeps a link to the coordinator, writes the desired-state document to its disk
+//! before acting on it, makes it true, and keeps it true while the coordinator is away.
+
+pub mod agent;
+pub mod applied;
+pub mod converge;
+pub mod desk;
+mod disk;
+pub mod enrol;
+pub mod gateway;
+pub mod identity;
+pub mod ledger;
+pub mod link;
+pub mod nginx;
+pub mod observe;
+pub mod openclaw;
+pub mod reload;
+pub mod runtime;
+pub mod settings;

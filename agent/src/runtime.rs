@@ -1,0 +1,99 @@
+//! Where a gateway runs: a process on this machine (local servers) or a container (the image).
+//!
+//! The gateway outlives the agent, whatever kills it, and the next agent adopts it. So a runtime
+//! keeps what it must know about its gateway on disk, and never holds a pipe to it.
+
+mod descendants;
+mod identity;
+mod log;
+mod process;
+
+use std::{io, time::Duration};
+
+use async_trait::async_trait;
+
+pub use self::{
+    log::{Log, Since},
+    process::{Command, ProcessRuntime},
+};
+use crate::reload::RestartSignal;
+
+/// How long a gateway gets to stop by itself. OpenClaw allows itself 325 s, and with an unreachable
+/// channel it has been seen never to come to an end.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// Something that runs one gateway. Every call is idempotent and bounded in time.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Starts the gateway, or adopts the one that is running already.
+    async fn start(&self) -> Result<Started, StartFailed>;
+
+    /// What is known of the gateway now.
+    async fn state(&self) -> State;
+
+    /// Sends the restart signal to the gateway's own process. The caller has made sure that the
+    /// gateway has started: a signal during boot kills it.
+    async fn restart_by(&self, signal: RestartSignal) -> Result<(), SignalFailed>;
+
+    /// Asks the gateway to stop, and ends it and all that it started after `grace`.
+    async fn stop(&self, grace: Duration) -> Result<Stopped, SignalFailed>;
+
+    /// What the gateway printed.
+    fn log(&self) -> &Log;
+}
+
+/// How a gateway came to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// It was started now.
+    Fresh,
+    /// It ran already, started by an earlier agent or call.
+    Adopted,
+}
+
+/// Whether a gateway runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Running,
+    /// Not running. The exit code is known only to the agent that started it.
+    Stopped {
+        exit_code: Option<i32>,
+    },
+}
+
+/// How a gateway came to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It did not run.
+    Already,
+    /// By itself, within the grace.
+    ByItself,
+    /// It had to be killed.
+    Killed,
+}
+
+/// Why a gateway was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFailed {
+    #[error("the manifest names no program for the gateway")]
+    NoProgram,
+    #[error("prepare the gateway's folders")]
+    Prepare(#[source] io::Error),
+    #[error("open the gateway's log")]
+    OpenLog(#[source] io::Error),
+    #[error("start the gateway's program")]
+    Spawn(#[source] io::Error),
+    #[error("record the gateway's process")]
+    Record(#[source] io::Error),
+}
+
+/// Why a signal was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalFailed {
+    #[error("the gateway does not run")]
+    NotRunning,
+    #[error("signal the gateway's process")]
+    Send(#[source] io::Error),
+    #[error("the gateway's process is still there after SIGKILL")]
+    Survived,
+}

@@ -1,0 +1,281 @@
+//! The gateway as a process of this machine: what local servers use instead of Docker.
+//!
+//! It runs in a process group of its own, writes to a file and not to a pipe, and is known by pid
+//! and start time on disk: so it survives the agent's death and the next agent finds it. It sees a
+//! cleaned environment, with a home of its own and no proxy or credential of whoever runs us.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    process::Child,
+    sync::Mutex,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Log, Runtime, SignalFailed, StartFailed, Started, State, Stopped, descendants,
+    identity::Identity,
+};
+use crate::{disk, openclaw::Place, reload::RestartSignal};
+
+/// How long the kernel gets to end a killed process; more than an instant only on a stuck disk.
+const KILL_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at an ending process.
+const POLL: Duration = Duration::from_millis(10);
+/// Programs that the gateway's own tools need.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// What is run, and where.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    pub home: PathBuf,
+    pub state_dir: PathBuf,
+    pub config_path: PathBuf,
+    pub log: PathBuf,
+    /// Where the process is recorded.
+    pub record: PathBuf,
+    /// More variables, for tests (the stub's switches).
+    pub extra_env: BTreeMap<String, String>,
+}
+
+impl Command {
+    /// The manifest's gateway at a place.
+    pub fn new(argv: Vec<String>, place: &Place) -> Self {
+        Self {
+            argv,
+            home: place.home.clone(),
+            state_dir: place.state_dir(),
+            config_path: place.config_path(),
+            log: place.log_path(),
+            record: place.records.join("gateway.process.json"),
+            extra_env: BTreeMap::new(),
+        }
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        let folders = [
+            Some(self.home.as_path()),
+            Some(self.state_dir.as_path()),
+            self.record.parent(),
+        ];
+        for folder in folders.into_iter().flatten() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
+        }
+        let tmp = self.tmp();
+        fs::create_dir_all(&tmp)?;
+        fs::set_permissions(&tmp, fs::Permissions::from_mode(0o700))
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.home.join("tmp")
+    }
+
+    fn environment(&self) -> Vec<(&str, &Path)> {
+        vec![
+            ("PATH", Path::new(PATH)),
+            ("LANG", Path::new("C.UTF-8")),
+            ("HOME", &self.home),
+            ("OPENCLAW_HOME", &self.home),
+            ("OPENCLAW_STATE_DIR", &self.state_dir),
+            ("OPENCLAW_CONFIG_PATH", &self.config_path),
+            ("OPENCLAW_DISABLE_BONJOUR", Path::new("1")),
+        ]
+    }
+}
+
+/// A gateway as a process.
+#[derive(Debug)]
+pub struct ProcessRuntime {
+    command: Command,
+    log: Log,
+    ours: Mutex<Ours>,
+}
+
+/// The process, when this agent started it, and what became of the last one.
+#[derive(Debug, Default)]
+struct Ours {
+    child: Option<Child>,
+    exit_code: Option<i32>,
+}
+
+impl ProcessRuntime {
+    /// A runtime for this command; nothing is started yet.
+    pub fn new(command: Command) -> Self {
+        Self {
+            log: Log::new(command.log.clone()),
+            command,
+            ours: Mutex::default(),
+        }
+    }
+
+    /// The process on record, when it still runs.
+    fn running(&self) -> Option<Identity> {
+        Identity::load(&self.command.record).filter(|process| process.runs())
+    }
+
+    /// The gateway of an agent that died between starting and recording it.
+    fn unrecorded(&self) -> Option<Identity> {
+        let mark = format!(
+            "OPENCLAW_CONFIG_PATH={}",
+            self.command.config_path.display()
+        );
+        descendants::eldest_with_variable(&mark)
+    }
+
+    fn spawn(&self) -> Result<Child, StartFailed> {
+        let (program, arguments) = self
+            .command
+            .argv
+            .split_first()
+            .ok_or(StartFailed::NoProgram)?;
+        let log = self.log.open().map_err(StartFailed::OpenLog)?;
+        let errors = log.try_clone().map_err(StartFailed::OpenLog)?;
+        tokio::process::Command::new(program)
+            .args(arguments)
+            .current_dir(&self.command.home)
+            .env_clear()
+            .envs(self.command.environment())
+            .env("TMPDIR", self.command.tmp())
+            .envs(&self.command.extra_env)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .process_group(0)
+            .kill_on_drop(false)
+            .spawn()
+            .map_err(StartFailed::Spawn)
+    }
+
+    /// Reaps our own child, if it has ended, so that it does not stay as a zombie.
+    async fn reap(&self) -> Option<i32> {
+        let mut ours = self.ours.lock().await;
+        if let Some(child) = &mut ours.child
+            && let Ok(Some(status)) = child.try_wait()
+        {
+            ours.exit_code = status.code();
+            ours.child = None;
+        }
+        ours.exit_code
+    }
+
+    async fn kill(&self, process: Identity) -> Result<(), SignalFailed> {
+        let family = descendants::of(process);
+        // The group first: it catches what is being forked right now.
+        if let Some(group) = Pid::from_raw(process.pid()).filter(|_| process.runs())
+            && let Err(error) = kill_process_group(group, Signal::KILL)
+        {
+            // Gone already is what is wanted; anything else shows in the wait below.
+            tracing::debug!(%error, "the gateway's process group was not killed");
+        }
+        for member in family {
+            member.signal(Signal::KILL).map_err(SignalFailed::Send)?;
+        }
+        if ended_within(process, KILL_WAIT).await {
+            Ok(())
+        } else {
+            Err(SignalFailed::Survived)
+        }
+    }
+}
+
+#[async_trait]
+impl Runtime for ProcessRuntime {
+    async fn start(&self) -> Result<Started, StartFailed> {
+        self.reap().await;
+        if self.running().is_some() {
+            return Ok(Started::Adopted);
+        }
+        self.command.prepare().map_err(StartFailed::Prepare)?;
+        if let Some(process) = self.unrecorded() {
+            disk::write_json(&self.command.record, &process).map_err(StartFailed::Record)?;
+            return Ok(Started::Adopted);
+        }
+        let mut child = self.spawn()?;
+        let process = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Identity::of);
+        // A process that is gone already leaves no record; `state` tells its exit code.
+        let recorded = process.map_or(Ok(()), |process| {
+            disk::write_json(&self.command.record, &process)
+        });
+        if let Err(error) = recorded {
+            // A gateway that nobody will find again must not stay.
+            drop(child.kill().await);
+            return Err(StartFailed::Record(error));
+        }
+        let mut ours = self.ours.lock().await;
+        ours.child = Some(child);
+        ours.exit_code = None;
+        Ok(Started::Fresh)
+    }
+
+    async fn state(&self) -> State {
+        let exit_code = self.reap().await;
+        if self.running().is_some() {
+            State::Running
+        } else {
+            State::Stopped { exit_code }
+        }
+    }
+
+    async fn restart_by(&self, signal: RestartSignal) -> Result<(), SignalFailed> {
+        let process = self.running().ok_or(SignalFailed::NotRunning)?;
+        let number = match signal {
+            RestartSignal::Usr1 => Signal::USR1,
+            RestartSignal::Usr2 => Signal::USR2,
+        };
+        match process.signal(number) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SignalFailed::NotRunning),
+            Err(error) => Err(SignalFailed::Send(error)),
+        }
+    }
+
+    async fn stop(&self, grace: Duration) -> Result<Stopped, SignalFailed> {
+        let Some(process) = self.running() else {
+            self.reap().await;
+            return Ok(Stopped::Already);
+        };
+        process.signal(Signal::TERM).map_err(SignalFailed::Send)?;
+        let stopped = if ended_within(process, grace).await {
+            Stopped::ByItself
+        } else {
+            self.kill(process).await?;
+            Stopped::Killed
+        };
+        self.reap().await;
+        Ok(stopped)
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// Waits for a process to end. It may not be our child, so there is nothing to be woken by but its
+/// pidfd, whose readiness tokio takes only by unsafe code: a look every few milliseconds does.
+async fn ended_within(process: Identity, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    while process.runs() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(POLL).await;
+    }
+    true
+}

@@ -1,0 +1,295 @@
+//! What the agent is told at its start, checked before anything is touched.
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use nix::unistd::geteuid;
+use rand::TryRngCore as _;
+use tidepool_certs::secret_file;
+use tidepool_shared::{manifest::ImageManifest, user_data::UserData};
+
+use crate::nginx::{Llm, Site, Worker};
+
+/// The command line of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArguments {
+    /// The agent's own directory: identity, ledger, nginx, gateway
+    #[arg(long)]
+    pub state_dir: PathBuf,
+    /// User data as the cloud gave it, JSON
+    #[arg(long)]
+    pub user_data: PathBuf,
+    /// The image manifest, JSON
+    #[arg(long)]
+    pub manifest: PathBuf,
+    /// The server's own address
+    #[arg(long)]
+    pub address: IpAddr,
+    /// Where customers are let in
+    #[arg(long, default_value_t = 8080)]
+    pub http_port: u16,
+    /// Where the gateway finds its models
+    #[arg(long, default_value_t = 8081)]
+    pub relay_port: u16,
+    /// Where the gateway listens; on one machine each server needs its own, 120 apart
+    #[arg(long, default_value_t = 18789)]
+    pub gateway_port: u16,
+}
+
+/// Everything the agent knows before it does anything.
+#[derive(Debug)]
+pub struct Settings {
+    pub state_dir: PathBuf,
+    pub address: IpAddr,
+    pub http_port: u16,
+    pub relay_port: u16,
+    pub gateway_port: u16,
+    pub user_data: UserData,
+    pub manifest: ImageManifest,
+    /// As reported at enrolment.
+    pub manifest_json: String,
+    llm: Llm,
+}
+
+impl Settings {
+    /// Reads and checks; makes only the state directory, to know that it can be written.
+    pub fn read(arguments: &RunArguments) -> Result<Self, InvalidSettings> {
+        let ports = [
+            arguments.http_port,
+            arguments.relay_port,
+            arguments.gateway_port,
+        ];
+        let [http, relay, gateway] = ports;
+        if ports.contains(&0) || http == relay || relay == gateway || http == gateway {
+            return Err(InvalidSettings::Ports);
+        }
+        if arguments.address.is_unspecified() {
+            return Err(InvalidSettings::Address(arguments.address));
+        }
+        let (user_data, _): (UserData, _) = read_json(&arguments.user_data)?;
+        let (manifest, manifest_json): (ImageManifest, _) = read_json(&arguments.manifest)?;
+        let llm = Llm::parse(&user_data.proxy)
+            .ok_or_else(|| InvalidSettings::Proxy(user_data.proxy.clone()))?;
+        for program in
+            std::iter::once(&manifest.nginx).chain(std::iter::once(&manifest.config_schema))
+        {
+            if !program.is_file() {
+                return Err(InvalidSettings::Missing(program.clone()));
+            }
+        }
+        if manifest.gateway.is_empty() {
+            return Err(InvalidSettings::NoGateway);
+        }
+        let state_dir = private_dir(&arguments.state_dir)?;
+        // It is written into nginx's configuration, where these would end a word.
+        let plain = |c: char| c.is_alphanumeric() || "/-_.+@,:=~".contains(c);
+        if !state_dir
+            .to_str()
+            .is_some_and(|text| text.chars().all(plain))
+        {
+            return Err(InvalidSettings::StateDirName(state_dir));
+        }
+        Ok(Self {
+            state_dir,
+            address: arguments.address,
+            http_port: http,
+            relay_port: relay,
+            gateway_port: gateway,
+            user_data,
+            manifest,
+            manifest_json,
+            llm,
+        })
+    }
+
+    /// Where the gateway listens.
+    pub fn gateway(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.gateway_port)
+    }
+
+    /// A directory of the agent's for this purpose, made if it is not there.
+    pub fn own_dir(&self, name: &str) -> Result<PathBuf, InvalidSettings> {
+        private_dir(&self.state_dir.join(name))
+    }
+
+    /// What nginx must know, with the relay's secret as this server has it.
+    pub fn site(&self) -> Result<Site, InvalidSettings> {
+        Ok(Site {
+            prefix: self.own_dir("nginx")?,
+            address: self.address,
+            http_port: self.http_port,
+            relay_port: self.relay_port,
+            gateway: self.gateway(),
+            llm: self.llm.clone(),
+            relay_secret: self.relay_secret()?,
+            worker: if geteuid().is_root() {
+                Worker::Root
+            } else {
+                Worker::Same
+            },
+        })
+    }
+
+    /// Born on the server at its first start, and the same ever after: a gateway knows it.
+    fn relay_secret(&self) -> Result<String, InvalidSettings> {
+        let path = self.state_dir.join("relay-secret");
+        let directory = |source| InvalidSettings::Directory {
+            path: path.clone(),
+            source,
+        };
+        if let Some(bytes) = secret_file::read(&path).map_err(directory)? {
+            let secret = String::from_utf8(bytes).unwrap_or_default();
+            let is_secret =
+                secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit());
+            return is_secret
+                .then_some(secret)
+                .ok_or_else(|| InvalidSettings::Secret(path.clone()));
+        }
+        let mut bytes = [0u8; 32];
+        rand::rngs::OsRng
+            .try_fill_bytes(&mut bytes)
+            .map_err(|error| directory(io::Error::other(error)))?;
+        let secret = bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+            text
+        });
+        secret_file::write(&path, secret.as_bytes()).map_err(directory)?;
+        Ok(secret)
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<(T, String), InvalidSettings> {
+    let text = fs::read_to_string(path).map_err(|source| InvalidSettings::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    match serde_json::from_str(&text) {
+        Ok(value) => Ok((value, text)),
+        // Only where: the cause may quote the enrolment token.
+        Err(error) => Err(InvalidSettings::Json {
+            path: path.to_owned(),
+            line: error.line(),
+            column: error.column(),
+        }),
+    }
+}
+
+fn private_dir(path: &Path) -> Result<PathBuf, InvalidSettings> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .and_then(|()| path.canonicalize())
+        .map_err(|source| InvalidSettings::Directory {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// Why the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidSettings {
+    #[error("the three ports must differ and not be 0")]
+    Ports,
+    #[error("not an address of one server: {0}")]
+    Address(IpAddr),
+    #[error("read `{path}`")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` is not what it should be, line {line} column {column}")]
+    Json {
+        path: PathBuf,
+        line: usize,
+        column: usize,
+    },
+    #[error("proxy in user data is not a base URL without a path: `{0}`")]
+    Proxy(String),
+    #[error("the manifest names a file that is not there: `{0}`")]
+    Missing(PathBuf),
+    #[error("the manifest names no gateway program")]
+    NoGateway,
+    #[error("state directory has a character in its name that nginx cannot have: `{0}`")]
+    StateDirName(PathBuf),
+    #[error("use directory `{path}`")]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("not a relay secret: `{0}`")]
+    Secret(PathBuf),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(dir: &Path) -> RunArguments {
+        let schema = dir.join("schema.json");
+        fs::write(&schema, "{}").unwrap();
+        let manifest = serde_json::json!({
+            "image": "test", "openclaw_version": "2026.9.6", "gateway": ["node"],
+            "config_schema": schema, "nginx": schema,
+        });
+        fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+        let user_data = serde_json::json!({
+            "server": "srv_00000000000000000000000001", "enrolment_token": "s3cret",
+            "coordinator": "127.0.0.1:7443", "ca": "", "proxy": "http://127.0.0.1:4000",
+        });
+        fs::write(dir.join("user-data.json"), user_data.to_string()).unwrap();
+        RunArguments {
+            state_dir: dir.join("state"),
+            user_data: dir.join("user-data.json"),
+            manifest: dir.join("manifest.json"),
+            address: [127, 0, 0, 1].into(),
+            http_port: 8080,
+            relay_port: 8081,
+            gateway_port: 18789,
+        }
+    }
+
+    #[test]
+    fn the_relay_secret_is_born_once_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::read(&arguments(dir.path())).unwrap();
+        let first = settings.site().unwrap().relay_secret;
+        assert_eq!(first.len(), 64);
+        let again = Settings::read(&arguments(dir.path())).unwrap();
+        assert_eq!(again.site().unwrap().relay_secret, first);
+    }
+
+    #[test]
+    fn equal_ports_and_an_unspecified_address_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut wrong = arguments(dir.path());
+        wrong.relay_port = wrong.http_port;
+        assert!(matches!(
+            Settings::read(&wrong),
+            Err(InvalidSettings::Ports)
+        ));
+        let mut wrong = arguments(dir.path());
+        wrong.address = [0, 0, 0, 0].into();
+        assert!(matches!(
+            Settings::read(&wrong),
+            Err(InvalidSettings::Address(_))
+        ));
+    }
+
+    #[test]
+    fn an_error_in_user_data_does_not_quote_the_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = arguments(dir.path());
+        fs::write(&arguments.user_data, r#"{"enrolment_token": s3cret}"#).unwrap();
+        let error = Settings::read(&arguments).unwrap_err();
+        assert!(!crate::converge::chain(&error).contains("s3cret"));
+    }
+}
