@@ -1,0 +1,101 @@
+//! The HTTP API: what the web app, the console and the command line drive Tidepool with.
+//!
+//! A handler parses, asks the store for one transaction, rings the doorbell and shows the outcome; it
+//! holds no state of its own, so that any coordinator may take any call. Every route but three needs
+//! a token, and that is decided by one layer over all of them, not by the handlers. Every refusal is
+//! a [`problem::Problem`]; the middleware in [`request_id`] gives it its request id and is the one
+//! place where an internal error is logged.
+//!
+//! The OpenAPI document is made from the handlers, and the tests hold every answer against it.
+
+pub mod auth;
+pub mod body;
+pub mod console;
+pub mod events;
+pub mod idempotency;
+pub mod instances;
+pub mod logs;
+pub mod openapi;
+pub mod operations;
+pub mod page;
+pub mod params;
+pub mod pool;
+pub mod probe;
+pub mod problem;
+pub mod request_id;
+pub mod serving;
+pub mod state;
+pub mod tokens;
+pub mod waiting;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware, routing::get};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use self::{
+    logs::{GatewayLogs, LogsUnavailable},
+    serving::serve,
+    state::{ApiState, TierOutlook},
+};
+
+/// The whole API, ready to be served.
+pub fn router(state: ApiState) -> Router {
+    let state = Arc::new(state);
+    let (routes, document) = routes(&state).split_for_parts();
+    let document = openapi::render(&document);
+    routes
+        .route(
+            "/v1/openapi.json",
+            get(async move || openapi::answer(document)),
+        )
+        .route("/", get(console::page))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            request_id::carry,
+        ))
+        .with_state(state)
+}
+
+/// Every documented route with its protections.
+fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
+    // Answers of these are kept for replay. Answers that hold a secret never are.
+    let replayed = OpenApiRouter::new()
+        .routes(routes!(instances::create::create))
+        .routes(routes!(instances::restart::restart))
+        .route_layer(middleware::from_fn_with_state(
+            state.clone(),
+            idempotency::replay,
+        ));
+    let secret = OpenApiRouter::new()
+        .routes(routes!(instances::login_links::create))
+        .routes(routes!(tokens::create))
+        .route_layer(middleware::from_fn(idempotency::refuse_key));
+    let other = OpenApiRouter::new()
+        .routes(routes!(instances::read::list))
+        .routes(routes!(instances::read::show, instances::delete::delete))
+        .routes(routes!(instances::wait::wait))
+        .routes(routes!(instances::config::show, instances::config::patch))
+        .routes(routes!(
+            instances::basic_auth::set,
+            instances::basic_auth::remove
+        ))
+        .routes(routes!(instances::logs::tail))
+        .routes(routes!(operations::show))
+        .routes(routes!(events::list))
+        .routes(routes!(events::stream::stream))
+        .routes(routes!(pool::show))
+        .routes(routes!(pool::revoke))
+        .routes(routes!(tokens::list))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(tokens::whoami));
+    let guarded = replayed
+        .merge(secret)
+        .merge(other)
+        .route_layer(middleware::from_fn_with_state(state.clone(), auth::require));
+    openapi::empty()
+        .merge(guarded)
+        .routes(routes!(probe::healthz))
+}

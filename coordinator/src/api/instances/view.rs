@@ -1,0 +1,140 @@
+//! What the API shows of an instance.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::{
+    ambient::Moment,
+    api::{ApiState, operations::OperationView, problem::Problem},
+    model::{Health, Instance, InstanceStatus, Operation},
+};
+
+/// An instance as the API shows it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct InstanceView {
+    pub id: String,
+    pub name: String,
+    pub external_id: Option<String>,
+    pub tier: String,
+    pub status: InstanceStatus,
+    pub health: Health,
+    /// Why health is not ok, or why the instance failed; for a person.
+    pub reasons: Vec<String>,
+    pub url: String,
+    /// The number of the wanted configuration.
+    pub generation: u64,
+    /// The number of the configuration that is in effect.
+    pub observed_generation: u64,
+    /// What is under way now.
+    pub operation: Option<OperationView>,
+    pub allowed_actions: Vec<Action>,
+    /// Milliseconds of each step from the create call to running, and their `total`.
+    #[schema(value_type = std::collections::HashMap<String, u64>)]
+    pub timings_ms: Map<String, Value>,
+    /// Whether a warm server was there when it was created.
+    pub warm: bool,
+    /// Present while it waits for a server.
+    pub pending: Option<Pending>,
+    pub created_at: String,
+    pub ready_at: Option<String>,
+}
+
+/// What may be asked of an instance now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Configure,
+    Restart,
+    Login,
+    SetBasicAuth,
+    Delete,
+}
+
+/// Why an instance waits, and for how long.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Pending {
+    pub reason: PendingReason,
+    /// From 1.
+    pub queue_position: Option<u32>,
+    /// An estimate.
+    pub eta_s: Option<u64>,
+}
+
+/// Why an instance waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PendingReason {
+    PoolEmpty,
+}
+
+/// Reads what belongs to an instance and shows it.
+pub(super) async fn view(state: &ApiState, instance: Instance) -> Result<InstanceView, Problem> {
+    let operation = state.store.current_operation(instance.id).await?;
+    Ok(shown(state, instance, operation))
+}
+
+fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> InstanceView {
+    InstanceView {
+        id: instance.id.to_string(),
+        allowed_actions: allowed_actions(instance.status, operation.as_ref()),
+        timings_ms: timings(&instance),
+        pending: pending(state, &instance),
+        name: instance.name,
+        external_id: instance.external_id,
+        tier: instance.tier,
+        status: instance.status,
+        health: instance.health,
+        reasons: instance
+            .reasons
+            .into_iter()
+            .chain(instance.problem)
+            .collect(),
+        url: instance.url,
+        generation: instance.generation.0,
+        observed_generation: instance.observed.0,
+        operation: operation.map(Into::into),
+        warm: instance.warm,
+        created_at: instance.created_at.rfc3339(),
+        ready_at: instance.ready_at.map(Moment::rfc3339),
+    }
+}
+
+fn allowed_actions(status: InstanceStatus, operation: Option<&Operation>) -> Vec<Action> {
+    use Action::{Configure, Delete, Login, Restart, SetBasicAuth};
+    match (status, operation) {
+        (InstanceStatus::Running, None) => vec![Configure, Restart, Login, SetBasicAuth, Delete],
+        (InstanceStatus::Running, Some(_)) => vec![Login, SetBasicAuth, Delete],
+        (InstanceStatus::Pending | InstanceStatus::Starting, _) => {
+            vec![Login, SetBasicAuth, Delete]
+        }
+        (InstanceStatus::Failed, _) => vec![Delete],
+        (InstanceStatus::Deleted, _) => vec![],
+    }
+}
+
+fn timings(instance: &Instance) -> Map<String, Value> {
+    let mut timings: Map<String, Value> = instance
+        .timings
+        .iter()
+        .map(|step| (step.name.clone(), step.ms.into()))
+        .collect();
+    if let Some(ready) = instance.ready_at {
+        let total = ready.since(instance.created_at).as_millis();
+        let total = u64::try_from(total).unwrap_or(u64::MAX);
+        timings.insert("total".to_owned(), total.into());
+    }
+    timings
+}
+
+fn pending(state: &ApiState, instance: &Instance) -> Option<Pending> {
+    (instance.status == InstanceStatus::Pending).then(|| {
+        let tier = state.tier(&instance.tier);
+        let place = instance.queue_position;
+        Pending {
+            reason: PendingReason::PoolEmpty,
+            queue_position: place,
+            eta_s: tier.zip(place).map(|(tier, place)| tier.eta_s(place)),
+        }
+    })
+}

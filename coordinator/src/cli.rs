@@ -1,0 +1,164 @@
+//! The operator's command line: a client of the HTTP API, and the one command that runs everything.
+//!
+//! Exit codes: 0 done, 1 refused by the server, 2 used wrongly, 69 the server cannot be reached.
+
+pub mod basic_auth;
+pub mod client;
+pub mod config;
+pub mod events;
+pub mod instance;
+pub mod output;
+pub mod pool;
+pub mod spinner;
+pub mod target;
+pub mod tokens;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use self::{
+    client::{CallFailed, Client},
+    output::Output,
+    target::Target,
+};
+
+/// Hosts OpenClaw: one customer, one server, claimed warm.
+#[derive(Debug, Parser)]
+#[command(name = "tidepool", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where `up` keeps everything unless told otherwise.
+pub const DEFAULT_DATA_DIR: &str = "./var";
+
+/// What every command takes.
+#[derive(Clone, Args)]
+pub struct Common {
+    /// Base URL of the API [default: from client.json in the data directory]
+    #[arg(long, global = true, env = "TIDEPOOL_URL", hide_env_values = true)]
+    pub url: Option<String>,
+    /// API token [default: from client.json in the data directory]
+    #[arg(long, global = true, env = "TIDEPOOL_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Where `up` keeps everything
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEPOOL_DATA_DIR", hide_env_values = true,
+        default_value = DEFAULT_DATA_DIR
+    )]
+    pub data_dir: PathBuf,
+    /// Print the API's own JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl std::fmt::Debug for Common {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Common")
+            .field("url", &self.url)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything on this machine, until Ctrl-C
+    Up(crate::up::UpOptions),
+    /// Create, look at, change and delete instances
+    #[command(subcommand)]
+    Instance(instance::Command),
+    /// Show servers by state
+    Pool,
+    /// Show the event log
+    Events(events::Options),
+    /// Create, list and revoke API tokens
+    #[command(subcommand)]
+    Token(tokens::Command),
+    /// Print the API's OpenAPI document
+    Openapi,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandFailed {
+    #[error(transparent)]
+    Call(#[from] CallFailed),
+    #[error("{0}")]
+    Usage(String),
+    #[error("write output")]
+    Output(#[from] std::io::Error),
+}
+
+impl CommandFailed {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Call(CallFailed::Refused(_) | CallFailed::NotYet | CallFailed::Garbled(_))
+            | Self::Output(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Call(CallFailed::NotReachable { .. }) => 69,
+        }
+    }
+}
+
+/// Runs a command against the API.
+pub async fn run(common: &Common, command: Command) -> ExitCode {
+    let mut output = Output::new(common.json);
+    match execute(common, command, &mut output).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.complain(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+async fn execute(
+    common: &Common,
+    command: Command,
+    output: &mut Output,
+) -> Result<(), CommandFailed> {
+    let client = Client::new(Target::resolve(common)?)?;
+    match command {
+        Command::Up(_) => Err(CommandFailed::Usage("`up` is no client".to_owned())),
+        Command::Instance(command) => instance::run(command, &client, output).await,
+        Command::Pool => pool::show(&client, output).await,
+        Command::Events(options) => events::run(&options, &client, output).await,
+        Command::Token(command) => tokens::run(command, &client, output).await,
+        Command::Openapi => {
+            let document: serde_json::Value = client.get("/v1/openapi.json").await?;
+            output.json(&document)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_says_what_there_is() {
+        insta::assert_snapshot!("help", Cli::command().render_help());
+        let mut command = Cli::command();
+        command.build();
+        let instance = command.find_subcommand_mut("instance").unwrap();
+        insta::assert_snapshot!("help_instance", instance.render_help());
+        let create = instance.find_subcommand_mut("create").unwrap();
+        insta::assert_snapshot!("help_instance_create", create.render_help());
+    }
+}

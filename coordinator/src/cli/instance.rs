@@ -1,0 +1,141 @@
+//! `tidepool instance`.
+
+pub mod create;
+pub mod lines;
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{
+    CommandFailed, basic_auth,
+    client::{Client, segment},
+    config,
+    output::Output,
+    spinner,
+};
+use crate::api::instances::{
+    login_links::LoginLink, logs::Log, read::Instances, view::InstanceView,
+};
+
+/// What to do with instances.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create one
+    Create(create::Options),
+    /// List them
+    List,
+    /// Show one
+    Show { name: String },
+    /// Wait until one has a status
+    Wait(WaitOptions),
+    /// Delete one and all that it holds
+    Delete { name: String },
+    /// Restart its gateway
+    Restart { name: String },
+    /// Print the end of its log
+    Logs {
+        name: String,
+        /// Up to 1000
+        #[arg(long, default_value_t = 200)]
+        lines: u32,
+    },
+    /// Print a link that signs in whoever opens it first
+    Login {
+        name: String,
+        /// Seconds until it is worthless, up to 300
+        #[arg(long, default_value_t = 120)]
+        ttl: u64,
+    },
+    /// Look at and change its configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// HTTP basic auth in front of it
+    #[command(subcommand, name = "basic-auth")]
+    BasicAuth(basic_auth::Command),
+}
+
+/// What to wait for.
+#[derive(Debug, Args)]
+pub struct WaitOptions {
+    name: String,
+    #[arg(long, default_value = "running")]
+    status: String,
+    /// Seconds, up to 60
+    #[arg(long, default_value_t = 60)]
+    timeout: u64,
+}
+
+pub(super) async fn run(
+    command: Command,
+    client: &Client,
+    output: &mut Output,
+) -> Result<(), CommandFailed> {
+    match command {
+        Command::Create(options) => create::run(options, client, output).await,
+        Command::List => list(client, output).await,
+        Command::Show { name } => {
+            let view: InstanceView = client.get(&path(&name, "")).await?;
+            output.show(&view, lines::details)
+        }
+        Command::Wait(options) => wait(&options, client, output).await,
+        Command::Delete { name } => {
+            let request = client.request(Method::DELETE, &path(&name, ""));
+            let view: InstanceView = client.send(request).await?;
+            output.show(&view, |view| vec![format!("{} deleted", view.name)])
+        }
+        Command::Restart { name } => {
+            let view: InstanceView = client.post(&path(&name, "/restart"), &json!({})).await?;
+            output.show(&view, |view| vec![format!("{} is restarting", view.name)])
+        }
+        Command::Logs { name, lines } => {
+            let log: Log = client
+                .get(&path(&name, &format!("/logs?lines={lines}")))
+                .await?;
+            output.show(&log, |log| log.lines.clone())
+        }
+        Command::Login { name, ttl } => {
+            let link: LoginLink = client
+                .post(&path(&name, "/login_links"), &json!({"ttl_s": ttl}))
+                .await?;
+            output.show(&link, |link| vec![link.url.clone()])
+        }
+        Command::Config(command) => config::run(command, client, output).await,
+        Command::BasicAuth(command) => basic_auth::run(command, client, output).await,
+    }
+}
+
+/// All of them, page by page.
+async fn list(client: &Client, output: &mut Output) -> Result<(), CommandFailed> {
+    let mut all: Vec<InstanceView> = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page: Instances = client
+            .get(&format!("/v1/instances?limit=200{cursor}"))
+            .await?;
+        all.extend(page.data);
+        match page.page.next_cursor {
+            Some(next) => cursor = format!("&cursor={}", segment(&next)),
+            None => return output.show(&all, |all| lines::table_of(all)),
+        }
+    }
+}
+
+async fn wait(
+    options: &WaitOptions,
+    client: &Client,
+    output: &mut Output,
+) -> Result<(), CommandFailed> {
+    let (status, timeout) = (segment(&options.status), options.timeout);
+    let path = path(
+        &options.name,
+        &format!("/wait?status={status}&timeout_s={timeout}"),
+    );
+    let waiting = client.get::<InstanceView>(&path);
+    let view = spinner::during("waiting", waiting).await?;
+    output.show(&view, lines::details)
+}
+
+fn path(name: &str, rest: &str) -> String {
+    format!("/v1/instances/{}{rest}", segment(name))
+}

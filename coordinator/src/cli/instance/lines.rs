@@ -1,0 +1,71 @@
+//! Instances as lines for a person.
+
+use crate::{api::instances::view::InstanceView, cli::output::table};
+
+/// Many, one line each.
+pub(super) fn table_of(instances: &[InstanceView]) -> Vec<String> {
+    let mut rows = vec![
+        ["NAME", "STATUS", "HEALTH", "URL", "ID"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    rows.extend(instances.iter().map(|instance| {
+        vec![
+            instance.name.clone(),
+            instance.status.word().to_owned(),
+            instance.health.word().to_owned(),
+            instance.url.clone(),
+            instance.id.clone(),
+        ]
+    }));
+    table(&rows)
+}
+
+/// One, in full.
+pub(super) fn details(instance: &InstanceView) -> Vec<String> {
+    let mut lines = vec![
+        instance.url.clone(),
+        format!("  id          {}", instance.id),
+        format!(
+            "  status      {}, health {}",
+            instance.status.word(),
+            instance.health.word()
+        ),
+        format!(
+            "  generation  {} wanted, {} in effect",
+            instance.generation, instance.observed_generation
+        ),
+    ];
+    lines.extend(
+        instance
+            .reasons
+            .iter()
+            .map(|reason| format!("  because     {reason}")),
+    );
+    lines.extend(instance.operation.iter().map(|operation| {
+        format!(
+            "  operation   {:?} {:?} {}",
+            operation.kind, operation.state, operation.id
+        )
+    }));
+    if let Some(pending) = &instance.pending {
+        let place = pending
+            .queue_position
+            .map_or_else(String::new, |place| format!("no. {place}"));
+        let eta = pending
+            .eta_s
+            .map_or_else(String::new, |eta_s| format!(", about {eta_s} s"));
+        lines.push(format!("  waiting     {place} in line for a server{eta}"));
+    }
+    if !instance.timings_ms.is_empty() {
+        let steps = instance
+            .timings_ms
+            .iter()
+            .map(|(step, ms)| format!("{step} {ms} ms"));
+        lines.push(format!(
+            "  took        {}",
+            steps.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    lines
+}

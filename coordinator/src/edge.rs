@@ -1,0 +1,297 @@
+//! The built-in edge: the one public door of a single-machine Tidepool.
+//!
+//! A host name leads to an instance's server or to a clear page that says why not. Only a signed-in
+//! user passes: a session opened by a login link, or HTTP basic auth. Such a request carries the
+//! instance's proof to the server's nginx, which fails closed without it; everything a client might
+//! say about who it is or where it comes from is dropped on the way.
+//!
+//! The table of routes is a cache of the store, swapped as a whole, fed by the doorbell and looked
+//! over on a timer. Bodies pass in both directions as they come; nothing is held back. When an
+//! instance's access ends, its open streams and WebSockets end with it.
+//!
+//! Way not taken: a ready-made reverse-proxy crate. Those looked at rewrite the host, pass forged
+//! forwarding headers on, or bring a server runtime of their own.
+
+mod access;
+mod basic;
+mod body;
+mod follow;
+mod forward;
+mod guesses;
+mod handle;
+mod headers;
+mod host;
+mod login;
+mod page;
+mod passes;
+mod serve;
+mod sessions;
+mod table;
+mod upgrade;
+mod verify;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tidepool_shared::{id::InstanceId, quota::Quota};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::verify::NotReachable;
+use self::{access::Gate, body::Body, host::Site, table::Table};
+use crate::{
+    ambient::{Chance, Clock},
+    doorbell::{Doorbell, Listener},
+    store::{AccessStore, RouteStore, Store, StoreError},
+};
+
+/// How the edge is set up.
+#[derive(Debug, Clone)]
+pub struct EdgeSettings {
+    pub listen: SocketAddr,
+    /// Whether browsers reach this edge by https (something in front ends TLS).
+    pub https: bool,
+    /// The port in the public URLs; `None`: the one it listens on.
+    pub public_port: Option<u16>,
+    /// Where nginx listens on every server.
+    pub http_port: u16,
+    /// How long a session opened by a login link lives.
+    pub session: Duration,
+    /// Connections from clients at the same time, WebSockets included.
+    pub max_connections: usize,
+    /// Of these from one address. Whatever stands in front of this edge is one address, too.
+    pub max_connections_of_one: usize,
+    /// WebSockets at the same time to one instance.
+    pub max_websockets_of_one: usize,
+    /// How long requests under way may take to end at shutdown.
+    pub drain: Duration,
+}
+
+impl Default for EdgeSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            https: false,
+            public_port: None,
+            http_port: 8080,
+            session: Duration::from_hours(12),
+            max_connections: 10_000,
+            max_connections_of_one: 512,
+            max_websockets_of_one: 256,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the edge reads of the store.
+#[derive(Clone)]
+pub struct EdgeStore {
+    pub routes: Arc<dyn RouteStore>,
+    pub access: Arc<dyn AccessStore>,
+}
+
+impl From<Arc<dyn Store>> for EdgeStore {
+    fn from(store: Arc<dyn Store>) -> Self {
+        Self {
+            routes: Arc::clone(&store) as Arc<dyn RouteStore>,
+            access: store,
+        }
+    }
+}
+
+/// Why the edge did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("read the routes")]
+    Routes(#[source] StoreError),
+}
+
+/// The edge, bound and with a full table, not serving yet.
+pub struct Edge {
+    listener: TcpListener,
+    ear: Listener,
+    inner: Arc<Inner>,
+    tasks: TaskTracker,
+}
+
+/// A view of the edge for other parts of the coordinator.
+#[derive(Clone)]
+pub struct EdgeHandle(Arc<Inner>);
+
+/// What every connection shares.
+struct Inner {
+    settings: EdgeSettings,
+    address: SocketAddr,
+    site: Site,
+    store: EdgeStore,
+    table: Table,
+    gate: Gate,
+    clock: Arc<dyn Clock>,
+    chance: Arc<Chance>,
+    /// Pooled connections to the servers (and, for `verify`, to this very edge).
+    client: Client<HttpConnector, Body>,
+    connections: Arc<Semaphore>,
+    connections_of_one: Arc<Quota<IpAddr>>,
+    websockets_of_one: Arc<Quota<InstanceId>>,
+    /// Owns connections and WebSocket splices.
+    tasks: TaskTracker,
+    /// Ends the WebSockets when the edge stops.
+    stopping: CancellationToken,
+}
+
+/// Shorter than nginx's keep-alive of 75 s, so that it is we who close first.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+/// Kept connections per server; more are opened and closed as needed.
+const POOL_SIZE: usize = 32;
+/// A server that does not accept within this is down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Edge {
+    /// Binds the listener and reads all routes.
+    pub async fn bind(
+        settings: EdgeSettings,
+        store: impl Into<EdgeStore>,
+        doorbell: &Doorbell,
+        clock: Arc<dyn Clock>,
+        chance: Arc<Chance>,
+    ) -> Result<Self, BindError> {
+        let store = store.into();
+        let listen = |source| BindError::Listen {
+            address: settings.listen,
+            source,
+        };
+        let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        // The ear is there before the first look, so that no change falls between the two.
+        let ear = doorbell.listen();
+        let table = Table::default();
+        table.replace_all(store.routes.routes().await.map_err(BindError::Routes)?);
+        let tasks = TaskTracker::new();
+        let inner = Arc::new(Inner {
+            address,
+            site: Site::new(
+                settings.https,
+                settings.public_port.unwrap_or(address.port()),
+            ),
+            gate: Gate::new(Arc::clone(&store.access), Arc::clone(&clock), &chance),
+            table,
+            store,
+            clock,
+            chance,
+            client: upstream_client(),
+            connections: Arc::new(Semaphore::new(settings.max_connections)),
+            connections_of_one: Quota::new(settings.max_connections_of_one),
+            websockets_of_one: Quota::new(settings.max_websockets_of_one),
+            tasks: tasks.clone(),
+            stopping: CancellationToken::new(),
+            settings,
+        });
+        Ok(Self {
+            listener,
+            ear,
+            inner,
+            tasks,
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.inner.address
+    }
+
+    /// A handle for the parts that wait for routes or prove reachability.
+    pub fn handle(&self) -> EdgeHandle {
+        EdgeHandle(Arc::clone(&self.inner))
+    }
+
+    /// Serves until `cancel`, then lets requests under way end within the drain time.
+    pub async fn run(self, cancel: CancellationToken) {
+        let Self {
+            listener,
+            ear,
+            inner,
+            tasks,
+        } = self;
+        tasks.spawn(follow::follow(Arc::clone(&inner), ear, cancel.clone()));
+        let cut = CancellationToken::new();
+        serve::accept(&inner, &listener, &cancel, &cut).await;
+        drop(listener);
+        inner.stopping.cancel();
+        tasks.close();
+        if tokio::time::timeout(inner.settings.drain, tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(open = tasks.len(), "cut requests that did not end in time");
+            cut.cancel();
+            tasks.wait().await;
+        }
+    }
+}
+
+impl EdgeHandle {
+    /// How many host names lead somewhere.
+    pub fn table_len(&self) -> usize {
+        self.0.table.len()
+    }
+
+    /// Counts the changes of the table.
+    pub fn table_version(&self) -> u64 {
+        self.0.table.version()
+    }
+
+    /// Waits for a change of the table after this version. Cancel-safe.
+    pub async fn table_changed(&self, since: u64) {
+        self.0.table.changed(since).await;
+    }
+
+    /// Waits until the table leads to a server of this instance. Cancel-safe; the caller sets the
+    /// deadline.
+    pub async fn route_live(&self, instance: InstanceId) {
+        self.0
+            .table
+            .until(|entries| {
+                entries
+                    .values()
+                    .any(|entry| entry.route.instance == instance && entry.route.upstream.is_some())
+            })
+            .await;
+    }
+
+    /// Waits until no host name leads to this instance any more. Cancel-safe.
+    pub async fn route_gone(&self, instance: InstanceId) {
+        self.0
+            .table
+            .until(|entries| {
+                entries
+                    .values()
+                    .all(|entry| entry.route.instance != instance)
+            })
+            .await;
+    }
+}
+
+fn upstream_client() -> Client<HttpConnector, Body> {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(POOL_SIZE)
+        .build(connector)
+}

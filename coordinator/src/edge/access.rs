@@ -1,0 +1,90 @@
+//! The gate: whether a request comes from someone who is signed in to exactly this instance.
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::HeaderMap;
+use tidepool_shared::id::InstanceId;
+
+use super::{
+    basic::{Password, Passwords},
+    headers::PASS,
+    passes::Passes,
+    sessions::{SessionHash, Sessions},
+};
+use crate::{
+    ambient::{Chance, Clock},
+    model::Route,
+    store::{AccessStore, Stored},
+};
+
+/// By what a request was let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grant {
+    Session(SessionHash),
+    Password,
+    Pass,
+}
+
+/// The gate's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Allowed(Grant),
+    SignInFirst,
+    TooManyGuesses,
+}
+
+/// The gate.
+pub(super) struct Gate {
+    sessions: Sessions,
+    passwords: Passwords,
+    pub(super) passes: Passes,
+}
+
+impl Gate {
+    pub(super) fn new(store: Arc<dyn AccessStore>, clock: Arc<dyn Clock>, chance: &Chance) -> Self {
+        Self {
+            sessions: Sessions::new(store, clock),
+            passwords: Passwords::new(chance),
+            passes: Passes::default(),
+        }
+    }
+
+    /// Judges a request. An error of the store lets nobody in.
+    pub(super) async fn judge(
+        &self,
+        headers: &HeaderMap,
+        route: &Route,
+        peer: IpAddr,
+    ) -> Stored<Verdict> {
+        if let Some(pass) = headers.get(PASS)
+            && self.passes.spend(pass.as_bytes(), route.instance)
+        {
+            return Ok(Verdict::Allowed(Grant::Pass));
+        }
+        if let Some(hash) = self.sessions.opening(headers, route.instance).await? {
+            return Ok(Verdict::Allowed(Grant::Session(hash)));
+        }
+        let Some(stored) = &route.basic_auth else {
+            return Ok(Verdict::SignInFirst);
+        };
+        let password = self.passwords.check(headers, stored, route.instance, peer);
+        Ok(match password.await {
+            Password::Right => Verdict::Allowed(Grant::Password),
+            Password::Wrong | Password::Absent => Verdict::SignInFirst,
+            Password::NotChecked => Verdict::TooManyGuesses,
+        })
+    }
+
+    /// Whether what let a connection in still would. Basic auth and passes need no look: a changed
+    /// credential cancels the instance's token, a pass never opens a WebSocket for long.
+    pub(super) async fn still_holds(&self, grant: Grant, instance: InstanceId) -> Stored<bool> {
+        match grant {
+            Grant::Session(hash) => self.sessions.opens(hash, instance).await,
+            Grant::Password | Grant::Pass => Ok(true),
+        }
+    }
+
+    pub(super) fn forget_sessions(&self, instance: InstanceId) {
+        self.sessions.forget(instance);
+    }
+}

@@ -1,0 +1,164 @@
+//! Passing a request on to the instance's server, and the answer back.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use hyper::body::Incoming;
+
+use super::{
+    Inner,
+    access::Grant,
+    body::{Body, while_live},
+    handle::Connection,
+    headers::{self, BasicAuth},
+    page::{self, text},
+    table::Entry,
+    upgrade,
+};
+use crate::model::InstanceStatus;
+
+/// As long as nginx on the server waits for the gateway: an answer may take very long to begin.
+const HEAD_DEADLINE: Duration = Duration::from_hours(1);
+
+/// Passes a request of a signed-in user on.
+pub(super) async fn forward(
+    inner: &Arc<Inner>,
+    connection: &Connection,
+    entry: &Arc<Entry>,
+    grant: Grant,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let client = request.headers().clone();
+    let Some(upstream) = entry.route.upstream else {
+        return page::answer(waiting(entry.route.status), &client);
+    };
+    let Ok(socket) = upgrade::wanted(inner, entry.route.instance, &mut request) else {
+        return page::answer(&text::TOO_MANY_WEBSOCKETS, &client);
+    };
+    let Some(request) = rewrite(
+        inner,
+        connection.peer,
+        entry,
+        upstream,
+        request,
+        socket.as_ref(),
+    ) else {
+        return page::answer(&text::BAD_REQUEST, &client);
+    };
+    let asked = tokio::time::timeout(HEAD_DEADLINE, inner.client.request(request));
+    let asked = tokio::select! {
+        asked = asked => asked,
+        () = entry.live.cancelled() => return page::answer(&text::UNREACHABLE, &client),
+    };
+    let response = match asked {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            tracing::debug!(instance.id = %entry.route.instance, error = &error as &dyn std::error::Error, "server did not answer");
+            let starting = error.is_connect() && entry.route.status == InstanceStatus::Starting;
+            let answer = match starting {
+                true => &text::STARTING,
+                false if timed_out(&error) => &text::TOO_SLOW,
+                false => &text::UNREACHABLE,
+            };
+            return page::answer(answer, &client);
+        }
+        Err(_) => return page::answer(&text::TOO_SLOW, &client),
+    };
+    if entry.route.status == InstanceStatus::Starting && not_ready(response.status()) {
+        return page::answer(&text::STARTING, &client);
+    }
+    match (response.status(), socket) {
+        (StatusCode::SWITCHING_PROTOCOLS, Some(socket)) => {
+            upgrade::join(inner, connection, entry, grant, socket, response)
+        }
+        (StatusCode::SWITCHING_PROTOCOLS, None) => page::answer(&text::UNREACHABLE, &client),
+        _ => pass_back(entry, response),
+    }
+}
+
+/// Before the agent has switched nginx to this instance, nginx answers 403 to every host.
+fn not_ready(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::FORBIDDEN | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE
+    )
+}
+
+/// Why there is no server.
+fn waiting(status: InstanceStatus) -> &'static page::Answer {
+    match status {
+        InstanceStatus::Pending => &text::PENDING,
+        InstanceStatus::Starting => &text::STARTING,
+        InstanceStatus::Failed => &text::FAILED,
+        InstanceStatus::Running => &text::UNREACHABLE,
+        InstanceStatus::Deleted => &text::UNKNOWN_HOST,
+    }
+}
+
+/// The same request, fit for the server. `None` when its target cannot be written for it.
+fn rewrite(
+    inner: &Inner,
+    peer: IpAddr,
+    entry: &Entry,
+    upstream: IpAddr,
+    request: Request<Incoming>,
+    socket: Option<&upgrade::Wanted>,
+) -> Option<Request<Body>> {
+    let (mut head, body) = request.into_parts();
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let server = SocketAddr::new(upstream, inner.settings.http_port);
+    head.uri = Uri::builder()
+        .scheme("http")
+        .authority(server.to_string())
+        .path_and_query(target)
+        .build()
+        .ok()?;
+    let basic = match entry.route.basic_auth {
+        Some(_) => BasicAuth::On,
+        None => BasicAuth::Off,
+    };
+    headers::clean_request(&mut head.headers, basic);
+    headers::vouch(
+        &mut head.headers,
+        &entry.route.host,
+        &entry.route.edge_proof,
+        peer,
+    )?;
+    if socket.is_some() {
+        ask_for_websocket(&mut head.headers);
+    }
+    head.version = http::Version::HTTP_11;
+    head.extensions.clear();
+    Some(Request::from_parts(
+        head,
+        while_live(body, entry.live.clone()),
+    ))
+}
+
+fn ask_for_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+fn pass_back(entry: &Entry, response: Response<Incoming>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    headers::clean_response(&mut head.headers);
+    head.extensions.clear();
+    Response::from_parts(head, while_live(body, entry.live.clone()))
+}
+
+/// Whether the connection was not accepted in time, anywhere in the chain of causes.
+fn timed_out(error: &hyper_util::client::legacy::Error) -> bool {
+    std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+        error.source()
+    })
+    .filter_map(|error| error.downcast_ref::<std::io::Error>())
+    .any(|error| error.kind() == std::io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,240 @@
+//! What of a request's head goes to the server, and what of the answer's comes back.
+//!
+//! A server believes what the edge says about a visitor, so nothing that a visitor says in the same
+//! words may reach it. The list of identity headers is wide on purpose: a name too many costs a
+//! client a header nobody reads, a name too few can cost a customer their agent.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tidepool_shared::document::EdgeProof;
+
+use super::sessions::COOKIE;
+
+/// Shown to nginx with a signed-in user's request.
+const PROOF: HeaderName = HeaderName::from_static("x-tidepool-proof");
+/// The visitor's address, as seen by the edge.
+const CLIENT: HeaderName = HeaderName::from_static("x-tidepool-client");
+/// Carries the pass of the coordinator's own probe.
+pub(super) const PASS: HeaderName = HeaderName::from_static("x-tidepool-pass");
+
+/// Between two neighbours only. `Expect` is answered by our own server.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "expect",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Names by which one proxy tells the next who or from where a visitor is.
+const CLAIMS: [&str; 9] = [
+    "forwarded",
+    "via",
+    "client-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-real-ip",
+    "x-user",
+    "x-email",
+];
+const CLAIM_PREFIXES: [&str; 11] = [
+    "cf-",
+    "remote-",
+    "tailscale-",
+    "x-auth-",
+    "x-authenticated-",
+    "x-authentik-",
+    "x-forwarded-",
+    "x-original-",
+    "x-remote-",
+    "x-tidepool-",
+    "x-webauth-",
+];
+
+/// Whether the request's `Authorization` was meant for the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BasicAuth {
+    On,
+    Off,
+}
+
+/// Makes a visitor's head fit to be seen by the server.
+pub(super) fn clean_request(headers: &mut HeaderMap, basic: BasicAuth) {
+    remove_hop_by_hop(headers);
+    let claims: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_claim(name))
+        .cloned()
+        .collect();
+    for name in claims {
+        headers.remove(name);
+    }
+    if basic == BasicAuth::On && headers.get(header::AUTHORIZATION).is_some_and(is_basic) {
+        headers.remove(header::AUTHORIZATION);
+    }
+    remove_session_cookie(headers);
+}
+
+/// Adds what the edge itself vouches for. `None` when a value cannot stand in a header.
+pub(super) fn vouch(
+    headers: &mut HeaderMap,
+    host: &str,
+    proof: &EdgeProof,
+    client: IpAddr,
+) -> Option<()> {
+    let mut proof = HeaderValue::from_str(&proof.0).ok()?;
+    proof.set_sensitive(true);
+    headers.insert(header::HOST, HeaderValue::from_str(host).ok()?);
+    headers.insert(PROOF, proof);
+    headers.insert(
+        CLIENT,
+        HeaderValue::from_str(&client.to_canonical().to_string()).ok()?,
+    );
+    Some(())
+}
+
+/// Makes a server's head fit to be seen by the visitor: the session cookie is the edge's alone.
+pub(super) fn clean_response(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    let sets_session = |value: &HeaderValue| {
+        let name = value.as_bytes().split(|byte| *byte == b'=').next();
+        name.is_some_and(|name| name.trim_ascii() == COOKIE.as_bytes())
+    };
+    if headers.get_all(header::SET_COOKIE).iter().any(sets_session)
+        && let header::Entry::Occupied(entry) = headers.entry(header::SET_COOKIE)
+    {
+        let (name, values) = entry.remove_entry_mult();
+        let kept: Vec<HeaderValue> = values.filter(|value| !sets_session(value)).collect();
+        for value in kept {
+            headers.append(name.clone(), value);
+        }
+    }
+}
+
+/// Whether a header's list of words has this one.
+pub(super) fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(word))
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// nginx and CGI-like readers take `_` for `-`: compared as if it were one.
+fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    CLAIMS.contains(&name.as_str()) || CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn is_basic(value: &HeaderValue) -> bool {
+    value
+        .as_bytes()
+        .get(..6)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
+}
+
+fn remove_session_cookie(headers: &mut HeaderMap) {
+    let header::Entry::Occupied(entry) = headers.entry(header::COOKIE) else {
+        return;
+    };
+    let (name, values) = entry.remove_entry_mult();
+    let kept: Vec<HeaderValue> = values.filter_map(|value| without_session(&value)).collect();
+    for value in kept {
+        headers.append(name.clone(), value);
+    }
+}
+
+/// `None` when nothing is left or the value is not text.
+fn without_session(value: &HeaderValue) -> Option<HeaderValue> {
+    let kept: Vec<&str> = value
+        .to_str()
+        .ok()?
+        .split(';')
+        .map(str::trim)
+        .filter(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            !pair.is_empty() && name.trim() != COOKIE
+        })
+        .collect();
+    (!kept.is_empty())
+        .then(|| HeaderValue::from_str(&kept.join("; ")).ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nothing_a_visitor_says_of_itself_is_left() {
+        let mut head = headers(&[
+            ("accept", "*/*"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-forwarded-user", "owner"),
+            ("x_forwarded_user", "owner"),
+            ("x-tidepool-proof", "guess"),
+            ("remote-user", "owner"),
+            ("x-real-ip", "1.2.3.4"),
+            ("connection", "x-secret, keep-alive"),
+            ("x-secret", "1"),
+            ("cookie", "a=1; tidepool_session=s; b=2"),
+        ]);
+        head.append("cookie", HeaderValue::from_static("tidepool_session=t"));
+        clean_request(&mut head, BasicAuth::Off);
+        assert_eq!(head, headers(&[("accept", "*/*"), ("cookie", "a=1; b=2")]));
+    }
+
+    #[test]
+    fn a_password_for_the_edge_stops_at_the_edge_and_a_bearer_token_passes() {
+        let mut head = headers(&[("authorization", "bAsic eDp5")]);
+        clean_request(&mut head, BasicAuth::On);
+        assert!(head.is_empty());
+        let mut head = headers(&[("authorization", "Bearer x")]);
+        clean_request(&mut head, BasicAuth::On);
+        assert_eq!(head.len(), 1);
+    }
+
+    #[test]
+    fn a_server_cannot_set_the_session_cookie() {
+        let mut head = headers(&[("set-cookie", "tidepool_session=x; Domain=example.com")]);
+        head.append("set-cookie", HeaderValue::from_static("own=1"));
+        clean_response(&mut head);
+        assert_eq!(head, headers(&[("set-cookie", "own=1")]));
+    }
+}

@@ -1,0 +1,103 @@
+//! What the edge says itself: a small page for people, a problem document for programs.
+//!
+//! All texts are constants; nothing of a request is ever shown, so there is nothing to escape.
+
+pub(super) mod text;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::body::{Body, whole};
+
+/// One thing that the edge has to say.
+pub(super) struct Answer {
+    status: StatusCode,
+    /// Names the problem to programs.
+    slug: &'static str,
+    title: &'static str,
+    detail: &'static str,
+    retry: Retry,
+    challenge: Challenge,
+}
+
+/// Whether looking again soon may help.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    Soon,
+    Never,
+}
+
+/// What a browser should ask its user for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Challenge {
+    None,
+    Password,
+}
+
+const RETRY_AFTER_SECONDS: u16 = 2;
+
+/// The answer in the form that the client reads.
+pub(super) fn answer(answer: &Answer, client: &HeaderMap) -> Response<Body> {
+    let (body, kind) = if wants_page(client) {
+        (page(answer), "text/html; charset=utf-8")
+    } else {
+        (problem(answer), "application/problem+json")
+    };
+    let mut response = Response::new(whole(body));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+    set(header::CONTENT_TYPE, kind);
+    set(header::CACHE_CONTROL, "no-store");
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    );
+    if answer.challenge == Challenge::Password {
+        set(
+            header::WWW_AUTHENTICATE,
+            "Basic realm=\"agent\", charset=\"UTF-8\"",
+        );
+    }
+    if answer.retry == Retry::Soon {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+    }
+    response
+}
+
+/// Whether the client is a browser that shows a page: not one that opens a WebSocket or fetches.
+pub(super) fn wants_page(client: &HeaderMap) -> bool {
+    !client.contains_key(header::UPGRADE)
+        && client
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.contains("text/html"))
+}
+
+fn page(answer: &Answer) -> String {
+    let Answer { title, detail, .. } = answer;
+    let refresh = match answer.retry {
+        Retry::Soon => format!("<meta http-equiv=\"refresh\" content=\"{RETRY_AFTER_SECONDS}\">"),
+        Retry::Never => String::new(),
+    };
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">{refresh}\
+         <title>{title}</title><style>body{{font:16px/1.5 system-ui,sans-serif;max-width:32rem;\
+         margin:20vh auto 0;padding:0 1.5rem;color:#1c2733;background:#f7f9fb}}\
+         h1{{font-size:1.4rem}}@media(prefers-color-scheme:dark){{body{{color:#e6edf3;\
+         background:#10161d}}}}</style></head><body><h1>{title}</h1><p>{detail}</p></body></html>"
+    )
+}
+
+fn problem(answer: &Answer) -> String {
+    serde_json::json!({
+        "type": format!("urn:tidepool:edge:{}", answer.slug),
+        "title": answer.title,
+        "status": answer.status.as_u16(),
+        "detail": answer.detail,
+    })
+    .to_string()
+}

@@ -1,0 +1,105 @@
+//! Accepting connections, with a ceiling on how many, how large their heads and how slow they are.
+
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tidepool_shared::quota::{Place, neighbourhood};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Inner,
+    handle::{Connection, handle},
+};
+
+/// A head that is not there by then ends the connection; so does idling this long.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Room for a head: a browser's with many cookies. It is also the read buffer of a connection.
+const HEAD_MAX_BYTES: usize = 32 * 1024;
+const HEADERS_MAX: usize = 100;
+/// After `accept` failed, for want of file descriptors for example.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Accepts until `cancel`. `cut` ends what does not end by itself after that.
+pub(super) async fn accept(
+    inner: &Arc<Inner>,
+    listener: &TcpListener,
+    cancel: &CancellationToken,
+    cut: &CancellationToken,
+) {
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = cancel.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "connection not accepted");
+                    tokio::time::sleep(BREATH).await;
+                    continue;
+                }
+            },
+        };
+        let Some(place) = place(inner, peer.ip()) else {
+            tracing::debug!(peer.address = %peer.ip(), "one connection too many refused");
+            continue;
+        };
+        let connection = Connection {
+            peer: peer.ip(),
+            place: Arc::new(place),
+        };
+        let serving = serve(Arc::clone(inner), stream, connection, cancel.clone());
+        let cut = cut.clone();
+        inner
+            .tasks
+            .spawn(async move { cut.run_until_cancelled(serving).await });
+    }
+}
+
+/// A connection's place: one of its peer's and one of all.
+pub(super) type ConnectionPlace = (Place<IpAddr>, OwnedSemaphorePermit);
+
+/// Places for a connection, if there are any. Whoever is over a bound is refused instead of left
+/// waiting, as others would wait behind.
+fn place(inner: &Inner, peer: IpAddr) -> Option<ConnectionPlace> {
+    let own = inner.connections_of_one.take(neighbourhood(peer))?;
+    let shared = Arc::clone(&inner.connections).try_acquire_owned().ok()?;
+    Some((own, shared))
+}
+
+async fn serve(
+    inner: Arc<Inner>,
+    stream: TcpStream,
+    connection: Connection,
+    cancel: CancellationToken,
+) {
+    // Without it small events of a stream would wait for the visitor's acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "delay not switched off");
+    }
+    let service = service_fn(move |request| {
+        let (inner, connection) = (Arc::clone(&inner), connection.clone());
+        async move { Ok::<_, Infallible>(handle(inner, connection, request).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_MAX_BYTES)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = cancel.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection broke off");
+    }
+}

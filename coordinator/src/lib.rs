@@ -1,0 +1,22 @@
+//! The coordinator: the control plane of Tidepool and its operator's command line.
+//!
+//! The store is the only truth; every other module is a cache of it or an effect. Parts talk through
+//! the store and the doorbell, never to each other's state.
+
+pub mod ambient;
+pub mod api;
+pub mod cli;
+pub mod cloud;
+pub mod config;
+pub mod doorbell;
+pub mod edge;
+pub mod instance;
+pub mod link;
+pub mod model;
+pub mod pool;
+pub mod presence;
+mod process;
+pub mod ready;
+pub mod retention;
+pub mod store;
+pub mod up;

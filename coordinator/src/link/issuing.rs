@@ -1,0 +1,72 @@
+//! Issuing: a certificate for a server that the store still knows and has not revoked.
+
+use tidepool_certs::request::CheckedRequest;
+use tidepool_shared::{
+    id::ServerId,
+    message::{Issued, Refused},
+};
+use tracing::{error, info};
+
+use super::{Context, calendar, wire};
+use crate::model::{Server, ServerState};
+
+/// Whether a server in this state may be enrolled and connected.
+pub(super) fn is_served(server: &Server) -> bool {
+    !server.revoked
+        && match server.state {
+            ServerState::Planned
+            | ServerState::Creating
+            | ServerState::Booting
+            | ServerState::Warm
+            | ServerState::Claimed => true,
+            ServerState::Draining
+            | ServerState::Deleting
+            | ServerState::Gone
+            | ServerState::Failed => false,
+        }
+}
+
+/// Refused for good, in words that help no guesser.
+pub(super) fn refused() -> Refused {
+    Refused {
+        reason: "not accepted".into(),
+        retry: false,
+    }
+}
+
+/// Refused for now.
+pub(super) fn not_now() -> Refused {
+    Refused {
+        reason: "not ready".into(),
+        retry: true,
+    }
+}
+
+/// Issues a certificate to a server, whose right to it is read from the store here.
+pub(super) async fn issue(
+    context: &Context,
+    server: ServerId,
+    request: &CheckedRequest,
+) -> Result<Issued, Refused> {
+    match context.store.server(server).await {
+        Ok(Some(row)) if is_served(&row) => {}
+        Ok(_) => return Err(refused()),
+        Err(failure) => {
+            error!(server.id = %server, error = %wire::chain(&failure), "no certificate issued");
+            return Err(not_now());
+        }
+    }
+    let now = calendar(context.clock.now()).ok_or_else(not_now)?;
+    let life = context.settings.leaf_life;
+    let chain = context
+        .authority
+        .issue(request, server, life, now)
+        .map_err(|failure| {
+            error!(server.id = %server, error = %wire::chain(&failure), "no certificate issued");
+            not_now()
+        })?;
+    info!(server.id = %server, "certificate issued");
+    Ok(Issued {
+        chain: chain.iter().map(|der| der.to_vec().into()).collect(),
+    })
+}

@@ -1,0 +1,201 @@
+//! An agent's report, translated for the store, and whom a change of it concerns.
+
+use tidepool_shared::{
+    document::Generation,
+    message::{Health as SeenHealth, Phase, Report},
+};
+
+use crate::{
+    doorbell::Ring,
+    model::{Health, Server, ServerReport, StepMs},
+};
+
+const MAX_REASONS: usize = 8;
+const MAX_STEPS: usize = 16;
+
+/// The longest text that is kept of an agent's words, in bytes.
+const MAX_TEXT: usize = 1024;
+
+/// The report as the store takes it, within its ceilings whatever the agent sent.
+pub(super) fn for_store(report: &Report) -> ServerReport {
+    let reasons: Vec<String> = report
+        .reasons
+        .iter()
+        .take(MAX_REASONS)
+        .map(|reason| cut(reason))
+        .collect();
+    ServerReport {
+        epoch: report.epoch,
+        warm: match report.phase {
+            Phase::Warm | Phase::Claimed => true,
+            Phase::Starting | Phase::WarmingUp | Phase::Failed => false,
+        },
+        failed: (report.phase == Phase::Failed).then(|| {
+            if reasons.is_empty() {
+                "the agent gave up".to_owned()
+            } else {
+                reasons.join("; ")
+            }
+        }),
+        served: Generation(report.served_generation),
+        observed: Generation(report.observed_generation),
+        health: match report.health {
+            SeenHealth::Unknown => Health::Unknown,
+            SeenHealth::Ok => Health::Ok,
+            SeenHealth::Degraded => Health::Degraded,
+            SeenHealth::Down => Health::Down,
+        },
+        reasons,
+        gateway_starts: report.gateway_starts,
+        steps: report
+            .steps
+            .iter()
+            .take(MAX_STEPS)
+            .map(|step| StepMs {
+                name: cut(&step.name),
+                ms: step.ms.into(),
+            })
+            .collect(),
+        rejected: report
+            .rejected
+            .as_ref()
+            .map(|rejected| (Generation(rejected.generation), cut(&rejected.reason))),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.get(..text.floor_char_boundary(MAX_TEXT))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// The rings that a recorded report deserves. Nothing changed, nobody is woken.
+pub(super) fn rings(before: &Server, after: &Server, rejection: Rejection) -> Vec<Ring> {
+    let mut rings = Vec::new();
+    if before.state != after.state {
+        rings.push(Ring::Pool);
+    }
+    let seen = |server: &Server| (server.served, server.observed, server.health);
+    let changed = before.state != after.state
+        || before.instance != after.instance
+        || seen(before) != seen(after)
+        || before.reasons != after.reasons
+        || before.gateway_starts != after.gateway_starts
+        || rejection == Rejection::New;
+    if changed {
+        rings.extend(after.instance.map(Ring::Instance));
+        rings.push(Ring::Events);
+    }
+    rings
+}
+
+/// Whether a report tells of a configuration that was refused since the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rejection {
+    New,
+    None,
+}
+
+#[cfg(test)]
+mod tests {
+    use tidepool_shared::message::Step;
+
+    use super::*;
+    use crate::{ambient::Moment, model::ServerState};
+
+    fn report() -> Report {
+        Report {
+            epoch: 4,
+            phase: Phase::Warm,
+            served_generation: 0,
+            observed_generation: 0,
+            health: SeenHealth::Ok,
+            reasons: Vec::new(),
+            steps: Vec::new(),
+            rejected: None,
+            gateway_starts: 1,
+        }
+    }
+
+    fn server() -> Server {
+        Server {
+            id: format!("srv_{:026}", 1).parse().unwrap(),
+            name: "s".into(),
+            tier: "t".into(),
+            state: ServerState::Warm,
+            cloud_id: None,
+            address: None,
+            instance: None,
+            openclaw_version: None,
+            epoch: 4,
+            served: Generation(0),
+            observed: Generation(0),
+            health: Health::Ok,
+            reasons: Vec::new(),
+            gateway_starts: 1,
+            revoked: false,
+            failure: None,
+            created_at: Moment(0),
+            state_since: Moment(0),
+        }
+    }
+
+    #[test]
+    fn a_report_over_the_ceilings_is_cut() {
+        let stored = for_store(&Report {
+            reasons: vec!["ü".repeat(5000); 100],
+            steps: vec![
+                Step {
+                    name: "s".repeat(5000),
+                    ms: 1
+                };
+                100
+            ],
+            ..report()
+        });
+        assert_eq!((stored.reasons.len(), stored.steps.len()), (8, 16));
+        assert!(stored.reasons.iter().all(|reason| reason.len() <= MAX_TEXT));
+    }
+
+    #[test]
+    fn an_agent_that_gave_up_without_a_word_has_failed_all_the_same() {
+        let stored = for_store(&Report {
+            phase: Phase::Failed,
+            ..report()
+        });
+        assert!(stored.failed.is_some() && !stored.warm);
+    }
+
+    #[test]
+    fn nobody_is_woken_when_nothing_changed() {
+        assert_eq!(rings(&server(), &server(), Rejection::None), []);
+    }
+
+    #[test]
+    fn a_server_that_became_warm_wakes_the_pool() {
+        let before = Server {
+            state: ServerState::Booting,
+            ..server()
+        };
+        let rings = rings(&before, &server(), Rejection::None);
+        assert_eq!(rings, [Ring::Pool, Ring::Events]);
+    }
+
+    #[test]
+    fn a_claimed_servers_progress_wakes_its_instance_only() {
+        let id = format!("inst_{:026}", 1).parse().unwrap();
+        let instance = Some(id);
+        let before = Server {
+            instance,
+            state: ServerState::Claimed,
+            ..server()
+        };
+        let after = Server {
+            served: Generation(1),
+            ..before.clone()
+        };
+        let expected = [Ring::Instance(id), Ring::Events];
+        assert_eq!(rings(&before, &after, Rejection::None), expected);
+        assert_eq!(rings(&after, &after, Rejection::New), expected);
+    }
+}

@@ -1,0 +1,99 @@
+//! Frames on QUIC streams, as this end reads and writes them.
+
+use std::time::Duration;
+
+use quinn::{RecvStream, SendStream};
+use tidepool_shared::frame::{
+    Assembly, Frame, FrameError, MAX_BULK_BODY, MAX_CONTROL_BODY, Message,
+};
+use tokio::time::timeout;
+
+/// How long an agent may leave a frame unread before its link counts as broken.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The most that is taken off a stream at once.
+const PIECE: usize = 16 * 1024;
+
+/// Why no frame could be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WireError {
+    #[error("read stream")]
+    Read(#[from] quinn::ReadError),
+    #[error("write stream")]
+    Write(#[from] quinn::WriteError),
+    #[error("frame")]
+    Frame(#[from] FrameError),
+    #[error("stream ended in the middle of a frame")]
+    Torn,
+    #[error("stream ended where a frame was due")]
+    NoFrame,
+    #[error("peer does not read")]
+    Stalled,
+}
+
+/// Reads frames. Cancel-safe.
+pub(super) struct FrameReader {
+    stream: RecvStream,
+    assembly: Assembly,
+}
+
+impl FrameReader {
+    /// For everything that an agent says of its own accord.
+    pub(super) fn control(stream: RecvStream) -> Self {
+        Self {
+            stream,
+            assembly: Assembly::up_to(MAX_CONTROL_BODY),
+        }
+    }
+
+    /// For an answer that we asked for and that may be large.
+    pub(super) fn bulk(stream: RecvStream) -> Self {
+        Self {
+            stream,
+            assembly: Assembly::up_to(MAX_BULK_BODY),
+        }
+    }
+
+    /// The next frame; `None` when the peer finished the stream.
+    pub(super) async fn next(&mut self) -> Result<Option<Frame>, WireError> {
+        loop {
+            if let Some(frame) = self.assembly.next_frame()? {
+                return Ok(Some(frame));
+            }
+            match self.stream.read_chunk(PIECE, true).await? {
+                Some(chunk) => self.assembly.push(&chunk.bytes),
+                None if self.assembly.is_mid_frame() => return Err(WireError::Torn),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The next frame, which must come.
+    pub(super) async fn expect(&mut self) -> Result<Frame, WireError> {
+        self.next().await?.ok_or(WireError::NoFrame)
+    }
+}
+
+/// Writes a message as a frame. Not cancel-safe: half a frame would spoil the stream.
+pub(super) async fn write<M: Message>(
+    stream: &mut SendStream,
+    message: &M,
+) -> Result<(), WireError> {
+    let bytes = Frame::of(message).encode()?;
+    timeout(WRITE_DEADLINE, stream.write_all(&bytes))
+        .await
+        .map_err(|_| WireError::Stalled)??;
+    Ok(())
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,293 @@
+//! The coordinator's nouns, as the store keeps them and every other part reads them.
+//!
+//! Status, health and operation of an instance are three separate things: status says what the
+//! customer has, health what the gateway is like, and whatever is under way is an operation row that
+//! can be seen, retried and cancelled. No status is transient by itself.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use tidepool_shared::{
+    document::{EdgeProof, Generation, SealedDocument},
+    id::{EventId, InstanceId, OperationId, ServerId, TokenId},
+};
+
+use crate::ambient::Moment;
+
+/// Declares an enum whose variants are stored and shown as snake-case words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// The word that is stored and shown.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// Reads the stored word.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+words! {
+    /// The life of a server. `Failed` may follow any of the first four; such a server is replaced.
+    ServerState {
+        /// The row exists, the cloud has not been asked.
+        Planned = "planned",
+        /// The cloud is being asked.
+        Creating = "creating",
+        /// The cloud made it; its agent has not reported `warm` yet.
+        Booting = "booting",
+        /// Gateway started, warm-up turn run and removed: may be claimed.
+        Warm = "warm",
+        /// Belongs to an instance, for the rest of its life.
+        Claimed = "claimed",
+        /// Its instance is gone; out of routes and trust; to be deleted.
+        Draining = "draining",
+        /// The cloud is being asked to delete it.
+        Deleting = "deleting",
+        /// The cloud confirmed that it is gone.
+        Gone = "gone",
+        /// It did not become warm, or was lost while it belonged to nobody.
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// What the customer has.
+    InstanceStatus {
+        /// Accepted, no server yet.
+        Pending = "pending",
+        /// Has a server that is being made theirs.
+        Starting = "starting",
+        /// Answered through the edge as its owner.
+        Running = "running",
+        /// Deleted; routes, trust and sessions are gone.
+        Deleted = "deleted",
+        /// Needs a person.
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// What the gateway is like.
+    Health { Unknown = "unknown", Ok = "ok", Degraded = "degraded", Down = "down", }
+}
+
+words! {
+    /// What an operation does.
+    OperationKind {
+        Create = "create",
+        Configure = "configure",
+        Restart = "restart",
+        Delete = "delete",
+    }
+}
+
+words! {
+    /// How far an operation is.
+    OperationState {
+        Queued = "queued",
+        Running = "running",
+        Succeeded = "succeeded",
+        Failed = "failed",
+        Canceled = "canceled",
+    }
+}
+
+/// A row to be: the intent to have a server, committed before the cloud is asked.
+#[derive(Debug, Clone)]
+pub struct NewServer {
+    pub id: ServerId,
+    /// Unique for ever; the name that the cloud object bears, and so the key for adopting it.
+    pub name: String,
+    pub tier: String,
+    /// SHA-256 of the enrolment token, and until when it may be spent.
+    pub token_hash: [u8; 32],
+    pub token_expires: Moment,
+}
+
+/// A server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    pub id: ServerId,
+    pub name: String,
+    pub tier: String,
+    pub state: ServerState,
+    /// The cloud's own id, known once the cloud answered.
+    pub cloud_id: Option<String>,
+    pub address: Option<IpAddr>,
+    pub instance: Option<InstanceId>,
+    /// From the manifest reported at enrolment.
+    pub openclaw_version: Option<String>,
+    /// The last link session's number; 0 before the first.
+    pub epoch: u64,
+    pub served: Generation,
+    pub observed: Generation,
+    pub health: Health,
+    pub reasons: Vec<String>,
+    pub gateway_starts: u64,
+    /// No session is accepted any more.
+    pub revoked: bool,
+    pub failure: Option<String>,
+    pub created_at: Moment,
+    pub state_since: Moment,
+}
+
+/// What an agent's report means to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerReport {
+    pub epoch: u64,
+    /// The agent says that the gateway is started and warmed up.
+    pub warm: bool,
+    /// The agent gave up; why.
+    pub failed: Option<String>,
+    pub served: Generation,
+    pub observed: Generation,
+    pub health: Health,
+    pub reasons: Vec<String>,
+    pub gateway_starts: u64,
+    pub steps: Vec<StepMs>,
+    /// A configuration that the gateway would not take, and why.
+    pub rejected: Option<(Generation, String)>,
+}
+
+/// A named step and its duration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StepMs {
+    pub name: String,
+    pub ms: u64,
+}
+
+/// Everything a new instance needs, built before the transaction that creates it.
+#[derive(Debug, Clone)]
+pub struct NewInstance {
+    pub id: InstanceId,
+    pub operation: OperationId,
+    pub name: String,
+    pub external_id: Option<String>,
+    pub tier: String,
+    /// Exact host names, lower case, without port; the first is the main one.
+    pub hosts: Vec<String>,
+    /// The main URL, as shown to people.
+    pub url: String,
+    pub edge_proof: EdgeProof,
+    pub config: serde_json::Value,
+    /// Generation 1, sealed. It does not depend on the server, so a pending instance has it too.
+    pub document: SealedDocument,
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub name: String,
+    pub external_id: Option<String>,
+    pub tier: String,
+    pub status: InstanceStatus,
+    pub health: Health,
+    pub reasons: Vec<String>,
+    pub url: String,
+    pub hosts: Vec<String>,
+    pub server: Option<ServerId>,
+    /// Wanted, and applied by the agent.
+    pub generation: Generation,
+    pub observed: Generation,
+    pub restarts: u64,
+    pub config: serde_json::Value,
+    pub edge_proof: EdgeProof,
+    /// `user:bcrypt` of HTTP basic auth, if it is on.
+    pub basic_auth: Option<String>,
+    /// Whether a warm server was there when it was created.
+    pub warm: bool,
+    /// Milliseconds of each step from the create call on; empty until running.
+    pub timings: Vec<StepMs>,
+    /// Place among those that wait for a server, from 1; `None` when it does not wait.
+    pub queue_position: Option<u32>,
+    pub problem: Option<String>,
+    pub created_at: Moment,
+    pub claimed_at: Option<Moment>,
+    pub ready_at: Option<Moment>,
+    pub deleted_at: Option<Moment>,
+}
+
+/// A step of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct OperationStep {
+    pub name: String,
+    pub state: OperationState,
+    pub ms: Option<u64>,
+    pub attempts: u32,
+}
+
+/// An operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    pub id: OperationId,
+    pub instance: InstanceId,
+    pub kind: OperationKind,
+    pub state: OperationState,
+    pub steps: Vec<OperationStep>,
+    /// The document generation whose observation ends it; `None` for a deletion.
+    pub generation: Option<Generation>,
+    pub error: Option<String>,
+    pub created_at: Moment,
+    pub finished_at: Option<Moment>,
+}
+
+/// A change of an instance's document, prepared against the generation it replaces.
+#[derive(Debug, Clone)]
+pub struct DocumentChange {
+    pub instance: InstanceId,
+    pub operation: OperationId,
+    pub kind: OperationKind,
+    /// The generation the change was prepared against; another one in the store refuses it.
+    pub expected: Generation,
+    pub config: serde_json::Value,
+    pub restarts: u64,
+    pub document: SealedDocument,
+}
+
+/// An entry of the event log. `sequence` is gapless and orders everything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub sequence: u64,
+    pub id: EventId,
+    pub kind: String,
+    pub instance: Option<InstanceId>,
+    pub server: Option<ServerId>,
+    pub data: serde_json::Value,
+    pub at: Moment,
+}
+
+/// A route record: one host name and where it leads. Feeds the built-in edge now, Redis later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub host: String,
+    pub instance: InstanceId,
+    /// The server's address; `None` while the instance waits for one.
+    pub upstream: Option<IpAddr>,
+    /// What the edge shows to nginx with a signed-in user's request.
+    pub edge_proof: EdgeProof,
+    /// `user:bcrypt`, if HTTP basic auth is on.
+    pub basic_auth: Option<String>,
+    pub status: InstanceStatus,
+}
+
+/// An API token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiToken {
+    pub id: TokenId,
+    pub name: String,
+    pub secret_hash: [u8; 32],
+    pub created_at: Moment,
+    pub expires_at: Option<Moment>,
+    pub revoked_at: Option<Moment>,
+}

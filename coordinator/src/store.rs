@@ -1,0 +1,354 @@
+//! The store: the only truth. Everything else is a cache of it or an effect.
+//!
+//! One trait per noun, methods named for what the domain does, each method one transaction. Events
+//! are written in the same transaction as the change they tell of. Time and ids come from the
+//! caller. What is required of an implementation beyond the types is in [`conformance`], which every
+//! implementation must pass.
+
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+pub mod sqlite;
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use tidepool_shared::{
+    document::{Generation, SealedDocument},
+    id::{InstanceId, OperationId, ServerId, TokenId},
+};
+
+use crate::{
+    ambient::Moment,
+    model::{
+        ApiToken, DocumentChange, Event, Instance, InstanceStatus, NewInstance, NewServer,
+        Operation, Route, Server, ServerReport, StepMs,
+    },
+};
+
+/// The database did not do what it was asked. Callers cannot tell causes apart, nor need to.
+#[derive(Debug, thiserror::Error)]
+#[error("store: {doing}")]
+pub struct StoreError {
+    /// What was being attempted.
+    pub doing: &'static str,
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Result of a store call.
+pub type Stored<T> = Result<T, StoreError>;
+
+/// Whether a state change happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transition {
+    Done,
+    /// The row was not in a state from which this is possible; nothing changed.
+    NotPossible,
+}
+
+/// Servers, from intent to gone.
+#[async_trait]
+pub trait ServerStore: Send + Sync {
+    /// Commits the intent: state `planned`, and its enrolment token's hash.
+    async fn plan_server(&self, new: &NewServer, now: Moment) -> Stored<()>;
+    /// `planned` → `creating`. Repeating it on `creating` is done, too.
+    async fn mark_creating(&self, id: ServerId, now: Moment) -> Stored<Transition>;
+    /// `planned|creating` → `booting`, with what the cloud answered; its address becomes trusted by the
+    /// proxy as a server without an instance. Repeating it with the same facts is done.
+    async fn record_created(
+        &self,
+        id: ServerId,
+        cloud_id: &str,
+        address: IpAddr,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// A new link session: raises and returns the epoch. `None` when the server is unknown, revoked,
+    /// or past `claimed`.
+    async fn open_session(
+        &self,
+        id: ServerId,
+        openclaw_version: &str,
+        now: Moment,
+    ) -> Stored<Option<(u64, Server)>>;
+    /// What the agent reports. Ignored when its epoch is not the current one. `warm` turns `booting`
+    /// into `warm`, its absence `warm` into `booting`; `failed` turns anything before `claimed` into `failed`; a claimed server's report
+    /// updates its instance's health and observed generation in the same transaction, finishes the
+    /// instance's `configure` or `restart` operation once its generation is observed (failing it, with
+    /// the reason, if that generation was rejected) and emits `config.applied`, `config.rejected`,
+    /// `instance.health_changed`. Returns the server as it is afterwards, or `None` when ignored.
+    async fn record_report(
+        &self,
+        id: ServerId,
+        report: &ServerReport,
+        now: Moment,
+    ) -> Stored<Option<Server>>;
+    /// Anything before `claimed` → `failed`; out of the trust table.
+    async fn mark_failed(&self, id: ServerId, why: &str, now: Moment) -> Stored<Transition>;
+    /// Nothing is heard of a server: it was switched off, or its link is gone. `warm` → `booting`, so that
+    /// nobody is given it before its agent says again that it is warm. A claimed one stays claimed; its
+    /// health and its instance's become `unknown`, for this reason.
+    async fn mark_unheard(&self, id: ServerId, why: &str, now: Moment) -> Stored<Transition>;
+    /// `warm|booting|planned|creating|failed` → `draining`, never `claimed`: the predicate is in the same statement, so a
+    /// removal can never take a server that was just claimed. Out of the trust table.
+    async fn retire_unclaimed(&self, id: ServerId, now: Moment) -> Stored<Transition>;
+    /// `draining|failed` → `deleting`. Refused while the address is in the trust table.
+    async fn mark_deleting(&self, id: ServerId, now: Moment) -> Stored<Transition>;
+    /// `deleting` → `gone`.
+    async fn mark_gone(&self, id: ServerId, now: Moment) -> Stored<Transition>;
+    /// No session of this server is accepted from now on.
+    async fn revoke(&self, id: ServerId, now: Moment) -> Stored<()>;
+    async fn server(&self, id: ServerId) -> Stored<Option<Server>>;
+    /// All servers that are not gone, oldest first.
+    async fn servers(&self) -> Stored<Vec<Server>>;
+    /// Whose address this is, in the proxy's trust table.
+    async fn trusted(&self, address: IpAddr) -> Stored<Option<(ServerId, Option<InstanceId>)>>;
+}
+
+/// What became of an enrolment token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redemption {
+    Accepted,
+    /// No such token for this server.
+    Unknown,
+    AlreadyUsed,
+    Expired,
+    /// The server's address is another one.
+    WrongAddress,
+    /// The server is revoked or past `claimed`.
+    NotServed,
+    /// The server's address is not recorded yet: the same request may succeed a little later.
+    TooEarly,
+}
+
+/// Enrolment: tokens in, certificates out.
+#[async_trait]
+pub trait EnrolmentStore: Send + Sync {
+    /// Spends a token: one statement decides, so that of two redemptions one wins. A refusal of a token
+    /// that was made for this server is an audit event `security.enrolment_refused` with the reason,
+    /// except `TooEarly`. Any other token is `Unknown` and nothing is written, so that strangers cannot
+    /// fill the disk or keep the writer busy.
+    async fn redeem(
+        &self,
+        token_hash: [u8; 32],
+        server: ServerId,
+        address: IpAddr,
+        now: Moment,
+    ) -> Stored<Redemption>;
+    /// Writes an audit event `security.<what>` about a server.
+    async fn audit(
+        &self,
+        what: &str,
+        server: Option<ServerId>,
+        data: serde_json::Value,
+        now: Moment,
+    ) -> Stored<()>;
+}
+
+/// Why an instance was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateRefused {
+    #[error("the name is taken")]
+    NameTaken,
+    #[error("the external id is taken by another instance")]
+    ExternalIdTaken(InstanceId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a document was not replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeRefused {
+    #[error("no such instance")]
+    NotFound,
+    #[error("prepared against another generation than the present {0}")]
+    Stale(Generation),
+    #[error("another operation is running")]
+    OperationInProgress(OperationId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One page of a list, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Page<K> {
+    /// Continue after this id.
+    pub after: Option<K>,
+    pub limit: u32,
+}
+
+/// Instances, their documents and operations.
+#[async_trait]
+pub trait InstanceStore: Send + Sync {
+    /// The claim. In one transaction: the instance, its document, its `create` operation, its routes;
+    /// and, if nobody of the tier waits before it, the oldest warm server bound to it, with its trust
+    /// row pointing at the instance. Without a server it is `pending`. Emits `instance.created`, and
+    /// `pool.empty` when there was no warm server.
+    async fn create_instance(
+        &self,
+        new: &NewInstance,
+        now: Moment,
+    ) -> Result<Instance, CreateRefused>;
+    /// Binds warm servers to pending instances of the tier, first come first served, one at a time.
+    /// `None` when nobody waits or no server is warm.
+    async fn claim_for_pending(&self, tier: &str, now: Moment) -> Stored<Option<Instance>>;
+    /// `starting` → `running` with the milliseconds of each step; finishes the `create` operation and
+    /// emits `instance.ready`.
+    async fn mark_running(
+        &self,
+        id: InstanceId,
+        timings: &[StepMs],
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// `pending|starting` → `failed` with a reason; fails the `create` operation.
+    async fn mark_instance_failed(
+        &self,
+        id: InstanceId,
+        problem: &str,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// Replaces document and configuration, with an operation that ends when it is observed.
+    async fn change_document(
+        &self,
+        change: &DocumentChange,
+        now: Moment,
+    ) -> Result<Instance, ChangeRefused>;
+    /// Sets or removes basic auth (`user:bcrypt`); no new generation, the edge decides.
+    async fn set_basic_auth(
+        &self,
+        id: InstanceId,
+        credentials: Option<&str>,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// Any status → `deleted`: routes, trust row, sessions and login links go in the same transaction,
+    /// the server is `draining`, other operations are canceled, `delete` has succeeded when the server
+    /// is gone. Repeating it is `NotPossible`.
+    async fn delete_instance(
+        &self,
+        id: InstanceId,
+        operation: OperationId,
+        now: Moment,
+    ) -> Stored<Transition>;
+    async fn instance(&self, id: InstanceId) -> Stored<Option<Instance>>;
+    /// By name, deleted ones left out.
+    async fn instance_named(&self, name: &str) -> Stored<Option<Instance>>;
+    async fn instance_with_external_id(&self, external_id: &str) -> Stored<Option<Instance>>;
+    /// A page of the instances in `status` (all that are not deleted when `None`).
+    async fn instances(
+        &self,
+        status: Option<InstanceStatus>,
+        page: &Page<InstanceId>,
+    ) -> Stored<Vec<Instance>>;
+    /// How many of the tier wait for a server.
+    async fn pending_count(&self, tier: &str) -> Stored<u32>;
+    /// The document a server should hold, if it belongs to an instance.
+    async fn document_for(&self, server: ServerId) -> Stored<Option<SealedDocument>>;
+    async fn operation(&self, id: OperationId) -> Stored<Option<Operation>>;
+    /// The operation that is under way, if any.
+    async fn current_operation(&self, id: InstanceId) -> Stored<Option<Operation>>;
+}
+
+/// Routes, as the edge and Redis are fed.
+#[async_trait]
+pub trait RouteStore: Send + Sync {
+    /// Every route, in no order.
+    async fn routes(&self) -> Stored<Vec<Route>>;
+    /// The routes of one instance; empty when it has none (any more).
+    async fn routes_of(&self, id: InstanceId) -> Stored<Vec<Route>>;
+}
+
+/// The event log.
+#[async_trait]
+pub trait EventStore: Send + Sync {
+    /// Events after a sequence number, oldest first, at most `limit`; of one instance if given.
+    async fn events_after(
+        &self,
+        sequence: u64,
+        instance: Option<InstanceId>,
+        limit: u32,
+    ) -> Stored<Vec<Event>>;
+    /// The sequence number of an event, for `Last-Event-ID`.
+    async fn event_sequence(&self, id: &str) -> Stored<Option<u64>>;
+    /// The newest sequence number; 0 when there is none.
+    async fn last_sequence(&self) -> Stored<u64>;
+}
+
+/// What is known of an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Idempotency {
+    /// Never seen; the caller now holds it and must finish or abandon it.
+    Fresh,
+    /// Done before with the same request: answer this again.
+    Replay { status: u16, body: String },
+    /// Used before with another request.
+    Mismatch,
+    /// The first request is still running.
+    InProgress,
+}
+
+/// Who may come in: API tokens, login links, browser sessions, idempotency keys.
+#[async_trait]
+pub trait AccessStore: Send + Sync {
+    async fn create_api_token(&self, token: &ApiToken) -> Stored<()>;
+    async fn api_token(&self, id: TokenId) -> Stored<Option<ApiToken>>;
+    async fn api_tokens(&self) -> Stored<Vec<ApiToken>>;
+    async fn revoke_api_token(&self, id: TokenId, now: Moment) -> Stored<Transition>;
+
+    /// A login link, by the hash of its secret.
+    async fn create_login_link(
+        &self,
+        secret_hash: [u8; 32],
+        instance: InstanceId,
+        expires: Moment,
+        now: Moment,
+    ) -> Stored<()>;
+    /// Spends a login link and opens a session in the same transaction. Of two tries one wins. The
+    /// link must be of this instance. Returns whether the session exists now.
+    async fn redeem_login_link(
+        &self,
+        secret_hash: [u8; 32],
+        instance: InstanceId,
+        session_hash: [u8; 32],
+        session_expires: Moment,
+        now: Moment,
+    ) -> Stored<bool>;
+    /// The instance that a live session opens.
+    async fn session(&self, session_hash: [u8; 32], now: Moment) -> Stored<Option<InstanceId>>;
+
+    /// Takes or looks up an idempotency key; a key held for longer than two minutes by a request that never
+    /// finished counts as fresh.
+    async fn begin_idempotent(
+        &self,
+        token: TokenId,
+        key: &str,
+        request_hash: [u8; 32],
+        now: Moment,
+    ) -> Stored<Idempotency>;
+    async fn finish_idempotent(
+        &self,
+        token: TokenId,
+        key: &str,
+        status: u16,
+        body: &str,
+        now: Moment,
+    ) -> Stored<()>;
+    async fn abandon_idempotent(&self, token: TokenId, key: &str) -> Stored<()>;
+    /// Forgets idempotency keys, login links and sessions that are over; returns how many.
+    async fn forget_expired(&self, now: Moment) -> Stored<u64>;
+}
+
+/// All of it.
+pub trait Store:
+    ServerStore + EnrolmentStore + InstanceStore + RouteStore + EventStore + AccessStore + 'static
+{
+}
+
+impl<S> Store for S where
+    S: ServerStore
+        + EnrolmentStore
+        + InstanceStore
+        + RouteStore
+        + EventStore
+        + AccessStore
+        + 'static
+{
+}

@@ -1,0 +1,186 @@
+//! What every store must do, beyond the types of its traits: many small cases, each on a fresh store.
+//!
+//! An implementation runs them all with `conformance!(fixture)`, where `fixture` is an
+//! `async fn() -> anyhow::Result<Fresh<S>>`. A case that is not in the macro's list would run nowhere,
+//! so a test counts them.
+
+pub mod access;
+pub mod claims;
+pub mod deletion;
+pub mod documents;
+pub mod enrolment;
+pub mod events;
+pub mod instances;
+pub mod reports;
+pub mod servers;
+mod world;
+
+use std::{any::Any, sync::Arc};
+
+/// A store with nothing in it, and what must outlive it (its directory, its schema).
+pub struct Fresh<S> {
+    pub store: Arc<S>,
+    pub guard: Box<dyn Any + Send>,
+}
+
+/// What a case ends with.
+pub type Outcome = anyhow::Result<()>;
+
+/// Makes a test of each case of the suite.
+#[macro_export]
+macro_rules! conformance {
+    ($fixture:ident) => {
+        $crate::conformance_cases! { $fixture;
+            servers {
+                a_planned_server_reads_back_as_planned,
+                a_name_is_used_once_for_ever,
+                creating_follows_planned_and_may_be_repeated,
+                a_created_server_boots_and_is_trusted_without_an_instance,
+                recording_the_same_facts_again_is_done_other_facts_are_not_possible,
+                an_address_is_trusted_for_one_server_only,
+                a_mapped_address_is_the_same_address,
+                each_session_raises_the_epoch,
+                an_unknown_or_revoked_server_gets_no_session,
+                a_server_past_claimed_gets_no_session,
+                a_failed_server_is_out_of_trust_and_is_deleted_by_way_of_deleting,
+                whatever_is_not_claimed_can_be_retired_once,
+                a_claimed_server_is_neither_retired_nor_failed,
+                a_server_does_not_skip_draining_on_its_way_out,
+                gone_servers_leave_the_list_and_the_rest_is_oldest_first,
+            }
+            reports {
+                a_warm_report_makes_a_booting_server_warm,
+                a_report_of_an_old_session_is_ignored,
+                a_report_of_a_revoked_or_draining_server_is_ignored,
+                a_failed_report_fails_a_server_and_takes_its_trust,
+                a_failed_report_does_not_fail_a_claimed_server,
+                a_claimed_servers_report_reaches_its_instance,
+                a_repeated_report_tells_nothing_twice,
+                an_agent_cannot_observe_what_was_never_written,
+                a_warm_server_that_is_not_warm_any_more_boots_again,
+                an_unheard_warm_server_is_not_given_away,
+                an_unheard_claimed_server_stays_claimed_with_its_health_unknown,
+            }
+            enrolment {
+                a_token_is_spent_once,
+                of_two_redemptions_at_once_one_wins,
+                a_token_of_another_server_is_unknown_and_not_audited,
+                an_expired_token_is_refused,
+                another_address_is_refused_and_the_token_stays,
+                a_server_whose_address_is_not_recorded_is_too_early_and_not_audited,
+                a_retired_servers_token_is_refused_and_audited,
+                an_audit_is_an_event,
+            }
+            claims {
+                a_new_instance_gets_the_oldest_warm_server_of_its_tier,
+                a_claim_is_whole,
+                without_a_warm_server_it_waits_and_the_pool_is_told_empty,
+                nobody_overtakes_who_waits,
+                who_waits_is_served_in_order,
+                a_pending_claim_is_whole,
+                a_revoked_server_is_not_claimed,
+                a_taken_name_takes_no_server,
+                a_taken_host_is_a_taken_name,
+                a_taken_external_id_names_its_holder,
+                sixty_four_at_once_on_eight_servers,
+                refillers_at_once_give_each_server_once,
+                a_retirement_and_a_claim_at_once_have_one_winner,
+                an_interrupted_create_leaves_all_or_nothing,
+            }
+            instances {
+                running_ends_the_create_operation,
+                only_a_starting_instance_becomes_running,
+                a_failed_instance_leaves_the_queue,
+                a_running_instance_does_not_fail_by_itself,
+                an_instance_is_found_by_name_and_external_id_until_deleted,
+                pages_are_oldest_first_and_go_on,
+                basic_auth_is_set_and_removed_in_the_route,
+                nothing_is_found_by_unknown_ids,
+            }
+            documents {
+                a_change_replaces_the_document_with_an_operation_under_way,
+                a_change_ends_when_its_generation_is_observed,
+                a_rejected_configuration_fails_its_operation,
+                a_stale_change_is_refused,
+                one_change_at_a_time,
+                a_change_during_creation_is_refused,
+                a_change_of_no_instance_is_refused,
+                a_mislabelled_document_is_an_error,
+                of_two_changes_at_once_one_wins,
+            }
+            deletion {
+                a_deletion_takes_routes_trust_sessions_and_links,
+                a_deletion_supersedes_a_change,
+                a_deletion_succeeds_when_the_server_is_gone,
+                a_pending_instance_is_deleted_at_once,
+                a_deletion_is_not_repeated,
+                a_deleted_name_is_free_again,
+            }
+            events {
+                sequence_numbers_have_no_gaps_under_concurrency,
+                events_are_read_onwards_and_by_instance,
+                an_event_is_found_by_its_id,
+                a_servers_life_is_told,
+                an_instances_life_is_told,
+            }
+            access {
+                an_api_token_reads_back_and_is_revoked_once,
+                a_login_link_opens_one_session,
+                of_two_redemptions_at_once_one_opens,
+                a_login_link_is_of_its_instance_and_its_time,
+                a_session_ends,
+                a_deleted_instance_gets_no_login_link,
+                an_idempotency_key_goes_from_fresh_to_replay,
+                an_idempotency_key_with_another_request_is_a_mismatch,
+                an_abandoned_key_is_fresh,
+                a_key_held_by_the_dead_is_fresh,
+                of_two_requests_with_one_key_one_is_fresh,
+                what_is_over_is_forgotten,
+            }
+        }
+    };
+}
+
+/// The tests themselves. Used by [`conformance!`] only.
+#[macro_export]
+macro_rules! conformance_cases {
+    ($fixture:ident; $($module:ident { $($case:ident,)+ })+) => {$(
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() -> $crate::store::conformance::Outcome {
+                    let fresh = super::$fixture().await?;
+                    let store = std::sync::Arc::clone(&fresh.store);
+                    $crate::store::conformance::$module::$case(store).await
+                }
+            )+
+        }
+    )+};
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_case_is_in_the_macros_list() {
+        let list = include_str!("conformance.rs");
+        let sources = [
+            include_str!("conformance/access.rs"),
+            include_str!("conformance/claims.rs"),
+            include_str!("conformance/deletion.rs"),
+            include_str!("conformance/documents.rs"),
+            include_str!("conformance/enrolment.rs"),
+            include_str!("conformance/events.rs"),
+            include_str!("conformance/instances.rs"),
+            include_str!("conformance/reports.rs"),
+            include_str!("conformance/servers.rs"),
+        ];
+        let cases = sources
+            .iter()
+            .flat_map(|source| source.split("pub async fn ").skip(1))
+            .filter_map(|rest| rest.split('<').next());
+        let missing: Vec<_> = cases
+            .filter(|case| !list.contains(&format!("                {case},\n")))
+            .collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
+}

@@ -1,0 +1,327 @@
+//! The claim: no server twice, nobody overtaken, nothing by halves.
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use super::{
+    Outcome,
+    world::{
+        TIER, address, at, booting, claimed, count, document, host, instance_id, new_instance,
+        new_server, operation_id, report, server_id, warm,
+    },
+};
+use crate::{
+    model::{InstanceStatus, OperationState, ServerState},
+    store::{CreateRefused, Page, Store, Transition},
+};
+
+pub async fn a_new_instance_gets_the_oldest_warm_server_of_its_tier<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let mut large = new_server(1);
+    "large".clone_into(&mut large.tier);
+    store.plan_server(&large, at(0)).await?;
+    store
+        .record_created(large.id, "c", address(1), at(1))
+        .await?;
+    store.open_session(large.id, "1", at(2)).await?;
+    store.record_report(large.id, &report(0), at(3)).await?;
+    warm(&*store, 3).await?;
+    warm(&*store, 2).await?;
+    let instance = store.create_instance(&new_instance(1), at(5)).await?;
+    // Two and three are of the same moment: then the smaller id is the older.
+    assert_eq!(instance.server, Some(server_id(2)));
+    Ok(())
+}
+
+pub async fn a_claim_is_whole<S: Store>(store: Arc<S>) -> Outcome {
+    let server = warm(&*store, 1).await?;
+    let instance = store.create_instance(&new_instance(1), at(5)).await?;
+    assert_eq!(instance.status, InstanceStatus::Starting);
+    assert_eq!(instance.claimed_at, Some(at(5)));
+    assert!(instance.warm);
+    assert_eq!(instance.queue_position, None);
+    assert_eq!((instance.generation.0, instance.observed.0), (1, 0));
+    assert_eq!(instance.hosts, new_instance(1).hosts);
+    assert_eq!(store.instance(instance.id).await?, Some(instance.clone()));
+    let held = store.server(server).await?.context("no server")?;
+    assert_eq!(held.state, ServerState::Claimed);
+    assert_eq!(held.instance, Some(instance.id));
+    let trusted = store.trusted(address(1)).await?;
+    assert_eq!(trusted, Some((server, Some(instance.id))));
+    assert_eq!(store.document_for(server).await?, Some(document(1, 1)));
+    let operation = store.current_operation(instance.id).await?;
+    let operation = operation.context("no operation")?;
+    assert_eq!(operation.id, operation_id(1));
+    assert_eq!(operation.state, OperationState::Running);
+    let routes = store.routes_of(instance.id).await?;
+    assert_eq!(routes.len(), 2);
+    for route in &routes {
+        assert_eq!(route.upstream, Some(address(1)));
+        assert_eq!(route.edge_proof, instance.edge_proof);
+        assert_eq!(route.status, InstanceStatus::Starting);
+    }
+    assert_eq!(store.routes().await?.len(), 2);
+    Ok(())
+}
+
+pub async fn without_a_warm_server_it_waits_and_the_pool_is_told_empty<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    booting(&*store, 1).await?;
+    let instance = store.create_instance(&new_instance(1), at(5)).await?;
+    assert_eq!(instance.status, InstanceStatus::Pending);
+    assert_eq!((instance.server, instance.claimed_at), (None, None));
+    assert_eq!(instance.queue_position, Some(1));
+    assert!(!instance.warm);
+    assert_eq!(store.pending_count(TIER).await?, 1);
+    assert_eq!(store.pending_count("large").await?, 0);
+    assert_eq!(count(&*store, "pool.empty").await?, 1);
+    let operation = store.operation(operation_id(1)).await?.context("none")?;
+    assert_eq!(operation.state, OperationState::Queued);
+    let routes = store.routes_of(instance.id).await?;
+    assert!(routes.iter().all(|route| route.upstream.is_none()));
+    Ok(())
+}
+
+pub async fn nobody_overtakes_who_waits<S: Store>(store: Arc<S>) -> Outcome {
+    store.create_instance(&new_instance(1), at(5)).await?;
+    warm(&*store, 1).await?;
+    let second = store.create_instance(&new_instance(2), at(6)).await?;
+    assert_eq!(second.status, InstanceStatus::Pending);
+    assert_eq!(second.queue_position, Some(2));
+    // A server was warm: it was not for want of one.
+    assert_eq!(count(&*store, "pool.empty").await?, 1);
+    Ok(())
+}
+
+pub async fn who_waits_is_served_in_order<S: Store>(store: Arc<S>) -> Outcome {
+    // Neither the clock nor the ids say who came first.
+    for number in [7, 3, 5] {
+        store.create_instance(&new_instance(number), at(5)).await?;
+    }
+    warm(&*store, 1).await?;
+    warm(&*store, 2).await?;
+    let mut served = Vec::new();
+    while let Some(instance) = store.claim_for_pending(TIER, at(6)).await? {
+        served.push((instance.id, instance.server));
+    }
+    assert_eq!(
+        served,
+        [
+            (instance_id(7), Some(server_id(1))),
+            (instance_id(3), Some(server_id(2)))
+        ]
+    );
+    let left = store.instance(instance_id(5)).await?.context("lost")?;
+    assert_eq!(left.queue_position, Some(1));
+    assert_eq!(store.claim_for_pending("large", at(7)).await?, None);
+    Ok(())
+}
+
+pub async fn a_pending_claim_is_whole<S: Store>(store: Arc<S>) -> Outcome {
+    store.create_instance(&new_instance(1), at(5)).await?;
+    let server = warm(&*store, 2).await?;
+    let claimed = store.claim_for_pending(TIER, at(6)).await?;
+    let claimed = claimed.context("nobody")?;
+    assert_eq!(claimed.status, InstanceStatus::Starting);
+    assert_eq!(claimed.claimed_at, Some(at(6)));
+    assert!(!claimed.warm);
+    let trusted = store.trusted(address(2)).await?;
+    assert_eq!(trusted, Some((server, Some(claimed.id))));
+    assert_eq!(store.document_for(server).await?, Some(document(1, 1)));
+    let operation = store.operation(operation_id(1)).await?.context("none")?;
+    assert_eq!(operation.state, OperationState::Running);
+    let routes = store.routes_of(claimed.id).await?;
+    assert!(routes.iter().all(|it| it.upstream == Some(address(2))));
+    assert_eq!(store.pending_count(TIER).await?, 0);
+    Ok(())
+}
+
+pub async fn a_revoked_server_is_not_claimed<S: Store>(store: Arc<S>) -> Outcome {
+    let id = warm(&*store, 1).await?;
+    store.revoke(id, at(5)).await?;
+    let instance = store.create_instance(&new_instance(1), at(6)).await?;
+    assert_eq!(instance.server, None);
+    assert_eq!(store.claim_for_pending(TIER, at(7)).await?, None);
+    Ok(())
+}
+
+pub async fn a_taken_name_takes_no_server<S: Store>(store: Arc<S>) -> Outcome {
+    claimed(&*store, 1).await?;
+    let free = warm(&*store, 2).await?;
+    let mut second = new_instance(2);
+    second.name = new_instance(1).name;
+    let events = store.last_sequence().await?;
+    let refused = store.create_instance(&second, at(6)).await;
+    assert!(matches!(refused, Err(CreateRefused::NameTaken)));
+    let server = store.server(free).await?.context("no server")?;
+    assert_eq!((server.state, server.instance), (ServerState::Warm, None));
+    assert_eq!(store.trusted(address(2)).await?, Some((free, None)));
+    assert_eq!(store.instance(second.id).await?, None);
+    assert_eq!(store.last_sequence().await?, events);
+    Ok(())
+}
+
+pub async fn a_taken_host_is_a_taken_name<S: Store>(store: Arc<S>) -> Outcome {
+    claimed(&*store, 1).await?;
+    let mut second = new_instance(2);
+    second.hosts = vec![host(2), host(1)];
+    let refused = store.create_instance(&second, at(6)).await;
+    assert!(matches!(refused, Err(CreateRefused::NameTaken)));
+    assert_eq!(store.routes().await?.len(), 2);
+    assert_eq!(store.instance(second.id).await?, None);
+    Ok(())
+}
+
+pub async fn a_taken_external_id_names_its_holder<S: Store>(store: Arc<S>) -> Outcome {
+    let holder = claimed(&*store, 1).await?.id;
+    let mut second = new_instance(2);
+    second.external_id = new_instance(1).external_id;
+    let refused = store.create_instance(&second, at(6)).await;
+    assert!(matches!(refused, Err(CreateRefused::ExternalIdTaken(id)) if id == holder));
+    for number in [3, 4] {
+        let mut without = new_instance(number);
+        without.external_id = None;
+        store.create_instance(&without, at(7)).await?;
+    }
+    Ok(())
+}
+
+pub async fn sixty_four_at_once_on_eight_servers<S: Store>(store: Arc<S>) -> Outcome {
+    for number in 1..=8 {
+        warm(&*store, number).await?;
+    }
+    let mut creates = JoinSet::new();
+    for number in 1..=64 {
+        let store = Arc::clone(&store);
+        creates.spawn(async move { store.create_instance(&new_instance(number), at(5)).await });
+    }
+    let mut served = HashSet::new();
+    let mut waiting = Vec::new();
+    while let Some(created) = creates.join_next().await {
+        let instance = created??;
+        match instance.server {
+            Some(id) => assert!(served.insert(id), "{id} was claimed twice"),
+            None => waiting.push((instance.queue_position, instance.id)),
+        }
+    }
+    assert_eq!((served.len(), waiting.len()), (8, 56));
+    waiting.sort_unstable();
+    let places: Vec<_> = waiting.iter().filter_map(|(place, _)| *place).collect();
+    assert_eq!(places, (1..=56).collect::<Vec<_>>());
+    // Whoever was told an earlier place is served earlier.
+    for (number, (_, next)) in (9..).zip(waiting) {
+        warm(&*store, number).await?;
+        let claimed = store.claim_for_pending(TIER, at(6)).await?;
+        assert_eq!(claimed.map(|instance| instance.id), Some(next));
+    }
+    Ok(())
+}
+
+pub async fn refillers_at_once_give_each_server_once<S: Store>(store: Arc<S>) -> Outcome {
+    for number in 1..=16 {
+        store.create_instance(&new_instance(number), at(1)).await?;
+    }
+    for number in 1..=8 {
+        warm(&*store, number).await?;
+    }
+    let mut claims = JoinSet::new();
+    for _ in 0..12 {
+        let store = Arc::clone(&store);
+        claims.spawn(async move { store.claim_for_pending(TIER, at(5)).await });
+    }
+    let mut served = HashSet::new();
+    while let Some(claimed) = claims.join_next().await {
+        if let Some(instance) = claimed?? {
+            assert!(instance.id <= instance_id(8), "{} overtook", instance.id);
+            assert!(served.insert(instance.server));
+        }
+    }
+    assert_eq!(served.len(), 8);
+    assert_eq!(store.pending_count(TIER).await?, 8);
+    Ok(())
+}
+
+pub async fn a_retirement_and_a_claim_at_once_have_one_winner<S: Store>(store: Arc<S>) -> Outcome {
+    for number in 1..=20 {
+        let id = warm(&*store, number).await?;
+        let new = new_instance(number);
+        let (retired, created) = tokio::join!(
+            store.retire_unclaimed(id, at(5)),
+            store.create_instance(&new, at(5)),
+        );
+        let created = created?;
+        let taken = created.server == Some(id);
+        assert_ne!(retired? == Transition::Done, taken);
+        // A waiting instance would get the next server.
+        store
+            .delete_instance(created.id, operation_id(100 + number), at(6))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Drops a future after it was waited for so many times, as a lost client or a shutdown does.
+struct Interrupted<F> {
+    inner: Pin<Box<F>>,
+    waits_left: usize,
+}
+
+impl<F: Future> Future for Interrupted<F> {
+    /// `None` when it was interrupted.
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        match (self.inner.as_mut().poll(task), self.waits_left) {
+            (Poll::Ready(output), _) => Poll::Ready(Some(output)),
+            (Poll::Pending, 0) => Poll::Ready(None),
+            (Poll::Pending, _) => {
+                self.waits_left -= 1;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+pub async fn an_interrupted_create_leaves_all_or_nothing<S: Store>(store: Arc<S>) -> Outcome {
+    for number in 1..=40 {
+        let server = warm(&*store, number).await?;
+        let new = new_instance(number);
+        let interrupted = Interrupted {
+            inner: Box::pin(store.create_instance(&new, at(5))),
+            waits_left: usize::from(number) - 1,
+        };
+        drop(interrupted.await);
+        // A change is queued behind whatever was interrupted, so that is over now.
+        store.mark_creating(server, at(6)).await?;
+        let claimed = store.server(server).await?.context("no server")?;
+        let whole = claimed.state == ServerState::Claimed;
+        assert_eq!(store.instance(new.id).await?.is_some(), whole);
+        assert_eq!(
+            store.routes_of(new.id).await?.len(),
+            if whole { 2 } else { 0 }
+        );
+        assert_eq!(store.operation(new.operation).await?.is_some(), whole);
+        assert_eq!(store.document_for(server).await?.is_some(), whole);
+        store.retire_unclaimed(server, at(7)).await?;
+    }
+    let page = Page {
+        after: None,
+        limit: 100,
+    };
+    let created = store.instances(None, &page).await?.len();
+    assert!(
+        (1..40).contains(&created),
+        "{created} of 40 were created: interruption was not tried on both sides of the commit"
+    );
+    Ok(())
+}

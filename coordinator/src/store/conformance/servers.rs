@@ -1,0 +1,227 @@
+//! A server's life, and its place in the trust table.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::{
+    Outcome,
+    world::{
+        TIER, address, at, booting, claimed, cloud_id, count, new_server, operation_id, server_id,
+        warm,
+    },
+};
+use crate::{
+    model::ServerState,
+    store::{Store, Transition},
+};
+
+pub async fn a_planned_server_reads_back_as_planned<S: Store>(store: Arc<S>) -> Outcome {
+    store.plan_server(&new_server(1), at(0)).await?;
+    let server = store.server(server_id(1)).await?.context("no server")?;
+    assert_eq!(server.id, server_id(1));
+    assert_eq!(server.name, "tp-1");
+    assert_eq!(server.tier, TIER);
+    assert_eq!(server.state, ServerState::Planned);
+    assert_eq!((server.epoch, server.address), (0, None));
+    assert_eq!((server.created_at, server.state_since), (at(0), at(0)));
+    assert!(!server.revoked);
+    Ok(())
+}
+
+pub async fn a_name_is_used_once_for_ever<S: Store>(store: Arc<S>) -> Outcome {
+    let first = new_server(1);
+    store.plan_server(&first, at(0)).await?;
+    store.retire_unclaimed(first.id, at(1)).await?;
+    store.mark_deleting(first.id, at(2)).await?;
+    store.mark_gone(first.id, at(3)).await?;
+    let mut second = new_server(2);
+    second.name = first.name;
+    assert!(store.plan_server(&second, at(4)).await.is_err());
+    assert_eq!(store.server(second.id).await?, None);
+    Ok(())
+}
+
+pub async fn creating_follows_planned_and_may_be_repeated<S: Store>(store: Arc<S>) -> Outcome {
+    let id = server_id(1);
+    store.plan_server(&new_server(1), at(0)).await?;
+    assert_eq!(store.mark_creating(id, at(1)).await?, Transition::Done);
+    assert_eq!(store.mark_creating(id, at(2)).await?, Transition::Done);
+    let server = store.server(id).await?.context("no server")?;
+    assert_eq!(
+        (server.state, server.state_since),
+        (ServerState::Creating, at(1))
+    );
+    store.record_created(id, "c", address(1), at(3)).await?;
+    assert_eq!(
+        store.mark_creating(id, at(4)).await?,
+        Transition::NotPossible
+    );
+    Ok(())
+}
+
+pub async fn a_created_server_boots_and_is_trusted_without_an_instance<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = booting(&*store, 1).await?;
+    let server = store.server(id).await?.context("no server")?;
+    assert_eq!(server.state, ServerState::Booting);
+    assert_eq!(server.cloud_id, Some(cloud_id(1)));
+    assert_eq!(server.address, Some(address(1)));
+    assert_eq!(store.trusted(address(1)).await?, Some((id, None)));
+    assert_eq!(store.trusted(address(2)).await?, None);
+    Ok(())
+}
+
+pub async fn recording_the_same_facts_again_is_done_other_facts_are_not_possible<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = booting(&*store, 1).await?;
+    let cloud_id = cloud_id(1);
+    let again = store.record_created(id, &cloud_id, address(1), at(9));
+    assert_eq!(again.await?, Transition::Done);
+    let other = store.record_created(id, &cloud_id, address(2), at(9));
+    assert_eq!(other.await?, Transition::NotPossible);
+    assert_eq!(store.trusted(address(2)).await?, None);
+    assert_eq!(count(&*store, "server.booting").await?, 1);
+    store.retire_unclaimed(id, at(10)).await?;
+    let late = store.record_created(id, &cloud_id, address(1), at(11));
+    assert_eq!(late.await?, Transition::NotPossible);
+    assert_eq!(store.trusted(address(1)).await?, None);
+    Ok(())
+}
+
+pub async fn an_address_is_trusted_for_one_server_only<S: Store>(store: Arc<S>) -> Outcome {
+    let first = booting(&*store, 1).await?;
+    store.plan_server(&new_server(2), at(0)).await?;
+    let second = store.record_created(server_id(2), "c", address(1), at(9));
+    assert!(second.await.is_err());
+    assert_eq!(store.trusted(address(1)).await?, Some((first, None)));
+    let server = store.server(server_id(2)).await?.context("no server")?;
+    assert_eq!(server.state, ServerState::Planned);
+    Ok(())
+}
+
+pub async fn a_mapped_address_is_the_same_address<S: Store>(store: Arc<S>) -> Outcome {
+    let id = booting(&*store, 1).await?;
+    let mapped = "::ffff:10.0.0.1".parse()?;
+    assert_eq!(store.trusted(mapped).await?, Some((id, None)));
+    Ok(())
+}
+
+pub async fn each_session_raises_the_epoch<S: Store>(store: Arc<S>) -> Outcome {
+    let id = booting(&*store, 1).await?;
+    let (first, _) = store.open_session(id, "1", at(3)).await?.context("first")?;
+    let (second, server) = store
+        .open_session(id, "2", at(4))
+        .await?
+        .context("second")?;
+    assert_eq!((first, second, server.epoch), (1, 2, 2));
+    assert_eq!(server.openclaw_version.as_deref(), Some("2"));
+    assert_eq!(store.server(id).await?, Some(server));
+    Ok(())
+}
+
+pub async fn an_unknown_or_revoked_server_gets_no_session<S: Store>(store: Arc<S>) -> Outcome {
+    assert_eq!(store.open_session(server_id(9), "1", at(3)).await?, None);
+    let id = booting(&*store, 1).await?;
+    store.revoke(id, at(3)).await?;
+    assert_eq!(store.open_session(id, "1", at(4)).await?, None);
+    let server = store.server(id).await?.context("no server")?;
+    assert!(server.revoked);
+    Ok(())
+}
+
+pub async fn a_server_past_claimed_gets_no_session<S: Store>(store: Arc<S>) -> Outcome {
+    let id = claimed(&*store, 1).await?.id;
+    let server = server_id(1);
+    assert!(store.open_session(server, "1", at(6)).await?.is_some());
+    store.delete_instance(id, operation_id(101), at(7)).await?;
+    assert_eq!(store.open_session(server, "1", at(8)).await?, None);
+    Ok(())
+}
+
+pub async fn a_failed_server_is_out_of_trust_and_is_deleted_by_way_of_deleting<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = warm(&*store, 1).await?;
+    assert_eq!(
+        store.mark_failed(id, "lost", at(5)).await?,
+        Transition::Done
+    );
+    let again = store.mark_failed(id, "again", at(6)).await?;
+    assert_eq!(again, Transition::NotPossible);
+    let server = store.server(id).await?.context("no server")?;
+    assert_eq!(server.failure.as_deref(), Some("lost"));
+    assert_eq!(store.trusted(address(1)).await?, None);
+    assert_eq!(store.mark_deleting(id, at(7)).await?, Transition::Done);
+    assert_eq!(store.mark_gone(id, at(8)).await?, Transition::Done);
+    assert_eq!(store.mark_gone(id, at(9)).await?, Transition::NotPossible);
+    Ok(())
+}
+
+pub async fn whatever_is_not_claimed_can_be_retired_once<S: Store>(store: Arc<S>) -> Outcome {
+    store.plan_server(&new_server(1), at(0)).await?;
+    store.plan_server(&new_server(2), at(0)).await?;
+    store.mark_creating(server_id(2), at(1)).await?;
+    booting(&*store, 3).await?;
+    warm(&*store, 4).await?;
+    warm(&*store, 5).await?;
+    store.mark_failed(server_id(5), "lost", at(5)).await?;
+    for number in 1..=5 {
+        let id = server_id(number);
+        assert_eq!(store.retire_unclaimed(id, at(6)).await?, Transition::Done);
+        let again = store.retire_unclaimed(id, at(7)).await?;
+        assert_eq!(again, Transition::NotPossible);
+        assert_eq!(store.trusted(address(number)).await?, None);
+        let server = store.server(id).await?.context("no server")?;
+        assert_eq!(server.state, ServerState::Draining);
+    }
+    let unknown = store.retire_unclaimed(server_id(9), at(8)).await?;
+    assert_eq!(unknown, Transition::NotPossible);
+    Ok(())
+}
+
+pub async fn a_claimed_server_is_neither_retired_nor_failed<S: Store>(store: Arc<S>) -> Outcome {
+    let instance = claimed(&*store, 1).await?;
+    let id = server_id(1);
+    let retired = store.retire_unclaimed(id, at(6)).await?;
+    let failed = store.mark_failed(id, "no", at(6)).await?;
+    let deleting = store.mark_deleting(id, at(6)).await?;
+    assert_eq!([retired, failed, deleting], [Transition::NotPossible; 3]);
+    let trusted = store.trusted(address(1)).await?;
+    assert_eq!(trusted, Some((id, Some(instance.id))));
+    Ok(())
+}
+
+pub async fn a_server_does_not_skip_draining_on_its_way_out<S: Store>(store: Arc<S>) -> Outcome {
+    let id = warm(&*store, 1).await?;
+    assert_eq!(
+        store.mark_deleting(id, at(5)).await?,
+        Transition::NotPossible
+    );
+    assert_eq!(store.mark_gone(id, at(5)).await?, Transition::NotPossible);
+    store.retire_unclaimed(id, at(6)).await?;
+    assert_eq!(store.mark_gone(id, at(7)).await?, Transition::NotPossible);
+    assert_eq!(store.mark_deleting(id, at(8)).await?, Transition::Done);
+    let again = store.mark_deleting(id, at(9)).await?;
+    assert_eq!(again, Transition::NotPossible);
+    Ok(())
+}
+
+pub async fn gone_servers_leave_the_list_and_the_rest_is_oldest_first<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    store.plan_server(&new_server(3), at(1)).await?;
+    store.plan_server(&new_server(2), at(2)).await?;
+    store.plan_server(&new_server(1), at(3)).await?;
+    let gone = server_id(2);
+    store.retire_unclaimed(gone, at(4)).await?;
+    store.mark_deleting(gone, at(5)).await?;
+    store.mark_gone(gone, at(6)).await?;
+    let left: Vec<_> = store.servers().await?.iter().map(|it| it.id).collect();
+    assert_eq!(left, [server_id(3), server_id(1)]);
+    let server = store.server(gone).await?.context("forgotten")?;
+    assert_eq!(server.state, ServerState::Gone);
+    Ok(())
+}

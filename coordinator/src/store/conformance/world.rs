@@ -1,0 +1,190 @@
+//! A small world for the cases: nouns made of a number, and ways to the state a case begins with.
+
+use std::{net::IpAddr, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+use tidepool_shared::{
+    document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
+    id::{InstanceId, OperationId, ServerId, TokenId},
+};
+use uuid::Uuid;
+
+use crate::{
+    ambient::Moment,
+    model::{
+        DocumentChange, Health, Instance, NewInstance, NewServer, OperationKind, ServerReport,
+        StepMs,
+    },
+    store::{Store, Transition},
+};
+
+pub(super) const TIER: &str = "standard";
+
+/// The moment so many seconds after the beginning of a case.
+pub(super) fn at(seconds: u64) -> Moment {
+    Moment(1_700_000_000_000_000).plus(Duration::from_secs(seconds))
+}
+
+pub(super) fn server_id(number: u8) -> ServerId {
+    ServerId::new(Uuid::from_u128(number.into()))
+}
+
+pub(super) fn instance_id(number: u8) -> InstanceId {
+    InstanceId::new(Uuid::from_u128(number.into()))
+}
+
+/// The operation that creates the instance of this number; changes take numbers from 100.
+pub(super) fn operation_id(number: u8) -> OperationId {
+    OperationId::new(Uuid::from_u128(number.into()))
+}
+
+pub(super) fn token_id(number: u8) -> TokenId {
+    TokenId::new(Uuid::from_u128(number.into()))
+}
+
+pub(super) fn hash(number: u8) -> [u8; 32] {
+    [number; 32]
+}
+
+pub(super) fn address(number: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, number])
+}
+
+pub(super) fn new_server(number: u8) -> NewServer {
+    NewServer {
+        id: server_id(number),
+        name: format!("tp-{number}"),
+        tier: TIER.to_owned(),
+        token_hash: hash(number),
+        token_expires: at(3600),
+    }
+}
+
+pub(super) fn host(number: u8) -> String {
+    format!("a{number}.localhost")
+}
+
+pub(super) fn document(number: u8, generation: u64) -> SealedDocument {
+    SealedDocument::seal(&DesiredDocument {
+        instance: instance_id(number),
+        generation: Generation(generation),
+        hosts: vec![host(number)],
+        origins: vec![format!("http://{}", host(number))],
+        edge_proof: EdgeProof(format!("proof-{number}")),
+        config: json!({ "generation": generation }),
+        restarts: 0,
+    })
+}
+
+pub(super) fn new_instance(number: u8) -> NewInstance {
+    NewInstance {
+        id: instance_id(number),
+        operation: operation_id(number),
+        name: format!("a{number}"),
+        external_id: Some(format!("customer-{number}")),
+        tier: TIER.to_owned(),
+        hosts: vec![host(number), format!("www.{}", host(number))],
+        url: format!("http://{}", host(number)),
+        edge_proof: EdgeProof(format!("proof-{number}")),
+        config: json!({ "generation": 1 }),
+        document: document(number, 1),
+    }
+}
+
+/// A change to `generation`, with operation 100 + `generation`.
+pub(super) fn change(number: u8, generation: u8) -> DocumentChange {
+    DocumentChange {
+        instance: instance_id(number),
+        operation: operation_id(100 + generation),
+        kind: OperationKind::Configure,
+        expected: Generation(u64::from(generation) - 1),
+        config: json!({ "generation": generation }),
+        restarts: 0,
+        document: document(number, generation.into()),
+    }
+}
+
+/// A healthy agent's report of its first session.
+pub(super) fn report(observed: u64) -> ServerReport {
+    ServerReport {
+        epoch: 1,
+        warm: true,
+        failed: None,
+        served: Generation(observed),
+        observed: Generation(observed),
+        health: Health::Ok,
+        reasons: Vec::new(),
+        gateway_starts: 1,
+        steps: vec![step("nginx", 7)],
+        rejected: None,
+    }
+}
+
+pub(super) fn step(name: &str, ms: u64) -> StepMs {
+    StepMs {
+        name: name.to_owned(),
+        ms,
+    }
+}
+
+/// A server that booted, and has an address.
+pub(super) async fn booting(store: &impl Store, number: u8) -> anyhow::Result<ServerId> {
+    let id = server_id(number);
+    store.plan_server(&new_server(number), at(0)).await?;
+    store.mark_creating(id, at(1)).await?;
+    let created = store
+        .record_created(id, &cloud_id(number), address(number), at(2))
+        .await?;
+    ensure!(created == Transition::Done, "the server was not created");
+    Ok(id)
+}
+
+pub(super) fn cloud_id(number: u8) -> String {
+    format!("cloud-{number}")
+}
+
+/// A server that may be claimed; its session's epoch is 1.
+pub(super) async fn warm(store: &impl Store, number: u8) -> anyhow::Result<ServerId> {
+    let id = booting(store, number).await?;
+    store.open_session(id, "2026.9.6", at(3)).await?;
+    store
+        .record_report(id, &report(0), at(4))
+        .await?
+        .context("the report was ignored")?;
+    Ok(id)
+}
+
+/// An instance on a warm server, both of this number.
+pub(super) async fn claimed(store: &impl Store, number: u8) -> anyhow::Result<Instance> {
+    let server = warm(store, number).await?;
+    let instance = store.create_instance(&new_instance(number), at(5)).await?;
+    ensure!(
+        instance.server == Some(server),
+        "another server was claimed"
+    );
+    Ok(instance)
+}
+
+/// An instance that runs, on a server, both of this number; nothing is under way.
+pub(super) async fn running(store: &impl Store, number: u8) -> anyhow::Result<InstanceId> {
+    let id = claimed(store, number).await?.id;
+    store
+        .record_report(server_id(number), &report(1), at(6))
+        .await?;
+    let running = store.mark_running(id, &[step("claim", 3)], at(7)).await?;
+    ensure!(running == Transition::Done, "the instance does not run");
+    Ok(id)
+}
+
+/// The kinds of all events, oldest first.
+pub(super) async fn kinds(store: &impl Store) -> anyhow::Result<Vec<String>> {
+    let events = store.events_after(0, None, 1000).await?;
+    Ok(events.into_iter().map(|event| event.kind).collect())
+}
+
+/// How often an event happened.
+pub(super) async fn count(store: &impl Store, kind: &str) -> anyhow::Result<usize> {
+    let kinds = kinds(store).await?;
+    Ok(kinds.iter().filter(|known| *known == kind).count())
+}

@@ -1,0 +1,165 @@
+//! What becomes of an instance that exists: it runs, fails, or gets another document.
+
+use serde_json::json;
+use sqlx::SqliteConnection;
+use tidepool_shared::{
+    document::Generation,
+    id::{InstanceId, ServerId},
+};
+
+use super::{
+    events::{About, Journal},
+    instances,
+    operations::{self, Wanted},
+    rows,
+};
+use crate::{
+    ambient::Moment,
+    model::{DocumentChange, Instance, InstanceStatus, OperationKind, OperationState, StepMs},
+    store::{ChangeRefused, StoreError, Transition},
+};
+
+/// `starting` → `running`.
+pub(super) async fn running(
+    tx: &mut SqliteConnection,
+    mut journal: Journal<'_>,
+    id: InstanceId,
+    timings: &[StepMs],
+    now: Moment,
+) -> sqlx::Result<Transition> {
+    let Some(row) = sqlx::query(
+        "UPDATE instances SET status = 'running', ready_at = ?2, timings = ?3
+         WHERE id = ?1 AND status = 'starting' RETURNING server_id",
+    )
+    .bind(id.to_string())
+    .bind(now.0)
+    .bind(rows::as_json(&timings)?)
+    .fetch_optional(&mut *tx)
+    .await?
+    else {
+        return Ok(Transition::NotPossible);
+    };
+    let server: Option<ServerId> = rows::maybe_parsed(&row, "server_id")?;
+    let about = About::instance(id, server);
+    let data = instances::moved(InstanceStatus::Starting, InstanceStatus::Running);
+    journal.note("instance.status_changed", about, &data);
+    let create = Wanted::kind(id, OperationKind::Create);
+    operations::succeed(&mut *tx, &mut journal, create, timings, now).await?;
+    journal.note("instance.ready", about, &json!({ "timings": timings }));
+    journal.write(tx).await?;
+    Ok(Transition::Done)
+}
+
+/// `pending|starting` → `failed`. The server, if there is one, stays the instance's until deletion.
+pub(super) async fn failed(
+    tx: &mut SqliteConnection,
+    mut journal: Journal<'_>,
+    id: InstanceId,
+    problem: &str,
+    now: Moment,
+) -> sqlx::Result<Transition> {
+    let Some(before) = instances::find(&mut *tx, id).await? else {
+        return Ok(Transition::NotPossible);
+    };
+    if !matches!(
+        before.status,
+        InstanceStatus::Pending | InstanceStatus::Starting
+    ) {
+        return Ok(Transition::NotPossible);
+    }
+    sqlx::query("UPDATE instances SET status = 'failed', problem = ?2 WHERE id = ?1")
+        .bind(id.to_string())
+        .bind(problem)
+        .execute(&mut *tx)
+        .await?;
+    let data = json!({
+        "from": before.status, "to": InstanceStatus::Failed, "problem": problem,
+    });
+    journal.note(
+        "instance.status_changed",
+        About::instance(id, before.server),
+        &data,
+    );
+    let create = Wanted::kind(id, OperationKind::Create);
+    operations::fail(&mut *tx, &mut journal, create, problem, now).await?;
+    journal.write(tx).await?;
+    Ok(Transition::Done)
+}
+
+/// A document must be labelled for what it replaces: an agent refuses any other number.
+pub(super) fn check_label(change: &DocumentChange) -> Result<(), StoreError> {
+    let label = (change.document.instance, change.document.generation);
+    if label == (change.instance, change.expected.next()) {
+        return Ok(());
+    }
+    Err(StoreError {
+        doing: "check a document's label",
+        source: format!(
+            "a document of {}, generation {}, cannot follow generation {} of {}",
+            label.0, label.1, change.expected, change.instance
+        )
+        .into(),
+    })
+}
+
+/// Replaces document and configuration.
+pub(super) async fn document(
+    tx: &mut SqliteConnection,
+    change: &DocumentChange,
+    now: Moment,
+) -> sqlx::Result<Result<Instance, ChangeRefused>> {
+    if let Some(refused) = refusal(&mut *tx, change).await? {
+        return Ok(Err(refused));
+    }
+    let generation = rows::as_integer(change.document.generation.0);
+    sqlx::query("UPDATE instances SET generation = ?2, config = ?3, restarts = ?4 WHERE id = ?1")
+        .bind(change.instance.to_string())
+        .bind(generation)
+        .bind(rows::as_json(&change.config)?)
+        .bind(rows::as_integer(change.restarts))
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(
+        "UPDATE documents SET generation = ?2, digest = ?3, bytes = ?4 WHERE instance_id = ?1",
+    )
+    .bind(change.instance.to_string())
+    .bind(generation)
+    .bind(change.document.digest.0.as_slice())
+    .bind(change.document.bytes.as_slice())
+    .execute(&mut *tx)
+    .await?;
+    let begun = operations::Begun {
+        id: change.operation,
+        instance: change.instance,
+        kind: change.kind,
+        state: OperationState::Running,
+        generation: Some(change.document.generation),
+    };
+    operations::begin(&mut *tx, &begun, now).await?;
+    let changed = instances::find(tx, change.instance).await?;
+    Ok(changed.ok_or(ChangeRefused::NotFound))
+}
+
+/// Why the change cannot be made now. What runs is told before what is stale: while it runs, the
+/// caller's next try would be refused again.
+async fn refusal(
+    tx: &mut SqliteConnection,
+    change: &DocumentChange,
+) -> sqlx::Result<Option<ChangeRefused>> {
+    let Some(row) = sqlx::query(
+        "SELECT i.generation, o.id AS operation_id FROM instances AS i
+         LEFT JOIN operations AS o ON o.instance_id = i.id AND o.state IN ('queued', 'running')
+         WHERE i.id = ?1 AND i.status <> 'deleted'",
+    )
+    .bind(change.instance.to_string())
+    .fetch_optional(tx)
+    .await?
+    else {
+        return Ok(Some(ChangeRefused::NotFound));
+    };
+    if let Some(running) = rows::maybe_parsed(&row, "operation_id")? {
+        return Ok(Some(ChangeRefused::OperationInProgress(running)));
+    }
+    let present = Generation(rows::unsigned(&row, "generation")?);
+    Ok((present != change.expected).then_some(ChangeRefused::Stale(present)))
+}

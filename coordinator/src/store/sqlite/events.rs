@@ -1,0 +1,155 @@
+//! The event log. Entries are collected while a transaction decides and are written by it in one
+//! statement, so there is no event without its change and no change without its event.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sqlx::SqliteConnection;
+use tidepool_shared::id::{EventId, InstanceId, ServerId};
+
+use super::{SqliteStore, during, rows};
+use crate::{
+    ambient::{Chance, Moment},
+    model::Event,
+    store::{EventStore, Stored},
+};
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum About {
+    Nothing,
+    Server(ServerId),
+    Instance(InstanceId),
+    Both(InstanceId, ServerId),
+}
+
+impl About {
+    /// An instance and, if it has one, its server.
+    pub(super) fn instance(instance: InstanceId, server: Option<ServerId>) -> Self {
+        server.map_or(Self::Instance(instance), |server| {
+            Self::Both(instance, server)
+        })
+    }
+
+    /// A server and, if it has one, its instance.
+    pub(super) fn server(server: ServerId, instance: Option<InstanceId>) -> Self {
+        instance.map_or(Self::Server(server), |instance| {
+            Self::Both(instance, server)
+        })
+    }
+
+    fn ids(self) -> (Option<InstanceId>, Option<ServerId>) {
+        match self {
+            Self::Nothing => (None, None),
+            Self::Server(server) => (None, Some(server)),
+            Self::Instance(instance) => (Some(instance), None),
+            Self::Both(instance, server) => (Some(instance), Some(server)),
+        }
+    }
+}
+
+/// The events of one transaction, oldest first.
+pub(super) struct Journal<'c> {
+    chance: &'c Chance,
+    now: Moment,
+    entries: Vec<Value>,
+}
+
+impl<'c> Journal<'c> {
+    pub(super) fn new(chance: &'c Chance, now: Moment) -> Self {
+        Self {
+            chance,
+            now,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Adds an event. `data` holds nothing secret: the log is shown to API clients.
+    pub(super) fn note(&mut self, kind: &str, about: About, data: &Value) {
+        let (instance, server) = about.ids();
+        self.entries.push(json!({
+            "id": EventId::new(self.chance.uuid(self.now)),
+            "kind": kind,
+            "instance": instance,
+            "server": server,
+            // Text within the text: the log keeps it as it is, order of keys included.
+            "data": data.to_string(),
+        }));
+    }
+
+    /// Writes what was noted. The last step of a transaction that decided to change something.
+    pub(super) async fn write(self, tx: &mut SqliteConnection) -> sqlx::Result<()> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO events (sequence, id, kind, instance_id, server_id, data, at)
+             SELECT (SELECT coalesce(max(sequence), 0) FROM events) + 1 + entry.key,
+                    entry.value ->> 'id', entry.value ->> 'kind', entry.value ->> 'instance',
+                    entry.value ->> 'server', entry.value ->> 'data', ?1
+             FROM json_each(?2) AS entry",
+        )
+        .bind(self.now.0)
+        .bind(Value::Array(self.entries).to_string())
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl EventStore for SqliteStore {
+    async fn events_after(
+        &self,
+        sequence: u64,
+        instance: Option<InstanceId>,
+        limit: u32,
+    ) -> Stored<Vec<Event>> {
+        let doing = "read events";
+        let after = rows::as_integer(sequence);
+        let query = match instance {
+            None => {
+                sqlx::query("SELECT * FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")
+                    .bind(after)
+                    .bind(limit)
+            }
+            Some(instance) => sqlx::query(
+                "SELECT * FROM events WHERE sequence > ?1 AND instance_id = ?3
+                 ORDER BY sequence LIMIT ?2",
+            )
+            .bind(after)
+            .bind(limit)
+            .bind(instance.to_string()),
+        };
+        let found = query
+            .fetch_all(&self.readers)
+            .await
+            .map_err(during(doing))?;
+        found
+            .iter()
+            .map(rows::event)
+            .collect::<sqlx::Result<_>>()
+            .map_err(during(doing))
+    }
+
+    async fn event_sequence(&self, id: &str) -> Stored<Option<u64>> {
+        let doing = "find an event";
+        let found = sqlx::query("SELECT sequence FROM events WHERE id = ?1")
+            .bind(id)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(during(doing))?;
+        found
+            .map(|row| rows::unsigned(&row, "sequence"))
+            .transpose()
+            .map_err(during(doing))
+    }
+
+    async fn last_sequence(&self) -> Stored<u64> {
+        let doing = "read the last event's number";
+        sqlx::query("SELECT coalesce(max(sequence), 0) AS sequence FROM events")
+            .fetch_one(&self.readers)
+            .await
+            .and_then(|row| rows::unsigned(&row, "sequence"))
+            .map_err(during(doing))
+    }
+}

@@ -1,0 +1,231 @@
+//! Between rows and nouns. What the file says is checked here, once: a word, number or id that does
+//! not fit its type is an error that names the column, never a panic.
+
+use std::{fmt::Display, net::IpAddr, str::FromStr};
+
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{Row as _, sqlite::SqliteRow};
+use tidepool_shared::document::{Digest, EdgeProof, Generation, SealedDocument};
+
+use crate::{
+    ambient::Moment,
+    model::{
+        ApiToken, Event, Health, Instance, InstanceStatus, Operation, OperationKind,
+        OperationState, Route, Server, ServerState,
+    },
+};
+
+/// A stored value that does not fit its type.
+#[derive(Debug, thiserror::Error)]
+enum Misfit {
+    #[error("unknown word `{0}`")]
+    Word(String),
+    #[error("not a valid value: {0}")]
+    Text(String),
+    #[error("number {0} is out of range")]
+    Number(i64),
+    #[error("{0} bytes instead of 32")]
+    Hash(usize),
+}
+
+/// Reads a server's row.
+pub(super) fn server(row: &SqliteRow) -> sqlx::Result<Server> {
+    Ok(Server {
+        id: parsed(row, "id")?,
+        name: row.try_get("name")?,
+        tier: row.try_get("tier")?,
+        state: word(row, "state", ServerState::from_word)?,
+        cloud_id: row.try_get("cloud_id")?,
+        address: maybe_parsed(row, "address")?,
+        instance: maybe_parsed(row, "instance_id")?,
+        openclaw_version: row.try_get("openclaw_version")?,
+        epoch: unsigned(row, "epoch")?,
+        served: Generation(unsigned(row, "served")?),
+        observed: Generation(unsigned(row, "observed")?),
+        health: word(row, "health", Health::from_word)?,
+        reasons: json(row, "reasons")?,
+        gateway_starts: unsigned(row, "gateway_starts")?,
+        revoked: row.try_get("revoked")?,
+        failure: row.try_get("failure")?,
+        created_at: moment(row, "created_at")?,
+        state_since: moment(row, "state_since")?,
+    })
+}
+
+/// Reads an instance's row, which has its place in the queue beside the columns of the table.
+pub(super) fn instance(row: &SqliteRow) -> sqlx::Result<Instance> {
+    Ok(Instance {
+        id: parsed(row, "id")?,
+        name: row.try_get("name")?,
+        external_id: row.try_get("external_id")?,
+        tier: row.try_get("tier")?,
+        status: word(row, "status", InstanceStatus::from_word)?,
+        health: word(row, "health", Health::from_word)?,
+        reasons: json(row, "reasons")?,
+        url: row.try_get("url")?,
+        hosts: json(row, "hosts")?,
+        server: maybe_parsed(row, "server_id")?,
+        generation: Generation(unsigned(row, "generation")?),
+        observed: Generation(unsigned(row, "observed")?),
+        restarts: unsigned(row, "restarts")?,
+        config: json(row, "config")?,
+        edge_proof: EdgeProof(row.try_get("edge_proof")?),
+        basic_auth: row.try_get("basic_auth")?,
+        warm: row.try_get("warm")?,
+        timings: json(row, "timings")?,
+        queue_position: row.try_get("queue_position")?,
+        problem: row.try_get("problem")?,
+        created_at: moment(row, "created_at")?,
+        claimed_at: maybe_moment(row, "claimed_at")?,
+        ready_at: maybe_moment(row, "ready_at")?,
+        deleted_at: maybe_moment(row, "deleted_at")?,
+    })
+}
+
+pub(super) fn operation(row: &SqliteRow) -> sqlx::Result<Operation> {
+    Ok(Operation {
+        id: parsed(row, "id")?,
+        instance: parsed(row, "instance_id")?,
+        kind: word(row, "kind", OperationKind::from_word)?,
+        state: word(row, "state", OperationState::from_word)?,
+        steps: json(row, "steps")?,
+        generation: maybe_unsigned(row, "generation")?.map(Generation),
+        error: row.try_get("error")?,
+        created_at: moment(row, "created_at")?,
+        finished_at: maybe_moment(row, "finished_at")?,
+    })
+}
+
+pub(super) fn document(row: &SqliteRow) -> sqlx::Result<SealedDocument> {
+    Ok(SealedDocument {
+        instance: parsed(row, "instance_id")?,
+        generation: Generation(unsigned(row, "generation")?),
+        digest: Digest(hash(row, "digest")?),
+        bytes: row.try_get("bytes")?,
+    })
+}
+
+pub(super) fn route(row: &SqliteRow) -> sqlx::Result<Route> {
+    Ok(Route {
+        host: row.try_get("host")?,
+        instance: parsed(row, "instance_id")?,
+        upstream: maybe_parsed(row, "address")?,
+        edge_proof: EdgeProof(row.try_get("edge_proof")?),
+        basic_auth: row.try_get("basic_auth")?,
+        status: word(row, "status", InstanceStatus::from_word)?,
+    })
+}
+
+pub(super) fn event(row: &SqliteRow) -> sqlx::Result<Event> {
+    Ok(Event {
+        sequence: unsigned(row, "sequence")?,
+        id: parsed(row, "id")?,
+        kind: row.try_get("kind")?,
+        instance: maybe_parsed(row, "instance_id")?,
+        server: maybe_parsed(row, "server_id")?,
+        data: json(row, "data")?,
+        at: moment(row, "at")?,
+    })
+}
+
+pub(super) fn api_token(row: &SqliteRow) -> sqlx::Result<ApiToken> {
+    Ok(ApiToken {
+        id: parsed(row, "id")?,
+        name: row.try_get("name")?,
+        secret_hash: hash(row, "secret_hash")?,
+        created_at: moment(row, "created_at")?,
+        expires_at: maybe_moment(row, "expires_at")?,
+        revoked_at: maybe_moment(row, "revoked_at")?,
+    })
+}
+
+/// Reads an id, an address or another value with one text form.
+pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
+    let text: &str = row.try_get(column)?;
+    text.parse()
+        .map_err(|_| misfit(column, Misfit::Text(text.to_owned())))
+}
+
+pub(super) fn maybe_parsed<T: FromStr>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> sqlx::Result<Option<T>> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(|text| {
+        text.parse()
+            .map_err(|_| misfit(column, Misfit::Text(text.to_owned())))
+    })
+    .transpose()
+}
+
+/// Reads one of our enums.
+pub(super) fn word<T>(
+    row: &SqliteRow,
+    column: &'static str,
+    from_word: fn(&str) -> Option<T>,
+) -> sqlx::Result<T> {
+    let text: &str = row.try_get(column)?;
+    from_word(text).ok_or_else(|| misfit(column, Misfit::Word(text.to_owned())))
+}
+
+pub(super) fn unsigned(row: &SqliteRow, column: &'static str) -> sqlx::Result<u64> {
+    let number: i64 = row.try_get(column)?;
+    u64::try_from(number).map_err(|_| misfit(column, Misfit::Number(number)))
+}
+
+pub(super) fn maybe_unsigned(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<u64>> {
+    let number: Option<i64> = row.try_get(column)?;
+    number
+        .map(|number| u64::try_from(number).map_err(|_| misfit(column, Misfit::Number(number))))
+        .transpose()
+}
+
+pub(super) fn moment(row: &SqliteRow, column: &'static str) -> sqlx::Result<Moment> {
+    row.try_get(column).map(Moment)
+}
+
+fn maybe_moment(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<Moment>> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(Moment))
+}
+
+pub(super) fn hash(row: &SqliteRow, column: &'static str) -> sqlx::Result<[u8; 32]> {
+    let bytes: &[u8] = row.try_get(column)?;
+    bytes
+        .try_into()
+        .map_err(|_| misfit(column, Misfit::Hash(bytes.len())))
+}
+
+pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|error| misfit(column, error))
+}
+
+fn misfit(
+    column: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> sqlx::Error {
+    sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: source.into(),
+    }
+}
+
+/// Text for a JSON column.
+pub(super) fn as_json(value: &impl Serialize) -> sqlx::Result<String> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// Text for an id column, or none.
+pub(super) fn as_text(id: Option<impl Display>) -> Option<String> {
+    id.map(|id| id.to_string())
+}
+
+/// A count for an integer column. Nothing real reaches its end; what a peer claims may, and stays there.
+pub(super) fn as_integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The one text of an address: a dual-stack socket shows IPv4 peers as mapped IPv6 addresses.
+pub(super) fn as_address(address: IpAddr) -> String {
+    address.to_canonical().to_string()
+}

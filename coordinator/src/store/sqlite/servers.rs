@@ -1,0 +1,360 @@
+//! Servers. Each move in a server's life is one `UPDATE` whose predicate names the states it may come
+//! from, so that nothing can change between the look and the leap.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use serde_json::json;
+use sqlx::{SqliteConnection, sqlite::SqliteQueryResult};
+use tidepool_shared::id::{InstanceId, ServerId};
+
+use super::{
+    SqliteStore, during,
+    events::{About, Journal},
+    operations, reports, rows, transaction,
+};
+use crate::{
+    ambient::Moment,
+    model::{Health, NewServer, OperationKind, Server, ServerReport, ServerState},
+    store::{ServerStore, Stored, Transition},
+};
+
+#[async_trait]
+impl ServerStore for SqliteStore {
+    async fn plan_server(&self, new: &NewServer, now: Moment) -> Stored<()> {
+        transaction!(self, "plan a server", |tx| {
+            plan(tx, self.journal(now), new, now).await
+        })
+    }
+
+    async fn mark_creating(&self, id: ServerId, now: Moment) -> Stored<Transition> {
+        transaction!(self, "mark a server as being created", |tx| {
+            // The second time the moment stays: it says since when.
+            sqlx::query(
+                "UPDATE servers
+                 SET state_since = CASE state WHEN 'planned' THEN ?2 ELSE state_since END,
+                     state = 'creating'
+                 WHERE id = ?1 AND state IN ('planned', 'creating')",
+            )
+            .bind(id.to_string())
+            .bind(now.0)
+            .execute(&mut *tx)
+            .await
+            .map(|result| transition(&result))
+        })
+    }
+
+    async fn record_created(
+        &self,
+        id: ServerId,
+        cloud_id: &str,
+        address: IpAddr,
+        now: Moment,
+    ) -> Stored<Transition> {
+        transaction!(self, "record a created server", |tx| {
+            created(tx, self.journal(now), id, cloud_id, address, now).await
+        })
+    }
+
+    async fn open_session(
+        &self,
+        id: ServerId,
+        openclaw_version: &str,
+        _now: Moment,
+    ) -> Stored<Option<(u64, Server)>> {
+        transaction!(self, "open a session of a server", |tx| {
+            sqlx::query(
+                "UPDATE servers SET epoch = epoch + 1, openclaw_version = ?2
+                 WHERE id = ?1 AND revoked = 0
+                   AND state IN ('planned', 'creating', 'booting', 'warm', 'claimed')
+                 RETURNING *",
+            )
+            .bind(id.to_string())
+            .bind(openclaw_version)
+            .fetch_optional(&mut *tx)
+            .await?
+            .map(|row| rows::server(&row).map(|server| (server.epoch, server)))
+            .transpose()
+        })
+    }
+
+    async fn record_report(
+        &self,
+        id: ServerId,
+        report: &ServerReport,
+        now: Moment,
+    ) -> Stored<Option<Server>> {
+        transaction!(self, "record a server's report", |tx| {
+            reports::record(tx, self.journal(now), id, report, now).await
+        })
+    }
+
+    async fn mark_failed(&self, id: ServerId, why: &str, now: Moment) -> Stored<Transition> {
+        transaction!(self, "mark a server as failed", |tx| {
+            failed(tx, self.journal(now), id, why, now).await
+        })
+    }
+
+    async fn mark_unheard(&self, id: ServerId, why: &str, now: Moment) -> Stored<Transition> {
+        transaction!(self, "mark a server as unheard of", |tx| {
+            reports::unheard(tx, self.journal(now), id, why, now).await
+        })
+    }
+
+    async fn retire_unclaimed(&self, id: ServerId, now: Moment) -> Stored<Transition> {
+        transaction!(self, "retire a server", |tx| {
+            retire(tx, self.journal(now), id, now).await
+        })
+    }
+
+    async fn mark_deleting(&self, id: ServerId, now: Moment) -> Stored<Transition> {
+        transaction!(self, "mark a server as being deleted", |tx| {
+            sqlx::query(
+                "UPDATE servers SET state = 'deleting', state_since = ?2
+                 WHERE id = ?1 AND state IN ('draining', 'failed')
+                   AND NOT EXISTS (SELECT 1 FROM trust WHERE server_id = ?1)",
+            )
+            .bind(id.to_string())
+            .bind(now.0)
+            .execute(&mut *tx)
+            .await
+            .map(|result| transition(&result))
+        })
+    }
+
+    async fn mark_gone(&self, id: ServerId, now: Moment) -> Stored<Transition> {
+        transaction!(self, "mark a server as gone", |tx| {
+            gone(tx, self.journal(now), id, now).await
+        })
+    }
+
+    async fn revoke(&self, id: ServerId, _now: Moment) -> Stored<()> {
+        transaction!(self, "revoke a server", |tx| {
+            sqlx::query("UPDATE servers SET revoked = 1 WHERE id = ?1")
+                .bind(id.to_string())
+                .execute(&mut *tx)
+                .await
+        })
+        .map(drop)
+    }
+
+    async fn server(&self, id: ServerId) -> Stored<Option<Server>> {
+        let doing = "read a server";
+        let found = sqlx::query("SELECT * FROM servers WHERE id = ?1")
+            .bind(id.to_string())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(during(doing))?;
+        found
+            .map(|row| rows::server(&row))
+            .transpose()
+            .map_err(during(doing))
+    }
+
+    async fn servers(&self) -> Stored<Vec<Server>> {
+        let doing = "read the servers";
+        let found =
+            sqlx::query("SELECT * FROM servers WHERE state <> 'gone' ORDER BY created_at, id")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(during(doing))?;
+        found
+            .iter()
+            .map(rows::server)
+            .collect::<sqlx::Result<_>>()
+            .map_err(during(doing))
+    }
+
+    async fn trusted(&self, address: IpAddr) -> Stored<Option<(ServerId, Option<InstanceId>)>> {
+        let doing = "look an address up";
+        let found = sqlx::query("SELECT server_id, instance_id FROM trust WHERE address = ?1")
+            .bind(rows::as_address(address))
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(during(doing))?;
+        found
+            .map(|row| {
+                let server = rows::parsed(&row, "server_id")?;
+                Ok((server, rows::maybe_parsed(&row, "instance_id")?))
+            })
+            .transpose()
+            .map_err(during(doing))
+    }
+}
+
+async fn plan(
+    tx: &mut SqliteConnection,
+    mut journal: Journal<'_>,
+    new: &NewServer,
+    now: Moment,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO servers (id, name, tier, state, health, reasons, created_at, state_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, '[]', ?6, ?6)",
+    )
+    .bind(new.id.to_string())
+    .bind(&new.name)
+    .bind(&new.tier)
+    .bind(ServerState::Planned.word())
+    .bind(Health::Unknown.word())
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("INSERT INTO enrolment_tokens (hash, server_id, expires_at) VALUES (?1, ?2, ?3)")
+        .bind(new.token_hash.as_slice())
+        .bind(new.id.to_string())
+        .bind(new.token_expires.0)
+        .execute(&mut *tx)
+        .await?;
+    let data = json!({ "name": new.name, "tier": new.tier });
+    journal.note("server.planned", About::Server(new.id), &data);
+    journal.write(tx).await
+}
+
+async fn created(
+    tx: &mut SqliteConnection,
+    mut journal: Journal<'_>,
+    id: ServerId,
+    cloud_id: &str,
+    address: IpAddr,
+    now: Moment,
+) -> sqlx::Result<Transition> {
+    let address = rows::as_address(address);
+    let result = sqlx::query(
+        "UPDATE servers SET state = 'booting', state_since = ?4, cloud_id = ?2, address = ?3
+         WHERE id = ?1 AND state IN ('planned', 'creating')",
+    )
+    .bind(id.to_string())
+    .bind(cloud_id)
+    .bind(&address)
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    if transition(&result) == Transition::NotPossible {
+        return already_created(tx, id, cloud_id, &address).await;
+    }
+    // An address that another server holds is an error, not a handover: two servers with one address
+    // mean that one of them is not where we think, and model access is granted by address alone.
+    sqlx::query("INSERT INTO trust (address, server_id) VALUES (?1, ?2)")
+        .bind(&address)
+        .bind(id.to_string())
+        .execute(&mut *tx)
+        .await?;
+    let data = json!({ "cloud_id": cloud_id, "address": address });
+    journal.note("server.booting", About::Server(id), &data);
+    journal.write(tx).await?;
+    Ok(Transition::Done)
+}
+
+/// Whether the server was recorded with these very facts before and still lives.
+async fn already_created(
+    tx: &mut SqliteConnection,
+    id: ServerId,
+    cloud_id: &str,
+    address: &str,
+) -> sqlx::Result<Transition> {
+    let same = sqlx::query(
+        "SELECT 1 FROM servers WHERE id = ?1 AND cloud_id = ?2 AND address = ?3
+         AND state IN ('booting', 'warm', 'claimed')",
+    )
+    .bind(id.to_string())
+    .bind(cloud_id)
+    .bind(address)
+    .fetch_optional(tx)
+    .await?;
+    Ok(match same {
+        Some(_) => Transition::Done,
+        None => Transition::NotPossible,
+    })
+}
+
+async fn failed(
+    tx: &mut SqliteConnection,
+    mut journal: Journal<'_>,
+    id: ServerId,
+    why: &str,
+    now: Moment,
+) -> sqlx::Result<Transition> {
+    let result = sqlx::query(
+        "UPDATE servers SET state = 'failed', state_since = ?3, failure = ?2
+         WHERE id = ?1 AND state IN ('planned', 'creating', 'booting', 'warm')",
+    )
+    .bind(id.to_string())
+    .bind(why)
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    if transition(&result) == Transition::Done {
+        distrust(&mut *tx, id).await?;
+        journal.note("server.failed", About::Server(id), &json!({ "why": why }));
+        journal.write(tx).await?;
+    }
+    Ok(transition(&result))
+}
+
+async fn retire(
+    tx: &mut SqliteConnection,
+    mut journal: Journal<'_>,
+    id: ServerId,
+    now: Moment,
+) -> sqlx::Result<Transition> {
+    let result = sqlx::query(
+        "UPDATE servers SET state = 'draining', state_since = ?2
+         WHERE id = ?1 AND state IN ('planned', 'creating', 'booting', 'warm', 'failed')",
+    )
+    .bind(id.to_string())
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
+    if transition(&result) == Transition::Done {
+        distrust(&mut *tx, id).await?;
+        journal.note("server.draining", About::Server(id), &json!({}));
+        journal.write(tx).await?;
+    }
+    Ok(transition(&result))
+}
+
+/// The last step; whoever deleted an instance waits for it.
+async fn gone(
+    tx: &mut SqliteConnection,
+    mut journal: Journal<'_>,
+    id: ServerId,
+    now: Moment,
+) -> sqlx::Result<Transition> {
+    let Some(row) = sqlx::query(
+        "UPDATE servers SET state = 'gone', state_since = ?2
+         WHERE id = ?1 AND state = 'deleting' RETURNING instance_id",
+    )
+    .bind(id.to_string())
+    .bind(now.0)
+    .fetch_optional(&mut *tx)
+    .await?
+    else {
+        return Ok(Transition::NotPossible);
+    };
+    let instance: Option<InstanceId> = rows::maybe_parsed(&row, "instance_id")?;
+    journal.note("server.gone", About::server(id, instance), &json!({}));
+    if let Some(instance) = instance {
+        let whole = operations::Wanted::kind(instance, OperationKind::Delete);
+        operations::succeed(&mut *tx, &mut journal, whole, &[], now).await?;
+    }
+    journal.write(tx).await?;
+    Ok(Transition::Done)
+}
+
+/// Takes a server's address out of the proxy's trust table.
+pub(super) async fn distrust(tx: &mut SqliteConnection, id: ServerId) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM trust WHERE server_id = ?1")
+        .bind(id.to_string())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Whether the one row was there and changed.
+pub(super) fn transition(result: &SqliteQueryResult) -> Transition {
+    match result.rows_affected() {
+        0 => Transition::NotPossible,
+        _ => Transition::Done,
+    }
+}

@@ -1,0 +1,159 @@
+//! The conformance suite on SQLite, and what only a file can get wrong.
+
+use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+
+use tempfile::TempDir;
+use tidepool_shared::id::ServerId;
+use uuid::Uuid;
+
+use super::SqliteStore;
+use crate::{
+    ambient::{Chance, Moment},
+    model::NewServer,
+    store::{
+        EventStore as _, ServerStore as _, Transition,
+        conformance::{Fresh, Outcome},
+    },
+};
+
+crate::conformance!(fixture);
+
+async fn fixture() -> anyhow::Result<Fresh<SqliteStore>> {
+    let directory = TempDir::new()?;
+    Ok(Fresh {
+        store: Arc::new(open(&directory.path().join("store.db")).await?),
+        guard: Box::new(directory),
+    })
+}
+
+async fn open(path: &Path) -> anyhow::Result<SqliteStore> {
+    Ok(SqliteStore::open(path, Arc::new(Chance::from_os())).await?)
+}
+
+fn planned() -> NewServer {
+    NewServer {
+        id: ServerId::new(Uuid::from_u128(1)),
+        name: "tp-1".to_owned(),
+        tier: "standard".to_owned(),
+        token_hash: [1; 32],
+        token_expires: Moment(9),
+    }
+}
+
+#[tokio::test]
+async fn reopening_finds_everything() -> Outcome {
+    let directory = TempDir::new()?;
+    let path = directory.path().join("store.db");
+    let store = open(&path).await?;
+    store.plan_server(&planned(), Moment(1)).await?;
+    let before = (store.servers().await?, store.last_sequence().await?);
+    store.close().await;
+    let store = open(&path).await?;
+    let after = (store.servers().await?, store.last_sequence().await?);
+    assert_eq!(after, before);
+    assert_eq!(after.0.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_copy_taken_within_a_transaction_has_none_of_it() -> Outcome {
+    let directory = TempDir::new()?;
+    let path = directory.path().join("store.db");
+    let store = open(&path).await?;
+    let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
+    // More than the page cache holds, so that part of it is in the log before the commit.
+    sqlx::query(
+        "INSERT INTO events (sequence, id, kind, data, at)
+         VALUES (1, 'evt', 'k', hex(zeroblob(4000000)), 1)",
+    )
+    .execute(&mut *tx)
+    .await?;
+    let log = directory.path().join("store.db-wal");
+    assert!(std::fs::metadata(log)?.len() > 4_000_000);
+    // What a power cut would leave: the file and its log as they are now.
+    let copy = directory.path().join("copy.db");
+    for suffix in ["", "-wal"] {
+        let name = |base: &Path| format!("{}{suffix}", base.display());
+        std::fs::copy(name(&path), name(&copy))?;
+    }
+    assert_eq!(open(&copy).await?.last_sequence().await?, 0);
+    tx.commit().await?;
+    assert_eq!(store.last_sequence().await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_file_and_its_log_are_for_their_owner_only() -> Outcome {
+    let directory = TempDir::new()?;
+    let path = directory.path().join("store.db");
+    std::fs::write(&path, "")?;
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644))?;
+    let _store = open(&path).await?;
+    for entry in std::fs::read_dir(directory.path())? {
+        let entry = entry?;
+        let mode = entry.metadata()?.permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", entry.path().display());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_is_synced_before_it_is_answered() -> Outcome {
+    let directory = TempDir::new()?;
+    let store = open(&directory.path().join("store.db")).await?;
+    let (synchronous, foreign_keys, journal): (i64, i64, String) = sqlx::query_as(
+        "SELECT (SELECT synchronous FROM pragma_synchronous),
+                (SELECT foreign_keys FROM pragma_foreign_keys),
+                (SELECT journal_mode FROM pragma_journal_mode)",
+    )
+    .fetch_one(&store.writer)
+    .await?;
+    assert_eq!((synchronous, foreign_keys, journal.as_str()), (2, 1, "wal"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unknown_word_is_an_error() -> Outcome {
+    let directory = TempDir::new()?;
+    let store = open(&directory.path().join("store.db")).await?;
+    store.plan_server(&planned(), Moment(1)).await?;
+    sqlx::query("UPDATE servers SET state = 'dreaming'")
+        .execute(&store.writer)
+        .await?;
+    assert!(store.servers().await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_still_trusted_is_not_deleted() -> Outcome {
+    let directory = TempDir::new()?;
+    let store = open(&directory.path().join("store.db")).await?;
+    let id = planned().id;
+    store.plan_server(&planned(), Moment(1)).await?;
+    store.mark_failed(id, "lost", Moment(2)).await?;
+    sqlx::query("INSERT INTO trust (address, server_id) VALUES ('10.0.0.1', ?1)")
+        .bind(id.to_string())
+        .execute(&store.writer)
+        .await?;
+    let refused = store.mark_deleting(id, Moment(3)).await?;
+    assert_eq!(refused, Transition::NotPossible);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_proxys_query_finds_canonical_text() -> Outcome {
+    let directory = TempDir::new()?;
+    let store = open(&directory.path().join("store.db")).await?;
+    store.plan_server(&planned(), Moment(1)).await?;
+    let mapped = "::ffff:10.0.0.1".parse()?;
+    store
+        .record_created(planned().id, "c", mapped, Moment(2))
+        .await?;
+    let found: (String, Option<String>) =
+        sqlx::query_as("SELECT server_id, instance_id FROM trust WHERE address = ?")
+            .bind("10.0.0.1")
+            .fetch_one(&store.readers)
+            .await?;
+    assert_eq!(found, (planned().id.to_string(), None));
+    Ok(())
+}
