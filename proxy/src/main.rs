@@ -1,0 +1,72 @@
+//! `tidepool-proxy`: logging, settings, the listener, and an orderly end.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tidepool_proxy::{server, settings::Settings, trust::Trust};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// `EX_USAGE`: the settings are wrong, and starting again will not help.
+const BAD_SETTINGS: u8 = 64;
+
+fn main() -> ExitCode {
+    let settings = match Settings::try_parse() {
+        Ok(settings) => settings,
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { BAD_SETTINGS } else { 0 });
+        }
+    };
+    let Ok(filter) = EnvFilter::try_new(&settings.log) else {
+        eprintln!("tidepool-proxy: `{}` is not a log filter", settings.log);
+        return ExitCode::from(BAD_SETTINGS);
+    };
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "model proxy ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: &Settings) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("build the runtime")?
+        .block_on(serve(settings))
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("listen on {}", settings.listen))?;
+    let address = listener.local_addr().context("read the bound address")?;
+    tracing::info!(%address, "model proxy listens");
+    let cancel = CancellationToken::new();
+    let serving = server::serve(listener, Trust::at(&settings.database), cancel.clone());
+    let stopping = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("model proxy stops");
+        cancel.cancel();
+    };
+    tokio::join!(serving, stopping);
+    Ok(())
+}

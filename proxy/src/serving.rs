@@ -1,0 +1,95 @@
+//! Serving on a socket: bounded in connections, in all and for each source address, and in patience.
+//!
+//! The proxy is the one thing that all servers reach, and a server may be in its customer's hands.
+//! Whoever is over a bound is refused at once and does not hold up those behind.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, extract::ConnectInfo};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::{GracefulConnection, GracefulShutdown},
+};
+use tidepool_shared::quota::{Quota, neighbourhood};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt as _;
+
+/// Connections at once.
+const CONNECTIONS: usize = 4096;
+/// Of these for one source address; a gateway opens one for each answer under way.
+const CONNECTIONS_OF_ONE: usize = 64;
+/// How long a request's head may take to arrive; also bounds an idle kept-alive connection.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// For answers under way at shutdown.
+const DRAIN: Duration = Duration::from_secs(20);
+/// After `accept` failed, for want of file descriptors most likely.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Serves until `cancel`, then lets answers under way end within a deadline.
+pub(crate) async fn serve(listener: TcpListener, router: Router, cancel: CancellationToken) {
+    let connections = TaskTracker::new();
+    let graceful = GracefulShutdown::new();
+    let all = Arc::new(Semaphore::new(CONNECTIONS));
+    let each = Quota::new(CONNECTIONS_OF_ONE);
+    let cut = CancellationToken::new();
+    while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                sleep(BREATH).await;
+                continue;
+            }
+        };
+        let place = each
+            .take(neighbourhood(peer.ip()))
+            .zip(Arc::clone(&all).try_acquire_owned().ok());
+        let Some(place) = place else {
+            tracing::debug!(peer.address = %peer.ip(), "one connection too many refused");
+            continue;
+        };
+        let connection = graceful.watch(connection(stream, peer, router.clone()));
+        let cut = cut.clone();
+        connections.spawn(async move {
+            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
+                tracing::debug!(%error, "a connection broke");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    let ending = async { tokio::join!(graceful.shutdown(), connections.wait()) };
+    if timeout(DRAIN, ending).await.is_err() {
+        tracing::warn!("cut answers that did not end in time");
+        cut.cancel();
+        connections.wait().await;
+    }
+}
+
+/// HTTP on one connection; every request is told where it comes from.
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+) -> impl GracefulConnection<Error = hyper::Error> {
+    // Without it the small pieces of a stream would wait for the reader's acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "delay not switched off");
+    }
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request)
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .serve_connection(TokioIo::new(stream), service)
+}
