@@ -1,0 +1,170 @@
+//! From the create call until the customer's own host name answers as the owner, through the edge.
+//!
+//! Measured as a customer would: the create call, a login link, the page and the WebSocket's hello.
+//! Sequential, then many at once. With the stub gateway for volume, with the real one as memory allows.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tokio::{task::JoinSet, time::Instant};
+
+use super::Sample;
+use crate::{
+    api::Api,
+    customer::Customer,
+    deployment::{Deployment, Options},
+};
+
+const BENCH: &str = "claim";
+const WARMING: Duration = Duration::from_mins(20);
+
+/// Memory that one real gateway is given room for, in KiB.
+const REAL_GATEWAY_KIB: u64 = 1_900_000;
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// Claims with the stub gateway; 0 for none
+    #[arg(long, default_value_t = 200)]
+    pub stub: u32,
+    /// Claims with the real OpenClaw; 0 for none [default: as many as memory allows, at most 8]
+    #[arg(long)]
+    pub real: Option<u32>,
+    /// The real OpenClaw's image
+    #[arg(long, env = "TIDEPOOL_MANIFEST")]
+    pub manifest: Option<PathBuf>,
+}
+
+/// Measures and prints.
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if arguments.stub > 0 {
+        measure("stub_claim_to_ready", arguments.stub, None, [None, None]).await?;
+    }
+    let real = arguments.real.unwrap_or_else(real_gateways_that_fit);
+    if let (Some(manifest), true) = (arguments.manifest, real > 0) {
+        let budgets = [Some(150.0), Some(1000.0)];
+        measure("claim_to_ready", real, Some(manifest), budgets).await?;
+    }
+    Ok(())
+}
+
+async fn measure(
+    name: &str,
+    count: u32,
+    manifest: Option<PathBuf>,
+    budgets: [Option<f64>; 2],
+) -> anyhow::Result<()> {
+    let starting_at_once = if manifest.is_some() { 2 } else { 16 };
+    let options = Options {
+        pool_size: count,
+        max_servers: count,
+        starting_at_once,
+        manifest,
+    };
+    let tidepool = Deployment::start(&format!("bench-{name}"), options).await?;
+    let api = tidepool.api()?;
+    eprintln!("{name}: warming {count} servers");
+    let all_warm = |pool: &Value| in_state(pool, "warm") >= count as usize;
+    api.until("/pool", WARMING, all_warm).await?;
+    let sequential = count / 2;
+    let mut steps = Steps::default();
+    let mut totals = Sample::default();
+    for number in 0..sequential {
+        let (total, instance) = claim(api.clone(), format!("one-{number}")).await?;
+        totals.add(total);
+        steps.add(&instance);
+    }
+    totals.print(BENCH, name, "ms", budgets)?;
+    steps.print(name)?;
+    let mut burst = Sample::default();
+    let mut claims = JoinSet::new();
+    for number in sequential..count {
+        claims.spawn(claim(api.clone(), format!("many-{number}")));
+    }
+    while let Some(done) = claims.join_next().await {
+        burst.add(done??.0);
+    }
+    burst.print(
+        BENCH,
+        &format!("{name}_{}_at_once", count - sequential),
+        "ms",
+        [None, None],
+    )?;
+    Ok(())
+}
+
+/// One customer's claim: milliseconds until page and WebSocket answered them as the owner.
+async fn claim(api: Api, name: String) -> anyhow::Result<(f64, Value)> {
+    let begun = Instant::now();
+    let instance = api.create(&name, 60).await?;
+    let text = |field: &str| {
+        instance
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    ensure!(text("status") == "running", "not running: {instance}");
+    let mut owner = Customer::at(text("url"))?;
+    let link = api.login_link(text("id")).await?;
+    ensure!(owner.open_link(&link).await?, "the login link was refused");
+    ensure!(
+        owner.status("/").await?.is_success(),
+        "the page did not answer"
+    );
+    let (socket, _) = owner.hello().await?;
+    let took = begun.elapsed().as_secs_f64() * 1000.0;
+    drop(socket);
+    Ok((took, instance))
+}
+
+/// The coordinator's own account of each step.
+#[derive(Debug, Default)]
+struct Steps(std::collections::BTreeMap<String, Sample>);
+
+impl Steps {
+    fn add(&mut self, instance: &Value) {
+        for (step, ms) in instance
+            .get("timings_ms")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(ms) = ms.as_f64() {
+                self.0.entry(step.clone()).or_default().add(ms);
+            }
+        }
+    }
+
+    fn print(&self, name: &str) -> anyhow::Result<()> {
+        for (step, sample) in &self.0 {
+            sample
+                .print(BENCH, &format!("{name}_step_{step}"), "ms", [None, None])
+                .context("print a step")?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn in_state(pool: &Value, state: &str) -> usize {
+    let servers = pool.get("servers").and_then(Value::as_array);
+    let is = |server: &&Value| server.get("state").and_then(Value::as_str) == Some(state);
+    servers.map_or(0, |servers| servers.iter().filter(is).count())
+}
+
+fn real_gateways_that_fit() -> u32 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = text
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("MemAvailable:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0u64);
+    u32::try_from(available / REAL_GATEWAY_KIB)
+        .unwrap_or(0)
+        .min(8)
+}

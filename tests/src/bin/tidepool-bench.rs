@@ -1,0 +1,38 @@
+//! `./tidepool bench NAME`: measured figures, one JSON line each.
+
+use clap::{Parser, Subcommand};
+use tidepool_tests::bench::{claim, first_reply, links, reload};
+
+/// Measures Tidepool on this machine; prints one JSON line a figure.
+#[derive(Debug, Parser)]
+#[command(name = "tidepool bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Create call until the own host name answers as the owner
+    Claim(claim::Arguments),
+    /// Configuration patch until applied
+    Reload(reload::Arguments),
+    /// The first reply of a claimed gateway, beyond the model's own time
+    FirstReply(first_reply::Arguments),
+    /// Ten thousand agents' links on one coordinator: memory, CPU, and a restart
+    Links(links::Arguments),
+    /// The coordinator's end of the `links` bench, in a process of its own
+    #[command(hide = true)]
+    LinksServer(links::ServerArguments),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Arguments::parse().bench {
+        Bench::Claim(arguments) => claim::run(arguments).await,
+        Bench::Reload(arguments) => reload::run(arguments).await,
+        Bench::FirstReply(arguments) => first_reply::run(arguments).await,
+        Bench::Links(arguments) => links::run(arguments).await,
+        Bench::LinksServer(arguments) => links::serve(arguments).await,
+    }
+}

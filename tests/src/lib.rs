@@ -1,0 +1,11 @@
+//! End-to-end tests against real parts, and what they need: a whole Tidepool in a temporary directory,
+//! a stub gateway for volume, a browser.
+
+pub mod api;
+pub mod bench;
+pub mod browser;
+pub mod customer;
+pub mod deployment;
+pub mod evidence;
+pub mod programs;
+pub mod stub;

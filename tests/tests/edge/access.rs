@@ -1,0 +1,316 @@
+//! Who gets in, and what a server is told of them.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{Method, StatusCode};
+use serde_json::Value;
+use tidepool_coordinator::{
+    ambient::Moment,
+    model::{Health, Instance, InstanceStatus, Route},
+};
+use tidepool_shared::document::{EdgeProof, Generation};
+
+use super::{
+    upstream::Upstream,
+    world::{World, echo, id, route},
+};
+
+/// Cost 4.
+const BCRYPT_OF_PW: &str = "$2b$04$abcdefghijklmnopqrstuuyvPXIbu7xe6/CED2DzX8z6Si09MlzlW";
+const PAGE: (&str, &str) = ("accept", "text/html,*/*");
+
+#[tokio::test]
+async fn a_link_signs_in_once() {
+    let (world, _upstream, _) = World::with_one().await;
+    world.link("s3cret", 1);
+    let login = "/.tidepool/login?token=s3cret";
+    let head = world.ask(Method::HEAD, "a.localhost", login, &[]).await;
+    assert_eq!(head.status, StatusCode::OK);
+    let post = world.ask(Method::POST, "a.localhost", login, &[]).await;
+    assert_eq!(post.status, StatusCode::METHOD_NOT_ALLOWED);
+    let ahead = [("sec-purpose", "prefetch;prerender")];
+    world.get("a.localhost", login, &ahead).await;
+    let first = world.get("A.localhost:1234", login, &[]).await;
+    assert_eq!(first.status, StatusCode::SEE_OTHER);
+    assert_eq!(first.headers["location"], "/");
+    assert_eq!(first.headers["cache-control"], "no-store");
+    assert_eq!(first.headers["referrer-policy"], "no-referrer");
+    let cookie = first.headers["set-cookie"].to_str().unwrap().to_owned();
+    for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age="] {
+        assert!(cookie.contains(attribute), "{attribute}");
+    }
+    let second = world.get("a.localhost", login, &[PAGE]).await;
+    assert_eq!(second.status, StatusCode::UNAUTHORIZED);
+    assert!(second.body.contains("works once") && !second.body.contains("s3cret"));
+    let shown = cookie.split(';').next().unwrap();
+    let inside = world.get("a.localhost", "/", &[("cookie", shown)]).await;
+    assert_eq!(inside.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_link_of_one_instance_does_not_open_another() {
+    let (world, upstream, _) = World::with_one().await;
+    world
+        .publish(route("b.localhost", 2, Some(upstream.address)))
+        .await;
+    world.link("for-a", 1);
+    let wrong = world
+        .get("b.localhost", "/.tidepool/login?token=for-a", &[])
+        .await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    let right = world
+        .get("a.localhost", "/.tidepool/login?token=for-a", &[])
+        .await;
+    assert_eq!(right.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_cookie_opens_its_own_instance_only() {
+    let (world, upstream, cookie) = World::with_one().await;
+    world
+        .publish(route("b.localhost", 2, Some(upstream.address)))
+        .await;
+    let shown = [("cookie", cookie.as_str())];
+    assert_eq!(
+        world.get("a.localhost", "/", &shown).await.status,
+        StatusCode::OK
+    );
+    let other = world.get("b.localhost", "/", &shown).await;
+    assert_eq!(other.status, StatusCode::UNAUTHORIZED);
+    assert!(!other.headers.contains_key("www-authenticate"));
+}
+
+#[tokio::test]
+async fn a_session_planted_beside_the_right_one_locks_nobody_out() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let both = format!("tidepool_session=planted; {cookie}");
+    let got = world.get("a.localhost", "/", &[("cookie", &both)]).await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert!(
+        !got.headers.contains_key("set-cookie"),
+        "a server set the session"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_host_is_told_so_in_the_visitors_form() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let shown = [("cookie", cookie.as_str()), PAGE];
+    let page = world.get("c.localhost", "/", &shown).await;
+    assert_eq!(page.status, StatusCode::NOT_FOUND);
+    assert!(page.body.starts_with("<!doctype html>"));
+    let problem = world.get("c.localhost", "/", &[]).await;
+    assert_eq!(problem.headers["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn what_a_visitor_forges_does_not_reach_the_server() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let cookies = format!("theme=dark; {cookie}");
+    let forged = [
+        ("cookie", cookies.as_str()),
+        ("x-tidepool-proof", "guess"),
+        ("x-tidepool-client", "9.9.9.9"),
+        ("x-forwarded-user", "owner"),
+        ("x-forwarded-for", "9.9.9.9"),
+        ("x-real-ip", "9.9.9.9"),
+        ("forwarded", "for=9.9.9.9"),
+        ("connection", "x-custom"),
+        ("x-custom", "1"),
+        ("authorization", "Bearer of-the-gateway"),
+    ];
+    let got = world.get("A.LOCALHOST.:99", "/x?y=%20z", &forged).await;
+    let told: Value = serde_json::from_str(&got.body).unwrap();
+    assert_eq!(told["target"], "/x?y=%20z");
+    assert_eq!(
+        told["headers"],
+        serde_json::json!({
+            "cookie": "theme=dark",
+            "authorization": "Bearer of-the-gateway",
+            "host": "a.localhost",
+            "x-tidepool-proof": "proof-1",
+            "x-tidepool-client": "127.0.0.1",
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_password_lets_in_and_stays_at_the_edge() {
+    let (world, upstream, _) = World::with_one().await;
+    let locked = Route {
+        basic_auth: Some(format!("ann:{BCRYPT_OF_PW}")),
+        ..route("b.localhost", 2, Some(upstream.address))
+    };
+    world.publish(locked).await;
+    let bare = world.get("b.localhost", "/", &[PAGE]).await;
+    assert_eq!(bare.status, StatusCode::UNAUTHORIZED);
+    assert!(
+        bare.headers["www-authenticate"]
+            .to_str()
+            .unwrap()
+            .starts_with("Basic")
+    );
+    let right = format!("Basic {}", BASE64_STANDARD.encode("ann:pw"));
+    let got = world
+        .get("b.localhost", "/", &[("authorization", &right)])
+        .await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert!(!got.body.contains("authorization"));
+    let wrong = format!("Basic {}", BASE64_STANDARD.encode("ann:no"));
+    let got = world
+        .get("b.localhost", "/", &[("authorization", &wrong)])
+        .await;
+    assert_eq!(got.status, StatusCode::UNAUTHORIZED);
+    let elsewhere = world
+        .get("a.localhost", "/", &[("authorization", &right)])
+        .await;
+    assert_eq!(elsewhere.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_websocket_needs_the_cookie_too() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let refused = world.websocket("a.localhost", &[]).await;
+    assert_eq!(refused.unwrap_err(), StatusCode::UNAUTHORIZED);
+    let mut socket = world
+        .websocket("a.localhost", &[("cookie", &cookie)])
+        .await
+        .unwrap();
+    echo(&mut socket, "hello").await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_refused_on_both() {
+    let (world, upstream, cookie) = World::with_one().await;
+    world
+        .publish(route("b.localhost", 2, Some(upstream.address)))
+        .await;
+    let neighbour = world.origin("b.localhost");
+    for foreign in [
+        neighbour.as_str(),
+        "http://evil.example",
+        "null",
+        "http://a.localhost",
+    ] {
+        let shown = [("cookie", cookie.as_str()), ("origin", foreign)];
+        let post = world.ask(Method::POST, "a.localhost", "/", &shown).await;
+        assert_eq!(post.status, StatusCode::FORBIDDEN, "{foreign}");
+        let socket = world.websocket("a.localhost", &shown).await;
+        assert_eq!(socket.unwrap_err(), StatusCode::FORBIDDEN, "{foreign}");
+    }
+    let own = world.origin("a.localhost");
+    let shown = [("cookie", cookie.as_str()), ("origin", own.as_str())];
+    let post = world.ask(Method::POST, "a.localhost", "/", &shown).await;
+    assert_eq!(post.status, StatusCode::OK);
+    assert!(world.websocket("a.localhost", &shown).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_upgrade_to_anything_but_a_websocket_is_not_passed_on() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let shown = [
+        ("cookie", cookie.as_str()),
+        ("connection", "upgrade, http2-settings"),
+        ("upgrade", "h2c"),
+        ("http2-settings", "AAMAAABk"),
+    ];
+    let got = world.get("a.localhost", "/", &shown).await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert!(!got.body.contains("upgrade") && !got.body.contains("http2"));
+}
+
+#[tokio::test]
+async fn the_coordinators_probe_meets_the_owners_path_and_its_pass_works_for_nobody_else() {
+    let (world, upstream, _) = World::with_one().await;
+    let instance = instance("a.localhost", 1);
+    world.edge.verify(&instance).await.unwrap();
+    world.edge.verify(&instance).await.unwrap();
+    let guess = [("x-tidepool-pass", "00")];
+    let got = world
+        .get("a.localhost", "/control-ui-config.json", &guess)
+        .await;
+    assert_eq!(got.status, StatusCode::UNAUTHORIZED);
+    upstream.stop().await;
+    assert!(world.edge.verify(&instance).await.is_err());
+}
+
+#[tokio::test]
+async fn a_waiting_instance_has_a_page_that_looks_again() {
+    let world = World::start(1).await;
+    world
+        .publish(Route {
+            status: InstanceStatus::Pending,
+            ..route("a.localhost", 1, None)
+        })
+        .await;
+    let cookie = world.sign_in("a.localhost", 1).await;
+    let page = world
+        .get("a.localhost", "/", &[("cookie", &cookie), PAGE])
+        .await;
+    assert!(page.body.contains("http-equiv=\"refresh\""));
+    let program = world.get("a.localhost", "/", &[("cookie", &cookie)]).await;
+    assert_eq!(program.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(program.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn a_starting_instance_says_so_until_its_server_answers_for_it() {
+    let upstream = Upstream::start("a", [127, 0, 0, 1].into(), 0)
+        .await
+        .unwrap();
+    let world = World::start(upstream.port).await;
+    let starting = Route {
+        status: InstanceStatus::Starting,
+        ..route("a.localhost", 1, Some(upstream.address))
+    };
+    world.publish(starting).await;
+    let cookie = world.sign_in("a.localhost", 1).await;
+    let shown = [("cookie", cookie.as_str()), PAGE];
+    let forbidden = world.get("a.localhost", "/forbidden", &shown).await;
+    assert!(forbidden.body.contains("is starting"));
+    upstream.stop().await;
+    let refused = world.get("a.localhost", "/", &shown).await;
+    assert!(refused.body.contains("is starting"));
+    world
+        .publish(route("a.localhost", 1, Some([127, 0, 0, 1].into())))
+        .await;
+    let running = world.get("a.localhost", "/", &shown).await;
+    assert_eq!(running.status, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn the_edges_own_paths_never_reach_a_server() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let got = world
+        .get("a.localhost", "/.tidepool/other", &[("cookie", &cookie)])
+        .await;
+    assert_eq!(got.status, StatusCode::NOT_FOUND);
+}
+
+fn instance(host: &str, number: u128) -> Instance {
+    Instance {
+        id: id(number),
+        name: host.to_owned(),
+        external_id: None,
+        tier: "basic".to_owned(),
+        status: InstanceStatus::Starting,
+        health: Health::Ok,
+        reasons: Vec::new(),
+        url: String::new(),
+        hosts: vec![host.to_owned()],
+        server: None,
+        generation: Generation::FIRST,
+        observed: Generation::FIRST,
+        restarts: 0,
+        config: Value::Null,
+        edge_proof: EdgeProof(String::new()),
+        basic_auth: None,
+        warm: true,
+        timings: Vec::new(),
+        queue_position: None,
+        problem: None,
+        created_at: Moment(0),
+        claimed_at: None,
+        ready_at: None,
+        deleted_at: None,
+    }
+}

@@ -1,0 +1,123 @@
+//! What the edge reads of a store, in memory: a small working thing, not a list of expectations.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use tidepool_coordinator::{
+    ambient::Moment,
+    model::{ApiToken, Route},
+    store::{AccessStore, Idempotency, RouteStore, Stored, Transition},
+};
+use tidepool_shared::id::{InstanceId, TokenId};
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) routes: Vec<Route>,
+    pub(crate) links: HashMap<[u8; 32], InstanceId>,
+    pub(crate) sessions: HashMap<[u8; 32], InstanceId>,
+}
+
+#[derive(Default)]
+pub(crate) struct FakeStore(Mutex<State>);
+
+impl FakeStore {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl RouteStore for FakeStore {
+    async fn routes(&self) -> Stored<Vec<Route>> {
+        Ok(self.state().routes.clone())
+    }
+
+    async fn routes_of(&self, id: InstanceId) -> Stored<Vec<Route>> {
+        let mut routes = self.state().routes.clone();
+        routes.retain(|route| route.instance == id);
+        Ok(routes)
+    }
+}
+
+#[async_trait]
+impl AccessStore for FakeStore {
+    async fn create_login_link(
+        &self,
+        secret_hash: [u8; 32],
+        instance: InstanceId,
+        _expires: Moment,
+        _now: Moment,
+    ) -> Stored<()> {
+        self.state().links.insert(secret_hash, instance);
+        Ok(())
+    }
+
+    async fn redeem_login_link(
+        &self,
+        secret_hash: [u8; 32],
+        instance: InstanceId,
+        session_hash: [u8; 32],
+        _session_expires: Moment,
+        _now: Moment,
+    ) -> Stored<bool> {
+        let mut state = self.state();
+        if state.links.get(&secret_hash) != Some(&instance) {
+            return Ok(false);
+        }
+        state.links.remove(&secret_hash);
+        state.sessions.insert(session_hash, instance);
+        Ok(true)
+    }
+
+    async fn session(&self, session_hash: [u8; 32], _now: Moment) -> Stored<Option<InstanceId>> {
+        Ok(self.state().sessions.get(&session_hash).copied())
+    }
+
+    async fn create_api_token(&self, _: &ApiToken) -> Stored<()> {
+        unreachable!("the edge knows no API tokens")
+    }
+
+    async fn api_token(&self, _: TokenId) -> Stored<Option<ApiToken>> {
+        unreachable!("the edge knows no API tokens")
+    }
+
+    async fn api_tokens(&self) -> Stored<Vec<ApiToken>> {
+        unreachable!("the edge knows no API tokens")
+    }
+
+    async fn revoke_api_token(&self, _: TokenId, _: Moment) -> Stored<Transition> {
+        unreachable!("the edge knows no API tokens")
+    }
+
+    async fn begin_idempotent(
+        &self,
+        _: TokenId,
+        _: &str,
+        _: [u8; 32],
+        _: Moment,
+    ) -> Stored<Idempotency> {
+        unreachable!("the edge knows no idempotency keys")
+    }
+
+    async fn finish_idempotent(
+        &self,
+        _: TokenId,
+        _: &str,
+        _: u16,
+        _: &str,
+        _: Moment,
+    ) -> Stored<()> {
+        unreachable!("the edge knows no idempotency keys")
+    }
+
+    async fn abandon_idempotent(&self, _: TokenId, _: &str) -> Stored<()> {
+        unreachable!("the edge knows no idempotency keys")
+    }
+
+    async fn forget_expired(&self, _: Moment) -> Stored<u64> {
+        unreachable!("the edge forgets nothing in the store")
+    }
+}

@@ -1,0 +1,176 @@
+//! A server's nginx and gateway, as far as the edge can tell.
+
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _, stream};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{handshake::derive_accept_key, protocol::Role},
+};
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A server that answers with its name.
+pub(crate) struct Upstream {
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    /// What `/events` sends, one event per item.
+    pub(crate) events: mpsc::Sender<&'static str>,
+    /// How many bytes of an upload have arrived.
+    pub(crate) received: watch::Receiver<usize>,
+    serving: JoinSet<()>,
+}
+
+struct Shared {
+    name: String,
+    events: Mutex<mpsc::Receiver<&'static str>>,
+    received: watch::Sender<usize>,
+    sockets: Mutex<JoinSet<()>>,
+}
+
+impl Upstream {
+    /// Binds `address` at `port` (0: any); `None` when the port is taken there.
+    pub(crate) async fn start(name: &str, address: IpAddr, port: u16) -> Option<Self> {
+        let listener = TcpListener::bind((address, port)).await.ok()?;
+        let port = listener.local_addr().unwrap().port();
+        let (events, to_send) = mpsc::channel(8);
+        let (count, received) = watch::channel(0);
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            events: Mutex::new(to_send),
+            received: count,
+            sockets: Mutex::default(),
+        });
+        let mut serving = JoinSet::new();
+        serving.spawn(accept(listener, shared));
+        Some(Self {
+            address,
+            port,
+            events,
+            received,
+            serving,
+        })
+    }
+
+    /// From now on connections are refused.
+    pub(crate) async fn stop(mut self) {
+        self.serving.shutdown().await;
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let shared = Arc::clone(&shared);
+        let service = service_fn(move |request| {
+            let shared = Arc::clone(&shared);
+            async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        });
+        connections.spawn(async move {
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // The edge may close a connection at any time.
+            drop(connection.with_upgrades().await);
+        });
+    }
+}
+
+async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+    match request.uri().path() {
+        "/control-ui-config.json" => json(&serde_json::json!({"ok": true})),
+        "/events" => events(Arc::clone(shared)),
+        "/upload" => upload(shared, request).await,
+        "/ws" => websocket(shared, request).await,
+        "/forbidden" => status(StatusCode::FORBIDDEN),
+        _ => who(shared, &request),
+    }
+}
+
+/// The server's name and what it was told.
+fn who(shared: &Shared, request: &Request<Incoming>) -> Response<Body> {
+    let headers: serde_json::Map<_, _> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
+        .collect();
+    let mut response = json(&serde_json::json!({
+        "name": shared.name,
+        "target": request.uri().to_string(),
+        "headers": headers,
+    }));
+    let cookie = "tidepool_session=stolen; Path=/".parse().unwrap();
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    response
+}
+
+fn events(shared: Arc<Shared>) -> Response<Body> {
+    let events = stream::unfold(shared, |shared| async move {
+        let event = shared.events.lock().await.recv().await?;
+        Some((
+            Ok(Frame::data(Bytes::from_static(event.as_bytes()))),
+            shared,
+        ))
+    });
+    Response::new(StreamBody::new(Box::pin(events)).boxed_unsync())
+}
+
+async fn upload(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let mut body = request.into_body();
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        shared.received.send_modify(|received| *received += length);
+    }
+    json(&(*shared.received.borrow()).into())
+}
+
+/// Echoes until closed.
+async fn websocket(shared: &Shared, mut request: Request<Incoming>) -> Response<Body> {
+    let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
+        return status(StatusCode::BAD_REQUEST);
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let upgraded = hyper::upgrade::on(&mut request);
+    shared.sockets.lock().await.spawn(async move {
+        let io = TokioIo::new(upgraded.await.unwrap());
+        let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() && socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accept)
+        .body(Full::default().boxed_unsync())
+        .unwrap()
+}
+
+fn json(value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Full::from(value.to_string()).boxed_unsync());
+    let kind = "application/json".parse().unwrap();
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Full::default().boxed_unsync());
+    *response.status_mut() = status;
+    response
+}

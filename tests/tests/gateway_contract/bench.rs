@@ -1,0 +1,231 @@
+//! One gateway on an address of its own, with a model behind it that counts its calls.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidepool_agent::{
+    gateway::Gateway,
+    openclaw::{Place, Schema, Stage, neutral, wanted},
+    reload::{Deadlines, Outcome, Reloader, Table},
+    runtime::{Command, ProcessRuntime, Runtime as _},
+};
+use tidepool_shared::manifest::ImageManifest;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n\
+    data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Hello\"},\"finish_reason\":null}]}\n\n\
+    data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
+    data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"total_tokens\":10}}\n\n\
+    data: [DONE]\n\n";
+
+pub(crate) struct Bench {
+    pub(crate) place: Place,
+    pub(crate) command: Command,
+    pub(crate) runtime: ProcessRuntime,
+    pub(crate) gateway: Gateway,
+    pub(crate) reloader: Reloader,
+    pub(crate) table: Table,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) model_calls: Arc<AtomicU32>,
+    _model: JoinSet<()>,
+    _folder: TempDir,
+}
+
+/// The manifest that a variable names, or a loud word that the test is skipped.
+pub(crate) fn manifest_from(variable: &str) -> Option<ImageManifest> {
+    let Ok(path) = std::env::var(variable) else {
+        eprintln!("SKIPPED: {variable} is not set, the real OpenClaw was not tried");
+        return None;
+    };
+    let bytes = std::fs::read(&path).expect("read the manifest");
+    Some(serde_json::from_slice(&bytes).expect("parse the manifest"))
+}
+
+impl Bench {
+    /// A stub that has started.
+    pub(crate) async fn stub(switches: &[(&str, &str)]) -> Self {
+        Self::unstarted_stub(switches).started().await
+    }
+
+    pub(crate) fn unstarted_stub(switches: &[(&str, &str)]) -> Self {
+        let schema = json!({
+            "type": "object", "additionalProperties": false,
+            // `bogus` is in the schema so that only the gateway refuses it.
+            "patternProperties": {"^(gateway|models|agents|plugins|discovery|telemetry|update|logging|ui|bogus|meta|messages)$": {"type": "object"}},
+        });
+        let version = switches.iter().find(|(name, _)| *name == "STUB_VERSION");
+        let version = version.map_or("2026.9.6", |(_, version)| version);
+        let argv = vec![
+            env!("CARGO_BIN_EXE_stub-gateway").to_owned(),
+            "gateway".to_owned(),
+        ];
+        let schema = Schema::compile(&schema).expect("the stub's schema");
+        let mut bench = Self::at_a_free_place(argv, schema, version);
+        bench.command.extra_env = switches
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        bench.runtime = ProcessRuntime::new(bench.command.clone());
+        bench
+    }
+
+    /// The real OpenClaw, started.
+    pub(crate) async fn real(manifest: ImageManifest) -> Self {
+        let schema = Schema::load(&manifest.config_schema).expect("the image's schema");
+        Self::at_a_free_place(manifest.gateway, schema, &manifest.openclaw_version)
+            .started()
+            .await
+    }
+
+    fn at_a_free_place(argv: Vec<String>, schema: Schema, version: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (listener, relay) = loopback();
+        let address: IpAddr = "127.80.77.1".parse().expect("an address");
+        let place = Place {
+            gateway: SocketAddr::new(address, free_port(address)),
+            source: Some(address),
+            trusted_proxies: vec![address],
+            relay: format!("http://{relay}/v1"),
+            home: folder.path().join("home"),
+            records: folder.path().join("records"),
+        };
+        let model_calls = Arc::new(AtomicU32::new(0));
+        let mut model = JoinSet::new();
+        model.spawn(serve_model(listener, model_calls.clone()));
+        let command = Command::new(argv, &place);
+        let table = Table::of(version).expect("a known version");
+        let schema = Arc::new(schema);
+        Self {
+            runtime: ProcessRuntime::new(command.clone()),
+            gateway: Gateway::new(place.clone()),
+            reloader: Reloader::new(place.clone(), table, schema.clone()),
+            table,
+            schema,
+            command,
+            place,
+            model_calls,
+            _model: model,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn lay_down(&self) {
+        let config = neutral(&self.place, Stage::WarmingUp);
+        self.reloader.lay_down(&config).expect("lay down");
+    }
+
+    async fn started(self) -> Self {
+        self.lay_down();
+        self.runtime.start().await.expect("start");
+        let up = self.gateway.started_within(Duration::from_secs(90)).await;
+        assert!(up, "not started: {:?}", self.runtime.log().tail(20));
+        self
+    }
+
+    pub(crate) async fn apply(&self, patch: &Value) -> Outcome {
+        self.apply_by(&self.reloader, patch).await
+    }
+
+    pub(crate) async fn apply_with(&self, deadlines: Deadlines, patch: &Value) -> Outcome {
+        let reloader = Reloader::new(self.place.clone(), self.table, self.schema.clone())
+            .with_deadlines(deadlines);
+        self.apply_by(&reloader, patch).await
+    }
+
+    async fn apply_by(&self, reloader: &Reloader, patch: &Value) -> Outcome {
+        let config = wanted(&self.place, patch).expect("a patch that is allowed");
+        let outcome = reloader.apply(&self.runtime, &self.gateway, &config).await;
+        outcome.unwrap_or_else(|error| {
+            panic!("{error:?}: {:?}", self.runtime.log().tail(20));
+        })
+    }
+
+    pub(crate) fn on_disk(&self) -> Value {
+        let bytes = std::fs::read(self.config_path()).expect("the configuration");
+        serde_json::from_slice(&bytes).expect("JSON")
+    }
+
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.place.config_path()
+    }
+
+    pub(crate) fn calls(&self) -> u32 {
+        self.model_calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) async fn end(&self) {
+        self.runtime
+            .stop(Duration::from_millis(500))
+            .await
+            .expect("stop");
+    }
+}
+
+/// A port that is free on the address and on 127.0.0.1, which OpenClaw takes as well.
+///
+/// Below the kernel's ephemeral range: from there, any connection of the machine could take it
+/// between this look and the gateway's start. Tests run as processes, so the pid tells them apart.
+fn free_port(address: IpAddr) -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let own = std::process::id().wrapping_mul(8) % 10_000;
+    (0..10_000)
+        .map(|_| 20_000 + (own + NEXT.fetch_add(1, Ordering::SeqCst)) % 10_000)
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|port| {
+            [address, [127, 0, 0, 1].into()]
+                .iter()
+                .all(|ip| std::net::TcpListener::bind((*ip, *port)).is_ok())
+        })
+        .expect("a free port")
+}
+
+fn loopback() -> (std::net::TcpListener, SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("non-blocking");
+    let address = listener.local_addr().expect("its address");
+    (listener, address)
+}
+
+async fn serve_model(listener: std::net::TcpListener, calls: Arc<AtomicU32>) {
+    let listener = TcpListener::from_std(listener).expect("a listener");
+    let mut answers = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        answers.spawn(answer(stream, calls.clone()));
+    }
+}
+
+/// Reads one request as far as its length says, and streams the answer.
+async fn answer(mut stream: TcpStream, calls: Arc<AtomicU32>) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&bytes).to_lowercase();
+        let Some((head, _)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        if bytes.len() >= head.len() + 4 + length.unwrap_or(0) {
+            break;
+        }
+    }
+    calls.fetch_add(1, Ordering::SeqCst);
+    stream.write_all(ANSWER.as_bytes()).await?;
+    stream.shutdown().await
+}

@@ -1,0 +1,62 @@
+//! What coordinator and proxy must agree on in the database: the trust table, as the real store
+//! writes it and the real proxy reads it.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tidepool_coordinator::{
+    ambient::{Chance, Clock as _, SystemClock},
+    model::NewServer,
+    store::{ServerStore as _, sqlite::SqliteStore},
+};
+use tidepool_proxy::trust::{Caller, NotTrusted, Trust};
+use tidepool_shared::id::ServerId;
+
+#[tokio::test]
+async fn the_proxy_knows_a_server_from_its_creation_until_it_is_retired() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidepool.db");
+    let store = SqliteStore::open(&file, Arc::new(Chance::from_os()))
+        .await
+        .unwrap();
+    let trust = Trust::at(&file);
+    for (number, address) in [(1, "127.3.0.1"), (2, "fd00::1")] {
+        let address: IpAddr = address.parse().unwrap();
+        let id: ServerId = format!("srv_{number:026}").parse().unwrap();
+        let now = SystemClock.now();
+        let new = NewServer {
+            id,
+            name: format!("pool-{number}"),
+            tier: "basic".to_owned(),
+            token_hash: [number; 32],
+            token_expires: now.plus(Duration::from_hours(1)),
+        };
+        store.plan_server(&new, now).await.unwrap();
+        store.mark_creating(id, now).await.unwrap();
+        assert!(matches!(
+            trust.caller(address).await,
+            Err(NotTrusted::Unknown)
+        ));
+        store
+            .record_created(id, &format!("cloud-{number}"), address, now)
+            .await
+            .unwrap();
+        let known = Caller {
+            server: id,
+            instance: None,
+        };
+        assert_eq!(trust.caller(address).await.unwrap(), known);
+        if let IpAddr::V4(v4) = address {
+            // As a listener on `[::]` sees the same server.
+            assert_eq!(
+                trust.caller(v4.to_ipv6_mapped().into()).await.unwrap(),
+                known
+            );
+        }
+        store.retire_unclaimed(id, now).await.unwrap();
+        assert!(matches!(
+            trust.caller(address).await,
+            Err(NotTrusted::Unknown)
+        ));
+    }
+    store.close().await;
+}
