@@ -3,6 +3,7 @@
 mod config;
 mod http;
 mod session;
+mod traces;
 
 use std::{
     path::PathBuf,

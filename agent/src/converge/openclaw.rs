@@ -70,6 +70,15 @@ impl OpenClaw {
         match outcome {
             Outcome::Applied { how, took } => {
                 let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+
+    async fn be_neutral(&self, stage: Stage) -> anyhow::Result<()> {
+        match self.apply(&openclaw::neutral(&self.place, stage)).await? {
+            Configured::Applied => Ok(()),
+            Configured::Rejected(reason) => {
+                anyhow::bail!("the neutral configuration was refused: {reason}")
+            }
+        }
+    }
                 tracing::info!(?how, duration_ms, "configuration applied");
                 Ok(Configured::Applied)
             }
@@ -106,6 +115,8 @@ impl Gateway for OpenClaw {
     async fn probe(&self) -> Probe {
         match self.gateway.startup().await {
             Startup::Started => Probe::Started,
+        // An earlier warm-up has left the configuration of a customer, under which a turn is recorded.
+        self.be_neutral(Stage::WarmingUp).await?;
             Startup::NotYet => Probe::NotYet,
             Startup::Absent => Probe::Silent,
         }
@@ -114,13 +125,7 @@ impl Gateway for OpenClaw {
     async fn warm_up(&self) -> anyhow::Result<()> {
         self.gateway.warm_up().await?;
         // What made the turn leave no trace must not keep the customer's own traces away.
-        let ready = openclaw::neutral(&self.place, Stage::Ready);
-        match self.apply(&ready).await? {
-            Configured::Applied => Ok(()),
-            Configured::Rejected(reason) => {
-                anyhow::bail!("the neutral configuration was refused: {reason}")
-            }
-        }
+        self.be_neutral(Stage::Ready).await
     }
 
     async fn configure(&self, document: &DesiredDocument) -> anyhow::Result<Configured> {

@@ -13,6 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidepool_agent::{
+    converge::openclaw::OpenClaw,
     gateway::Gateway,
     openclaw::{Place, Schema, Stage, neutral, wanted},
     reload::{Deadlines, Outcome, Reloader, Table},
@@ -39,6 +40,7 @@ pub(crate) struct Bench {
     pub(crate) reloader: Reloader,
     pub(crate) table: Table,
     pub(crate) schema: Arc<Schema>,
+    schema_path: PathBuf,
     pub(crate) model_calls: Arc<AtomicU32>,
     _model: JoinSet<()>,
     _folder: TempDir,
@@ -61,10 +63,13 @@ impl Bench {
     }
 
     pub(crate) fn unstarted_stub(switches: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         let schema = json!({
             "type": "object", "additionalProperties": false,
             // `bogus` is in the schema so that only the gateway refuses it.
             "patternProperties": {"^(gateway|models|agents|plugins|discovery|telemetry|update|logging|ui|bogus|meta|messages)$": {"type": "object"}},
+        let schema_path = folder.path().join("schema.json");
+        std::fs::write(&schema_path, schema.to_string()).expect("write the schema");
         });
         let version = switches.iter().find(|(name, _)| *name == "STUB_VERSION");
         let version = version.map_or("2026.9.6", |(_, version)| version);
@@ -72,8 +77,7 @@ impl Bench {
             env!("CARGO_BIN_EXE_stub-gateway").to_owned(),
             "gateway".to_owned(),
         ];
-        let schema = Schema::compile(&schema).expect("the stub's schema");
-        let mut bench = Self::at_a_free_place(argv, schema, version);
+        let mut bench = Self::at_a_free_place(folder, argv, schema_path, version);
         bench.command.extra_env = switches
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -84,14 +88,22 @@ impl Bench {
 
     /// The real OpenClaw, started.
     pub(crate) async fn real(manifest: ImageManifest) -> Self {
-        let schema = Schema::load(&manifest.config_schema).expect("the image's schema");
-        Self::at_a_free_place(manifest.gateway, schema, &manifest.openclaw_version)
-            .started()
-            .await
+        Self::at_a_free_place(
+            tempfile::tempdir().expect("a folder"),
+            manifest.gateway,
+            manifest.config_schema,
+            &manifest.openclaw_version,
+        )
+        .started()
+        .await
     }
 
-    fn at_a_free_place(argv: Vec<String>, schema: Schema, version: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn at_a_free_place(
+        folder: TempDir,
+        argv: Vec<String>,
+        schema_path: PathBuf,
+        version: &str,
+    ) -> Self {
         let (listener, relay) = loopback();
         let address: IpAddr = "127.80.77.1".parse().expect("an address");
         let place = Place {
@@ -107,12 +119,13 @@ impl Bench {
         model.spawn(serve_model(listener, model_calls.clone()));
         let command = Command::new(argv, &place);
         let table = Table::of(version).expect("a known version");
-        let schema = Arc::new(schema);
+        let schema = Arc::new(Schema::load(&schema_path).expect("the image's schema"));
         Self {
             runtime: ProcessRuntime::new(command.clone()),
             gateway: Gateway::new(place.clone()),
             reloader: Reloader::new(place.clone(), table, schema.clone()),
             table,
+            schema_path,
             schema,
             command,
             place,
@@ -134,6 +147,16 @@ impl Bench {
         assert!(up, "not started: {:?}", self.runtime.log().tail(20));
         self
     }
+    /// The gateway as the agent's loop has it.
+    pub(crate) fn openclaw(&self) -> OpenClaw {
+        OpenClaw::new(
+            self.command.argv.clone(),
+            self.place.clone(),
+            self.table,
+            self.schema_path.clone(),
+        )
+    }
+
 
     pub(crate) async fn apply(&self, patch: &Value) -> Outcome {
         self.apply_by(&self.reloader, patch).await

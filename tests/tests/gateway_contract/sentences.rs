@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tidepool_agent::{
+    converge::body::Gateway as _,
     gateway::{As, Readiness, Startup},
     openclaw::{ORIGIN, OWNER, Stage, neutral},
     reload::{How, Outcome},
@@ -24,6 +25,7 @@ pub(crate) async fn all(bench: &Bench) {
     only_the_owner_is_let_in(bench).await;
     a_foreign_origin_is_refused_at_connect(bench).await;
     the_warm_up_turn_asks_the_model_and_leaves_no_trace(bench).await;
+    a_gateway_warmed_up_twice_still_holds_no_trace(bench).await;
     a_customers_configuration_is_applied_while_serving(bench).await;
     a_configuration_against_the_schema_is_not_even_written(bench).await;
     what_the_gateway_wrote_itself_survives(bench).await;
@@ -56,6 +58,26 @@ pub(crate) async fn the_warm_up_turn_asks_the_model_and_leaves_no_trace(bench: &
     assert!((1..=4).contains(&bench.calls()), "{} calls", bench.calls());
     let mut session = Session::open(bench, ORIGIN).await;
     session.call("connect", hello()).await;
+    holds_no_trace(bench).await;
+}
+
+/// A pool server's gateway that died is warmed up again, on the disk that it had.
+pub(crate) async fn a_gateway_warmed_up_twice_still_holds_no_trace(bench: &Bench) {
+    let openclaw = bench.openclaw();
+    for round in 1..=2 {
+        let before = bench.calls();
+        openclaw.warm_up().await.expect("warm up");
+        assert!(bench.calls() > before, "round {round} asked no model");
+        holds_no_trace(bench).await;
+    }
+    assert_eq!(
+        bench.on_disk().pointer("/logging/audit"),
+        None,
+        "the customer's own turns must be recorded"
+    );
+}
+
+async fn holds_no_trace(bench: &Bench) {
     let traces = [
         ("sessions.list", json!({}), "/payload/sessions"),
         (
