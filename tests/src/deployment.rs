@@ -33,6 +33,8 @@ pub struct Options {
     /// The image; the stub when `None`.
     pub manifest: Option<PathBuf>,
 }
+    /// Switches of the stub, `NAME=value`.
+    pub stub: Vec<String>,
 
 impl Default for Options {
     fn default() -> Self {
@@ -42,6 +44,7 @@ impl Default for Options {
             starting_at_once: 8,
             manifest: None,
         }
+            stub: Vec::new(),
     }
 }
 
@@ -63,7 +66,7 @@ impl Deployment {
         let dir = tempfile::Builder::new().prefix("tidepool-").tempdir()?;
         let manifest = match &options.manifest {
             Some(manifest) => manifest.clone(),
-            None => programs::stub_image(dir.path())?,
+            None => programs::stub_image(dir.path(), &options.stub)?,
         };
         let mut deployment = Self {
             name: name.to_owned(),

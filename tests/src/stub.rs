@@ -39,9 +39,17 @@ pub struct Switches {
 }
 
 impl Switches {
-    /// Reads the switches that the module of the program lists.
-    pub fn from_environment() -> Self {
-        let variable = |name: &str| std::env::var(name).ok();
+    /// Reads the switches that the module of the program lists; an argument goes before a variable.
+    pub fn read() -> Self {
+        let arguments: Vec<String> = std::env::args().collect();
+        let variable = |name: &str| {
+            let argument = arguments
+                .iter()
+                .find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='));
+            argument
+                .map(str::to_owned)
+                .or_else(|| std::env::var(name).ok())
+        };
         Self {
             version: variable("STUB_VERSION").unwrap_or_else(|| "2026.9.6".to_owned()),
             boot: Duration::from_millis(

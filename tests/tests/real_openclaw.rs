@@ -36,6 +36,7 @@ async fn a_customer_chats_in_a_browser_and_a_second_customer_stays_out() -> anyh
     };
     let tidepool = Deployment::start("browser", options).await?;
     let api = tidepool.api()?;
+        ..Options::default()
     let warm = |pool: &Value| {
         let servers = pool
             .get("servers")

@@ -66,7 +66,7 @@ async fn of_64_creates_on_a_pool_of_8_eight_get_a_server_and_the_rest_wait_in_or
         pool_size: 8,
         max_servers: 8,
         starting_at_once: 8,
-        manifest: None,
+        ..Options::default()
     };
     let tidepool = Deployment::start("sixty-four", options).await?;
     let api = tidepool.api()?;
@@ -128,7 +128,7 @@ async fn a_coordinator_killed_while_customers_arrive_loses_and_doubles_nothing()
         pool_size: 4,
         max_servers: 24,
         starting_at_once: 8,
-        manifest: None,
+        ..Options::default()
     };
     let mut tidepool = Deployment::start("killed-coordinator", options).await?;
     let mut rng = StdRng::seed_from_u64(7);
@@ -312,7 +312,7 @@ async fn agents_and_gateways_killed_while_they_boot_claim_and_reconfigure_conver
         pool_size: 2,
         max_servers: 12,
         starting_at_once: 4,
-        manifest: None,
+        ..Options::default()
     };
     let tidepool = Deployment::start("killed-at-work", options).await?;
     let api = tidepool.api()?;

@@ -61,6 +61,7 @@ async fn measure(
         max_servers: count,
         starting_at_once,
         manifest,
+        ..Options::default()
     };
     let tidepool = Deployment::start(&format!("bench-{name}"), options).await?;
     let api = tidepool.api()?;

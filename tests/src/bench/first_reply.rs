@@ -40,6 +40,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         max_servers: count,
         starting_at_once: 2,
         manifest,
+        ..Options::default()
     };
     let tidepool = Deployment::start("bench-first-reply", options).await?;
     let api = tidepool.api()?;

@@ -21,5 +21,5 @@ fn main() -> ExitCode {
     else {
         return ExitCode::FAILURE;
     };
-    ExitCode::from(runtime.block_on(stub::run(stub::Switches::from_environment())))
+    ExitCode::from(runtime.block_on(stub::run(stub::Switches::read())))
 }
