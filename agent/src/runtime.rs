@@ -89,6 +89,8 @@ pub enum StartFailed {
 
 /// Why a signal was not sent.
 #[derive(Debug, thiserror::Error)]
+    #[error("end what an earlier gateway has left running")]
+    EndLeftOvers(#[source] SignalFailed),
 pub enum SignalFailed {
     #[error("the gateway does not run")]
     NotRunning,

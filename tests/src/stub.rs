@@ -7,6 +7,7 @@ mod traces;
 
 use std::{
     path::PathBuf,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,6 +17,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
+    process::{Child, Command},
     signal::unix::{Signal, SignalKind, signal},
     sync::RwLock,
     task::JoinSet,
@@ -28,6 +30,9 @@ use self::config::{Config, Watcher};
 /// OpenClaw's exit code for a configuration that it cannot start with.
 const BAD_CONFIG: u8 = 78;
 
+/// The first argument of a helper.
+pub const HELPER: &str = "helper";
+
 /// How this run differs from an ordinary one.
 #[derive(Debug, Clone)]
 pub struct Switches {
@@ -35,6 +40,7 @@ pub struct Switches {
     pub boot: Duration,
     pub deaf: bool,
     pub wedge: bool,
+    pub helper: bool,
     pub config_path: PathBuf,
 }
 
@@ -59,6 +65,7 @@ impl Switches {
             ),
             deaf: variable("STUB_DEAF").is_some(),
             wedge: variable("STUB_WEDGE").is_some(),
+            helper: variable("STUB_HELPER").is_some(),
             config_path: variable("OPENCLAW_CONFIG_PATH")
                 .unwrap_or_else(|| "openclaw.json".to_owned())
                 .into(),
@@ -97,6 +104,13 @@ enum End {
 /// Runs until it is told to stop; answers the exit code.
 pub async fn run(switches: Switches) -> u8 {
     say("[gateway] loading configuration…");
+    let _helper = match switches.helper.then(start_helper).transpose() {
+        Ok(helper) => helper,
+        Err(error) => {
+            say(&format!("[gateway] no helper: {error}"));
+            return 1;
+        }
+    };
     loop {
         let config = match Config::load(&switches.config_path) {
             Ok(config) => config,
@@ -114,6 +128,17 @@ pub async fn run(switches: Switches) -> u8 {
             }
         }
     }
+}
+
+/// A process that an orderly end takes along and SIGKILL does not.
+fn start_helper() -> std::io::Result<Child> {
+    Command::new(std::env::current_exe()?)
+        .arg(HELPER)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// One life of the listener.

@@ -14,9 +14,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidepool_agent::{
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
     gateway::{As, Startup},
     reload::{Deadlines, How, Outcome},
-    runtime::{Runtime as _, State, Stopped},
+    runtime::{ProcessRuntime, Runtime as _, Started, State, Stopped},
 };
 
 use self::bench::{Bench, manifest_from};
@@ -135,4 +139,25 @@ async fn a_booting_gateway_is_not_started_yet() {
     assert_eq!(bench.runtime.state().await, State::Running);
     assert!(bench.gateway.admits(As::Owner).await);
     bench.end().await;
+#[tokio::test]
+async fn what_a_killed_gateway_had_started_is_ended_and_never_taken_for_it() {
+    let bench = Bench::stub(&[("STUB_HELPER", "1")]).await;
+    let before = bench.processes();
+    assert_eq!(before.len(), 2, "the gateway and its helper");
+    let gateway = bench.recorded_process();
+    kill(Pid::from_raw(gateway), Signal::SIGKILL).expect("kill");
+    while bench.runtime.state().await == State::Running {
+        tokio::task::yield_now().await;
+    }
+    let helper: Vec<_> = before.into_iter().filter(|pid| *pid != gateway).collect();
+    assert_eq!(bench.processes(), helper, "the helper outlives the gateway");
+    let next = ProcessRuntime::new(bench.command.clone());
+    assert_eq!(next.start().await.expect("start"), Started::Fresh);
+    assert!(bench.gateway.started_within(SHORT.start).await);
+    let now = bench.processes();
+    assert_eq!(now.len(), 2, "the new gateway and its helper");
+    assert!(!now.contains(&helper[0]), "the old helper is still there");
+    bench.end().await;
+}
+
 }

@@ -17,7 +17,7 @@ use tidepool_agent::{
     gateway::Gateway,
     openclaw::{Place, Schema, Stage, neutral, wanted},
     reload::{Deadlines, Outcome, Reloader, Table},
-    runtime::{Command, ProcessRuntime, Runtime as _},
+    runtime::{Command, ProcessRuntime, Runtime as _, Since},
 };
 use tidepool_shared::manifest::ImageManifest;
 use tokio::{
@@ -195,6 +195,44 @@ impl Bench {
             .await
             .expect("stop");
     }
+    pub(crate) fn log_end(&self) -> Since {
+        self.runtime.log().end()
+    }
+
+    /// What the gateway printed of its configuration since then.
+    pub(crate) fn said_since(&self, since: &mut Since) -> Vec<String> {
+        let mut lines = self.runtime.log().read(since).expect("the log");
+        lines.retain(|line| line.contains("config"));
+        lines
+    }
+
+    /// The process on record.
+    pub(crate) fn recorded_process(&self) -> i32 {
+        let record = std::fs::read(&self.command.record).expect("the record");
+        let record: Value = serde_json::from_slice(&record).expect("JSON");
+        let pid = record["pid"].as_i64().expect("a pid");
+        i32::try_from(pid).expect("a pid")
+    }
+
+    /// All living processes that were started with this gateway's environment.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let mark = format!("OPENCLAW_CONFIG_PATH={}", self.config_path().display());
+        let bears = |pid: &i32| {
+            std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+                environ
+                    .split(|byte| *byte == 0)
+                    .any(|entry| entry == mark.as_bytes())
+            })
+        };
+        let mut found: Vec<_> = std::fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(bears)
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
 }
 
 /// A port that is free on the address and on 127.0.0.1, which OpenClaw takes as well.
