@@ -241,7 +241,7 @@ impl Parts {
                 port: places.proxy_port,
                 database: data.join("tidepool.db"),
                 log: data.log_file("proxy.log")?,
-                mark: data.join("proxy.pid"),
+                lock: data.join("proxy.lock"),
             },
             store: common.store,
             clock: common.clock,

@@ -4,7 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use tidepool_proxy::{server, settings::Settings, trust::Trust};
+use tidepool_proxy::{
+    lock::{Lock, NotLocked},
+    server,
+    settings::Settings,
+    trust::Trust,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -14,6 +19,9 @@ use tracing_subscriber::EnvFilter;
 
 /// `EX_USAGE`: the settings are wrong, and starting again will not help.
 const BAD_SETTINGS: u8 = 64;
+
+/// `EX_TEMPFAIL`: another proxy holds the lock and may be gone soon.
+const HELD: u8 = 75;
 
 fn main() -> ExitCode {
     let settings = match Settings::try_parse() {
@@ -32,6 +40,18 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    // Until the end of the program.
+    let _lock = match settings.lock.as_deref().map(Lock::take).transpose() {
+        Ok(lock) => lock,
+        Err(error) => {
+            let code = match &error {
+                NotLocked::Held(_) => ExitCode::from(HELD),
+                NotLocked::File { .. } => ExitCode::FAILURE,
+            };
+            tracing::error!(error = format!("{:#}", anyhow::Error::new(error)), "lock");
+            return code;
+        }
+    };
     match run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,6 +15,9 @@ pub struct Settings {
     /// The coordinator's SQLite database; opened read-only.
     #[arg(long, env = "TIDEPOOL_DATABASE", value_name = "PATH")]
     pub database: PathBuf,
+    /// A file to hold locked for as long as this process lives; it says which process that is.
+    #[arg(long, env = "TIDEPOOL_PROXY_LOCK", value_name = "PATH")]
+    pub lock: Option<PathBuf>,
     /// What to log, as a `tracing` filter.
     #[arg(
         long,

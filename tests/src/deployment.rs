@@ -1,6 +1,7 @@
 //! A whole Tidepool of one's own: the real programs in a temporary directory, on free ports.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -32,9 +33,9 @@ pub struct Options {
     pub starting_at_once: u32,
     /// The image; the stub when `None`.
     pub manifest: Option<PathBuf>,
-}
     /// Switches of the stub, `NAME=value`.
     pub stub: Vec<String>,
+}
 
 impl Default for Options {
     fn default() -> Self {
@@ -43,8 +44,8 @@ impl Default for Options {
             max_servers: 64,
             starting_at_once: 8,
             manifest: None,
-        }
             stub: Vec::new(),
+        }
     }
 }
 
@@ -181,6 +182,15 @@ impl Deployment {
     /// environment or as their working directory.
     pub fn processes(&self) -> Vec<i32> {
         processes_of(self.dir.path())
+    }
+
+    /// Those of [`Self::processes`] whose program has this name.
+    pub fn programs(&self, name: &str) -> BTreeSet<i32> {
+        let is = |pid: &i32| {
+            fs::read_link(format!("/proc/{pid}/exe"))
+                .is_ok_and(|exe| exe.file_name().is_some_and(|file| file == name))
+        };
+        self.processes().into_iter().filter(is).collect()
     }
 }
 

@@ -8,9 +8,11 @@
 //! ```text
 //! servers/NAME/server.json      what the cloud knows of it
 //! servers/NAME/user-data.json   what its agent is told (0600)
-//! servers/NAME/agent.pid        process id and start time of its agent
+//! servers/NAME/agent.pid        process id and start time of its agent, as noted when it was started
 //! servers/NAME/agent.log        the agent's log
 //! servers/NAME/state/           the agent's own directory: the server's disk
+//! servers/NAME/state/agent.lock the same as agent.pid, by the agent itself: a coordinator can die
+//!                               between starting an agent and noting it
 //! ```
 
 use std::{
@@ -173,12 +175,17 @@ impl LocalCloud {
         self.settings.directory.join(name)
     }
 
-    fn mark(&self, name: &str) -> Option<ProcessMark> {
-        ProcessMark::read(&self.dir(name).join("agent.pid"))
+    /// The living agents of a server: one, but for the moment in which a second finds the lock held.
+    fn agents(&self, name: &str) -> Vec<ProcessMark> {
+        ["agent.pid", "state/agent.lock"]
+            .iter()
+            .filter_map(|file| ProcessMark::read(&self.dir(name).join(file)))
+            .filter(|mark| mark.is_alive())
+            .collect()
     }
 
     fn is_running(&self, name: &str) -> bool {
-        self.mark(name).is_some_and(ProcessMark::is_alive)
+        !self.agents(name).is_empty()
     }
 
     fn start(
@@ -230,15 +237,16 @@ impl LocalCloud {
     async fn halt(&self, record: &ServerRecord) -> io::Result<()> {
         let deadline = Instant::now() + POWER_OFF_DEADLINE;
         let name = &record.name;
-        if let Some(agent) = self.mark(name) {
+        let agents = self.agents(name);
+        for agent in &agents {
             agent.signal(Signal::SIGTERM);
-            while agent.is_alive() && Instant::now() < deadline {
-                sleep(Duration::from_millis(20)).await;
-            }
-            if agent.is_alive() {
-                tracing::warn!(server.name = %name, "agent did not stop in time, killing it");
-                agent.signal(Signal::SIGKILL);
-            }
+        }
+        while agents.iter().any(|agent| agent.is_alive()) && Instant::now() < deadline {
+            sleep(Duration::from_millis(20)).await;
+        }
+        for agent in agents.iter().filter(|agent| agent.is_alive()) {
+            tracing::warn!(server.name = %name, "agent did not stop in time, killing it");
+            agent.signal(Signal::SIGKILL);
         }
         // An agent that was killed, now or before, left its gateway and nginx running.
         let mut cleaner = self
