@@ -7,17 +7,19 @@
 
 #[path = "gateway_contract/bench.rs"]
 mod bench;
+#[path = "gateway_contract/rows.rs"]
+mod rows;
 #[path = "gateway_contract/sentences.rs"]
 mod sentences;
 
 use std::time::Duration;
 
-use serde_json::json;
-use tidepool_agent::{
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::json;
+use tidepool_agent::{
     gateway::{As, Startup},
     reload::{Deadlines, How, Outcome},
     runtime::{ProcessRuntime, Runtime as _, Started, State, Stopped},
@@ -49,13 +51,13 @@ on_the_stub! {
     only_the_owner_is_let_in
     a_foreign_origin_is_refused_at_connect
     the_warm_up_turn_asks_the_model_and_leaves_no_trace
+    a_gateway_warmed_up_twice_still_holds_no_trace
     a_customers_configuration_is_applied_while_serving
     a_configuration_against_the_schema_is_not_even_written
     what_the_gateway_wrote_itself_survives
     a_configuration_that_the_gateway_refuses_is_taken_back
     a_cut_off_try_is_ended_by_the_next
     a_running_gateway_is_adopted_after_the_agents_death
-    a_gateway_warmed_up_twice_still_holds_no_trace
     the_restart_signal_restarts_in_the_process
     a_stop_is_heard
 }
@@ -71,6 +73,16 @@ async fn real_openclaw_keeps_the_contract() {
 async fn slow_previous_openclaw_keeps_the_contract() {
     if let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_PREVIOUS_MANIFEST") {
         sentences::all(&Bench::real(manifest).await).await;
+    }
+}
+
+#[tokio::test]
+async fn slow_real_openclaw_does_what_every_row_of_the_reload_table_says() {
+    if let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_MANIFEST") {
+        let bench = Bench::real(manifest).await;
+        rows::the_gateway_does_what_the_table_says(&bench, rows::every()).await;
+        rows::a_gateway_that_prints_nothing_is_restarted_by_signal_too(&bench).await;
+        bench.end().await;
     }
 }
 
@@ -128,18 +140,6 @@ async fn the_previous_version_gets_the_other_signal() {
 }
 
 #[tokio::test]
-async fn a_booting_gateway_is_not_started_yet() {
-    let bench = Bench::unstarted_stub(&[("STUB_BOOT_MS", "60000")]);
-    bench.lay_down();
-    bench.runtime.start().await.expect("start");
-    while !bench.gateway.is_live().await {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(bench.gateway.startup().await, Startup::NotYet);
-    assert_eq!(bench.runtime.state().await, State::Running);
-    assert!(bench.gateway.admits(As::Owner).await);
-    bench.end().await;
-#[tokio::test]
 async fn what_a_killed_gateway_had_started_is_ended_and_never_taken_for_it() {
     let bench = Bench::stub(&[("STUB_HELPER", "1")]).await;
     let before = bench.processes();
@@ -160,4 +160,16 @@ async fn what_a_killed_gateway_had_started_is_ended_and_never_taken_for_it() {
     bench.end().await;
 }
 
+#[tokio::test]
+async fn a_booting_gateway_is_not_started_yet() {
+    let bench = Bench::unstarted_stub(&[("STUB_BOOT_MS", "60000")]);
+    bench.lay_down();
+    bench.runtime.start().await.expect("start");
+    while !bench.gateway.is_live().await {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.gateway.startup().await, Startup::NotYet);
+    assert_eq!(bench.runtime.state().await, State::Running);
+    assert!(bench.gateway.admits(As::Owner).await);
+    bench.end().await;
 }
