@@ -1,9 +1,10 @@
 //! The built-in edge: the one public door of a single-machine Tidepool.
 //!
 //! A host name leads to an instance's server or to a clear page that says why not. Only a signed-in
-//! user passes: a session opened by a login link, or HTTP basic auth. Such a request carries the
-//! instance's proof to the server's nginx, which fails closed without it; everything a client might
-//! say about who it is or where it comes from is dropped on the way.
+//! user passes: a session opened by a login link, or HTTP basic auth; and, as nobody, a web hook that
+//! brings a token for the gateway to judge. What passes carries the instance's proof to the server's
+//! nginx, which refuses whatever has none; everything a client might say about who it is or where it
+//! comes from is dropped on the way.
 //!
 //! The table of routes is a cache of the store, swapped as a whole, fed by the doorbell and looked
 //! over on a timer. Bodies pass in both directions as they come; nothing is held back. When an

@@ -131,15 +131,32 @@ async fn a_server_refuses_every_host_but_its_own() -> anyhow::Result<()> {
             "host `{refused}`: {status}"
         );
     }
-    // At home, but past the edge: without its proof nobody is the owner.
-    let own = format!("http://{at_alice}:8080/control-ui-config.json");
-    let status = http
-        .get(own)
-        .header("host", host_of(&alice))
-        .send()
-        .await?
-        .status();
-    ensure!(status == StatusCode::UNAUTHORIZED, "no proof: {status}");
+    // At home, but past the edge: without its proof nothing is answered, not even the page.
+    let past_the_edge = [
+        ("x-forwarded-user", "owner@tidepool.internal"),
+        ("x-tidepool-visitor", "owner"),
+        ("x-tidepool-proof", "0000"),
+        ("x-forwarded-for", "203.0.113.7"),
+        ("authorization", "Bearer guess"),
+        ("accept", "text/html"),
+    ];
+    for path in ["/", "/healthz", "/control-ui-config.json", "/hooks/agent"] {
+        for forged in [&past_the_edge[..0], &past_the_edge[..]] {
+            let request = http.get(format!("http://{at_alice}:8080{path}"));
+            let request = forged.iter().fold(request, |request, (name, value)| {
+                request.header(*name, *value)
+            });
+            let status = request
+                .header("host", host_of(&alice))
+                .send()
+                .await?
+                .status();
+            ensure!(
+                status == StatusCode::FORBIDDEN,
+                "no proof, {path}: {status}"
+            );
+        }
+    }
     Ok(())
 }
 

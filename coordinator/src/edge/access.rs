@@ -7,7 +7,7 @@ use tidepool_shared::id::InstanceId;
 
 use super::{
     basic::{Password, Passwords},
-    headers::PASS,
+    headers::{PASS, Visitor},
     passes::Passes,
     sessions::{SessionHash, Sessions},
 };
@@ -23,6 +23,17 @@ pub(super) enum Grant {
     Session(SessionHash),
     Password,
     Pass,
+    /// Nobody is signed in: a web hook, which shows the gateway a token of its own.
+    Hook,
+}
+
+impl Grant {
+    pub(super) fn visitor(self) -> Visitor {
+        match self {
+            Self::Session(_) | Self::Password | Self::Pass => Visitor::Owner,
+            Self::Hook => Visitor::Hook,
+        }
+    }
 }
 
 /// The gate's answer.
@@ -81,6 +92,8 @@ impl Gate {
         match grant {
             Grant::Session(hash) => self.sessions.opens(hash, instance).await,
             Grant::Password | Grant::Pass => Ok(true),
+            // A POST, which no WebSocket begins with.
+            Grant::Hook => Ok(false),
         }
     }
 

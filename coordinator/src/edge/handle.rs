@@ -4,9 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{
     Inner,
-    access::Verdict,
+    access::{Grant, Verdict},
     body::Body,
-    forward, host, login,
+    forward, headers, host, login,
     page::{self, text},
     serve::ConnectionPlace,
 };
@@ -48,6 +48,7 @@ pub(super) async fn handle(
         .judge(request.headers(), &entry.route, connection.peer);
     let grant = match judged.await {
         Ok(Verdict::Allowed(grant)) => grant,
+        Ok(Verdict::SignInFirst) if headers::is_hook(&request) => Grant::Hook,
         Ok(Verdict::SignInFirst) if entry.route.basic_auth.is_some() => {
             return refuse(&text::SIGN_IN_OR_PASSWORD);
         }

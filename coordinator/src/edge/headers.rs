@@ -6,13 +6,15 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use tidepool_shared::document::EdgeProof;
 
 use super::sessions::COOKIE;
 
-/// Shown to nginx with a signed-in user's request.
+/// Shown to nginx with whatever this edge lets pass.
 const PROOF: HeaderName = HeaderName::from_static("x-tidepool-proof");
+/// Who that is; nginx gives an identity to the owner alone.
+const VISITOR: HeaderName = HeaderName::from_static("x-tidepool-visitor");
 /// The visitor's address, as seen by the edge.
 const CLIENT: HeaderName = HeaderName::from_static("x-tidepool-client");
 /// Carries the pass of the coordinator's own probe.
@@ -58,6 +60,44 @@ const CLAIM_PREFIXES: [&str; 11] = [
     "x-webauth-",
 ];
 
+/// Where OpenClaw takes web hooks, unless it is configured otherwise.
+const HOOKS: &str = "/hooks/";
+/// The other header in which OpenClaw takes a hook's token.
+const HOOK_TOKEN: HeaderName = HeaderName::from_static("x-openclaw-token");
+
+/// As whom the edge lets a request pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visitor {
+    Owner,
+    /// Another program with a token of the gateway's own, which the gateway judges.
+    Hook,
+}
+
+impl Visitor {
+    const fn word(self) -> HeaderValue {
+        match self {
+            Self::Owner => HeaderValue::from_static("owner"),
+            Self::Hook => HeaderValue::from_static("hook"),
+        }
+    }
+}
+
+/// Whether a request is a web hook with a token. Its path is so plain that no reader behind us can
+/// take it for another one.
+pub(super) fn is_hook<B>(request: &Request<B>) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte);
+    let path = request.uri().path();
+    let bears_token = request.headers().contains_key(HOOK_TOKEN)
+        || request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .is_some_and(|value| has_scheme(value, b"bearer "));
+    request.method() == Method::POST
+        && path.starts_with(HOOKS)
+        && path.bytes().all(plain)
+        && bears_token
+}
+
 /// Whether the request's `Authorization` was meant for the edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BasicAuth {
@@ -87,12 +127,14 @@ pub(super) fn vouch(
     headers: &mut HeaderMap,
     host: &str,
     proof: &EdgeProof,
+    visitor: Visitor,
     client: IpAddr,
 ) -> Option<()> {
     let mut proof = HeaderValue::from_str(&proof.0).ok()?;
     proof.set_sensitive(true);
     headers.insert(header::HOST, HeaderValue::from_str(host).ok()?);
     headers.insert(PROOF, proof);
+    headers.insert(VISITOR, visitor.word());
     headers.insert(
         CLIENT,
         HeaderValue::from_str(&client.to_canonical().to_string()).ok()?,
@@ -151,10 +193,14 @@ fn is_claim(name: &HeaderName) -> bool {
 }
 
 fn is_basic(value: &HeaderValue) -> bool {
+    has_scheme(value, b"basic ")
+}
+
+fn has_scheme(value: &HeaderValue, scheme: &[u8]) -> bool {
     value
         .as_bytes()
-        .get(..6)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
+        .get(..scheme.len())
+        .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
 }
 
 fn remove_session_cookie(headers: &mut HeaderMap) {
@@ -228,6 +274,28 @@ mod tests {
         let mut head = headers(&[("authorization", "Bearer x")]);
         clean_request(&mut head, BasicAuth::On);
         assert_eq!(head.len(), 1);
+    }
+
+    #[test]
+    fn only_a_post_with_a_token_to_a_plain_path_below_hooks_is_a_hook() {
+        let is = |method: &Method, path: &str, name: &str, value: &str| {
+            let request = Request::builder().method(method).uri(path);
+            is_hook(&request.header(name, value).body(()).unwrap())
+        };
+        let bearer = ("authorization", "BEARER t");
+        assert!(is(&Method::POST, "/hooks/agent?x=1", bearer.0, bearer.1));
+        assert!(is(&Method::POST, "/hooks/wake", "x-openclaw-token", "t"));
+        assert!(!is(&Method::GET, "/hooks/agent", bearer.0, bearer.1));
+        assert!(!is(
+            &Method::POST,
+            "/hooks/agent",
+            "authorization",
+            "Basic t"
+        ));
+        assert!(!is(&Method::POST, "/hooks/agent", "accept", "*/*"));
+        for path in ["/hooks", "/v1/x", "/hooks/../v1", "/hooks/%2e%2e/v1"] {
+            assert!(!is(&Method::POST, path, bearer.0, bearer.1), "{path}");
+        }
     }
 
     #[test]

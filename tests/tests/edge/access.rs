@@ -128,9 +128,51 @@ async fn what_a_visitor_forges_does_not_reach_the_server() {
             "authorization": "Bearer of-the-gateway",
             "host": "a.localhost",
             "x-tidepool-proof": "proof-1",
+            "x-tidepool-visitor": "owner",
             "x-tidepool-client": "127.0.0.1",
         })
     );
+}
+
+#[tokio::test]
+async fn a_web_hook_passes_with_its_token_as_nobody_and_nothing_else_of_a_stranger_does() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let token = ("authorization", "Bearer of-the-hook");
+    let forged = [
+        token,
+        ("x-tidepool-visitor", "owner"),
+        ("x-forwarded-user", "owner"),
+    ];
+    let got = world
+        .ask(Method::POST, "a.localhost", "/hooks/agent", &forged)
+        .await;
+    let told: Value = serde_json::from_str(&got.body).unwrap();
+    assert_eq!(told["target"], "/hooks/agent");
+    assert_eq!(told["headers"]["x-tidepool-visitor"], "hook");
+    assert_eq!(told["headers"]["x-tidepool-proof"], "proof-1");
+    assert_eq!(told["headers"]["authorization"], token.1);
+    assert_eq!(told["headers"]["x-forwarded-user"], Value::Null);
+
+    let elsewhere = world
+        .ask(
+            Method::POST,
+            "a.localhost",
+            "/v1/chat/completions",
+            &[token],
+        )
+        .await;
+    assert_eq!(elsewhere.status, StatusCode::UNAUTHORIZED);
+    let bare = world
+        .ask(Method::POST, "a.localhost", "/hooks/agent", &[])
+        .await;
+    assert_eq!(bare.status, StatusCode::UNAUTHORIZED);
+    // The owner stays the owner, also there.
+    let signed_in = [token, ("cookie", cookie.as_str())];
+    let got = world
+        .ask(Method::POST, "a.localhost", "/hooks/agent", &signed_in)
+        .await;
+    let told: Value = serde_json::from_str(&got.body).unwrap();
+    assert_eq!(told["headers"]["x-tidepool-visitor"], "owner");
 }
 
 #[tokio::test]
