@@ -32,6 +32,7 @@ pub struct OpenClaw {
     gateway: gateway::Gateway,
     runtime: ProcessRuntime,
     process_record: PathBuf,
+    deadlines: Deadlines,
 }
 
 impl OpenClaw {
@@ -45,17 +46,22 @@ impl OpenClaw {
             place,
             table,
             schema,
+            deadlines: Deadlines::default(),
         }
+    }
+
+    /// The same with other deadlines.
+    #[must_use]
+    pub fn with_deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.deadlines = deadlines;
+        self
     }
 
     async fn reloader(&self) -> anyhow::Result<Reloader> {
         let path = self.schema.clone();
         let schema = spawn_blocking(move || Schema::load(&path)).await??;
-        Ok(Reloader::new(
-            self.place.clone(),
-            self.table,
-            Arc::new(schema),
-        ))
+        let reloader = Reloader::new(self.place.clone(), self.table, Arc::new(schema));
+        Ok(reloader.with_deadlines(self.deadlines))
     }
 
     async fn apply(&self, wanted: &serde_json::Value) -> anyhow::Result<Configured> {
@@ -133,7 +139,7 @@ impl Gateway for OpenClaw {
         let signal = self.table.restart_signal();
         // A signal during boot kills, and not in order.
         if self.gateway.startup().await == Startup::Started
-            && restart_by_signal(&self.runtime, &self.gateway, signal, Deadlines::default()).await
+            && restart_by_signal(&self.runtime, &self.gateway, signal, self.deadlines).await
         {
             return Ok(Restarted::InProcess);
         }

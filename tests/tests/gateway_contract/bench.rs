@@ -46,6 +46,15 @@ pub(crate) struct Bench {
     _folder: TempDir,
 }
 
+/// What is tried is what the gateway does, not how fast it does it on a machine full of other tests.
+pub(crate) fn patient() -> Deadlines {
+    Deadlines {
+        word: Duration::from_secs(15),
+        start: Duration::from_mins(2),
+        ..Deadlines::default()
+    }
+}
+
 /// The manifest that a variable names, or a loud word that the test is skipped.
 pub(crate) fn manifest_from(variable: &str) -> Option<ImageManifest> {
     let Ok(path) = std::env::var(variable) else {
@@ -122,7 +131,7 @@ impl Bench {
         Self {
             runtime: ProcessRuntime::new(command.clone()),
             gateway: Gateway::new(place.clone()),
-            reloader: Reloader::new(place.clone(), table, schema.clone()),
+            reloader: Reloader::new(place.clone(), table, schema.clone()).with_deadlines(patient()),
             table,
             schema,
             schema_path,
@@ -155,6 +164,7 @@ impl Bench {
             self.table,
             self.schema_path.clone(),
         )
+        .with_deadlines(patient())
     }
 
     pub(crate) async fn apply(&self, patch: &Value) -> Outcome {
@@ -170,7 +180,8 @@ impl Bench {
     /// Past our own check, so that it is the gateway that judges.
     pub(crate) async fn apply_unchecked(&self, patch: &Value) -> Outcome {
         let anything = Schema::compile(&json!({})).expect("a schema");
-        let reloader = Reloader::new(self.place.clone(), self.table, Arc::new(anything));
+        let reloader = Reloader::new(self.place.clone(), self.table, Arc::new(anything))
+            .with_deadlines(patient());
         self.apply_by(&reloader, patch).await
     }
 

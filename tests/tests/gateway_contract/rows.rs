@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use tidepool_agent::{
     openclaw::apply_patch,
-    reload::{Deadlines, How, Outcome, Way, restart_by_signal},
+    reload::{How, Outcome, Way, restart_by_signal},
 };
 
-use crate::bench::Bench;
+use crate::bench::{Bench, patient};
 
 /// A key, a change of it that a customer may make, and what the table must say of it.
 pub(crate) type Row = (&'static str, Value, Way);
@@ -131,7 +131,6 @@ pub(crate) async fn a_gateway_that_prints_nothing_is_restarted_by_signal_too(ben
     let outcome = bench.apply(&quiet).await;
     assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
     let signal = bench.table.restart_signal();
-    let restarted =
-        restart_by_signal(&bench.runtime, &bench.gateway, signal, Deadlines::default()).await;
+    let restarted = restart_by_signal(&bench.runtime, &bench.gateway, signal, patient()).await;
     assert!(restarted, "not seen to its end");
 }

@@ -66,7 +66,9 @@ pub(crate) async fn a_gateway_warmed_up_twice_still_holds_no_trace(bench: &Bench
     let openclaw = bench.openclaw();
     for round in 1..=2 {
         let before = bench.calls();
-        openclaw.warm_up().await.expect("warm up");
+        let warmed = openclaw.warm_up().await;
+        let log = || bench.runtime.log().tail(60);
+        warmed.unwrap_or_else(|error| panic!("round {round}: {error:#}: {:#?}", log()));
         assert!(bench.calls() > before, "round {round} asked no model");
         holds_no_trace(bench).await;
     }
