@@ -10,6 +10,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidepool_agent::{
@@ -249,6 +253,16 @@ impl Bench {
             .stop(Duration::from_millis(500))
             .await
             .expect("stop");
+    }
+}
+
+impl Drop for Bench {
+    /// A failed test ends its gateway too: a real one takes a gigabyte.
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            // It may have ended meanwhile, which is as good.
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
     }
 }
 
