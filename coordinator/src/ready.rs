@@ -4,6 +4,9 @@
 //! over the path that the customer's browser will take. Woken by the bell, so that the claim waits for
 //! nothing; also looks at everything on a timer, so that a lost ring costs a second and no instance.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tidepool_shared::{document::Generation, id::InstanceId};
@@ -11,7 +14,7 @@ use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ambient::Clock,
+    ambient::{Clock, Moment},
     doorbell::{Doorbell, Heard, Ring},
     edge::EdgeHandle,
     model::{Instance, InstanceStatus, StepMs},
@@ -40,7 +43,7 @@ impl Readiness {
     pub async fn run(self, cancel: CancellationToken) {
         let readiness = Arc::new(self);
         let mut bell = readiness.doorbell.listen();
-        let mut looks = Looks::default();
+        let mut looks = Looks::since(readiness.clock.now());
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -82,8 +85,8 @@ impl Readiness {
         }
     }
 
-    /// Looks at one instance; does what can be done now.
-    async fn look(&self, id: InstanceId) -> Result<(), StoreError> {
+    /// Looks at one instance; does what can be done now. `since`: when this process began to look.
+    async fn look(&self, id: InstanceId, since: Moment) -> Result<(), StoreError> {
         let Some(instance) = self.store.instance(id).await? else {
             return Ok(());
         };
@@ -108,7 +111,7 @@ impl Readiness {
                 ),
             }
         }
-        self.give_up_if_late(&instance).await
+        self.give_up_if_late(&instance, since).await
     }
 
     async fn mark_running(
@@ -125,10 +128,11 @@ impl Readiness {
         Ok(())
     }
 
-    async fn give_up_if_late(&self, instance: &Instance) -> Result<(), StoreError> {
+    /// Time in which no coordinator ran does not count: nobody could have seen it answer.
+    async fn give_up_if_late(&self, instance: &Instance, since: Moment) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let since = instance.claimed_at.unwrap_or(instance.created_at);
-        if now.since(since) > START_DEADLINE {
+        let claimed = instance.claimed_at.unwrap_or(instance.created_at);
+        if now.since(claimed.max(since)) > START_DEADLINE {
             let problem = "the server did not answer through the edge in time";
             tracing::error!(instance.id = %instance.id, problem, "instance failed to start");
             self.store
@@ -142,22 +146,31 @@ impl Readiness {
 }
 
 /// The looks that are under way: at most one an instance, and one more if it rang meanwhile.
-#[derive(Default)]
 struct Looks {
+    since: Moment,
     tasks: JoinSet<InstanceId>,
     under_way: HashSet<InstanceId>,
     again: HashSet<InstanceId>,
 }
 
 impl Looks {
+    fn since(since: Moment) -> Self {
+        Self {
+            since,
+            tasks: JoinSet::new(),
+            under_way: HashSet::new(),
+            again: HashSet::new(),
+        }
+    }
+
     fn begin(&mut self, readiness: &Arc<Readiness>, id: InstanceId) {
         if self.under_way.contains(&id) {
             self.again.insert(id);
         } else if self.tasks.len() < AT_ONCE {
             self.under_way.insert(id);
-            let readiness = Arc::clone(readiness);
+            let (readiness, since) = (Arc::clone(readiness), self.since);
             self.tasks.spawn(async move {
-                if let Err(error) = readiness.look(id).await {
+                if let Err(error) = readiness.look(id, since).await {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, instance.id = %id, "look at instance");
                 }
@@ -189,12 +202,7 @@ impl Looks {
 }
 
 /// The customer's milliseconds, step by step, from the create call on.
-fn timings(
-    instance: &Instance,
-    served_at: crate::ambient::Moment,
-    verify: Duration,
-    now: crate::ambient::Moment,
-) -> Vec<StepMs> {
+fn timings(instance: &Instance, served_at: Moment, verify: Duration, now: Moment) -> Vec<StepMs> {
     let step = |name: &str, took: Duration| StepMs {
         name: name.to_owned(),
         ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),

@@ -13,7 +13,7 @@ pub mod events;
 pub mod instances;
 pub mod reports;
 pub mod servers;
-mod world;
+pub(crate) mod world;
 
 use std::{any::Any, sync::Arc};
 

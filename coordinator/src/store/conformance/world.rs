@@ -22,7 +22,7 @@ use crate::{
 pub(super) const TIER: &str = "standard";
 
 /// The moment so many seconds after the beginning of a case.
-pub(super) fn at(seconds: u64) -> Moment {
+pub(crate) fn at(seconds: u64) -> Moment {
     Moment(1_700_000_000_000_000).plus(Duration::from_secs(seconds))
 }
 
@@ -156,7 +156,7 @@ pub(super) async fn warm(store: &impl Store, number: u8) -> anyhow::Result<Serve
 }
 
 /// An instance on a warm server, both of this number.
-pub(super) async fn claimed(store: &impl Store, number: u8) -> anyhow::Result<Instance> {
+pub(crate) async fn claimed(store: &impl Store, number: u8) -> anyhow::Result<Instance> {
     let server = warm(store, number).await?;
     let instance = store.create_instance(&new_instance(number), at(5)).await?;
     ensure!(
