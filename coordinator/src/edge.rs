@@ -48,8 +48,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::verify::NotReachable;
 use self::{access::Gate, body::Body, host::Site, table::Table};
 use crate::{
-    ambient::{Chance, Clock},
+    ambient::{Chance, Clock, Moment},
     doorbell::{Doorbell, Listener},
+    model::Instance,
     store::{AccessStore, RouteStore, Store, StoreError},
 };
 
@@ -270,6 +271,13 @@ impl EdgeHandle {
                     .any(|entry| entry.route.instance == instance && entry.route.upstream.is_some())
             })
             .await;
+    }
+
+    /// When the edge took in the way to this instance's present server.
+    pub fn routed_at(&self, instance: &Instance) -> Option<Moment> {
+        let entry = self.0.table.find(instance.hosts.first()?)?;
+        entry.route.upstream?;
+        Some(self.0.clock.now().minus(entry.since.elapsed()))
     }
 
     /// Waits until no host name leads to this instance any more. Cancel-safe.

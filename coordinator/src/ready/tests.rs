@@ -5,7 +5,6 @@ use crate::{
     ambient::{Chance, ManualClock},
     edge::{Edge, EdgeSettings},
     store::{
-        InstanceStore as _,
         conformance::world::{at, claimed},
         sqlite::SqliteStore,
     },
@@ -54,8 +53,10 @@ impl World {
     }
 
     /// The instance's status after a look by a process that began to look then.
-    async fn look(&self, since: Moment) -> anyhow::Result<InstanceStatus> {
-        self.readiness.look(self.instance, since).await?;
+    async fn look(&self, process: Moment) -> anyhow::Result<InstanceStatus> {
+        let instance = self.clock.now();
+        let known = Known { process, instance };
+        self.readiness.look(self.instance, known).await?;
         let found = self.readiness.store.instance(self.instance).await?;
         found
             .map(|instance| instance.status)
@@ -83,5 +84,79 @@ async fn time_without_a_coordinator_does_not_count() -> anyhow::Result<()> {
     assert_eq!(world.look(began).await?, InstanceStatus::Starting);
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(world.look(began).await?, InstanceStatus::Failed);
+    Ok(())
+}
+
+/// What each step took when the instance was created at 5 s and these moments were seen, in milliseconds after.
+async fn steps_of(
+    committed: Option<u64>,
+    routed: Option<u64>,
+    [served, verified]: [u64; 2],
+) -> anyhow::Result<Vec<(String, u64)>> {
+    let world = World::start().await?;
+    let found = world.readiness.store.instance(world.instance).await?;
+    let instance = found.ok_or_else(|| anyhow::anyhow!("no instance"))?;
+    let after = |ms: u64| at(5).plus(Duration::from_millis(ms));
+    let seen = Seen {
+        committed: committed.map(after),
+        routed: routed.map(after),
+        served: after(served),
+        verified: after(verified),
+    };
+    let steps = steps::steps(&instance, &seen);
+    Ok(steps.into_iter().map(|step| (step.name, step.ms)).collect())
+}
+
+fn named<const N: usize>(steps: [(&str, u64); N]) -> Vec<(String, u64)> {
+    steps.map(|(name, ms)| (name.to_owned(), ms)).to_vec()
+}
+
+#[tokio::test]
+async fn the_steps_add_up_to_the_total() -> anyhow::Result<()> {
+    let steps = steps_of(Some(4), Some(5), [40, 52]).await?;
+    let expected = [
+        ("claim", 4),
+        ("route", 1),
+        ("agent", 35),
+        ("verify", 12),
+        ("total", 52),
+    ];
+    assert_eq!(steps, named(expected));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_route_that_came_last_leaves_nothing_to_the_agent() -> anyhow::Result<()> {
+    let steps = steps_of(Some(4), Some(45), [40, 52]).await?;
+    let expected = [
+        ("claim", 4),
+        ("route", 41),
+        ("agent", 0),
+        ("verify", 7),
+        ("total", 52),
+    ];
+    assert_eq!(steps, named(expected));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_moment_that_was_not_seen_has_no_step() -> anyhow::Result<()> {
+    let steps = steps_of(None, None, [40, 52]).await?;
+    let expected = [("agent", 40), ("verify", 12), ("total", 52)];
+    assert_eq!(steps, named(expected));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_is_seen_by_whoever_listened_then() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let found = world.readiness.store.instance(world.instance).await?;
+    let instance = found.ok_or_else(|| anyhow::anyhow!("no instance"))?;
+    let known = |process| Known {
+        process,
+        instance: at(6),
+    };
+    assert_eq!(known(at(5)).committed(&instance), Some(at(6)));
+    assert_eq!(known(at(6)).committed(&instance), None);
     Ok(())
 }

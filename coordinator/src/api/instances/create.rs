@@ -68,10 +68,12 @@ pub(in crate::api) async fn create(
     Parsed(body): Parsed<CreateInstance>,
 ) -> Result<Created, Problem> {
     let wish = parse(&state, body)?;
-    let new = instance::prepare(wish, &state.names, state.now(), &state.chance);
+    // The customer's time runs from here.
+    let now = state.now();
+    let new = instance::prepare(wish, &state.names, now, &state.chance);
     let created = state
         .store
-        .create_instance(&new, state.now())
+        .create_instance(&new, now)
         .await
         .map_err(refused)?;
     super::ring(&state, &created);
