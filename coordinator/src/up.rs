@@ -129,7 +129,10 @@ pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
     tokio::select! {
         () = signals.stop() => {}
         shown = screen.show(store.as_ref(), &options, data_dir, &client) => {
-            shown?;
+            // Nothing to see is no reason to leave: everything runs on, and is stopped in order.
+            if let Err(error) = shown {
+                tracing::warn!(error = format!("{error:#}"), "the pool is not shown any more");
+            }
             signals.stop().await;
         }
     }

@@ -24,7 +24,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,8 @@ use super::{Cloud, CloudError, CloudServer, Order};
 use crate::process::ProcessMark;
 
 mod disk;
+#[cfg(test)]
+mod tests;
 
 /// How often dead agents are looked for.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(500);
@@ -161,12 +163,26 @@ impl LocalCloud {
         Ok(())
     }
 
-    /// Stops every server, all at once; their disks stay. Supervision must have ended.
+    /// Stops every server, all at once; their disks stay. Supervision must have ended. One that cannot be
+    /// stopped keeps no other running.
     pub async fn power_off(&self) -> io::Result<()> {
         let servers = disk::servers(&self.settings.directory)?;
-        try_join_all(servers.iter().map(|record| self.halt(record))).await?;
+        let halted = join_all(servers.iter().map(|record| self.halt(record))).await;
         self.started.lock().await.clear();
-        Ok(())
+        let mut failed = Vec::new();
+        for (record, halted) in servers.iter().zip(halted) {
+            if let Err(error) = halted {
+                tracing::error!(server.name = %record.name, %error, "a server was not stopped");
+                failed.push(record.name.as_str());
+            }
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "not stopped: {}",
+            failed.join(", ")
+        )))
     }
 
     fn dir(&self, name: &str) -> PathBuf {
