@@ -82,6 +82,7 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
             instances::basic_auth::set,
             instances::basic_auth::remove
         ))
+        .routes(routes!(instances::sessions::end))
         .routes(routes!(instances::logs::tail))
         .routes(routes!(operations::show))
         .routes(routes!(events::list))

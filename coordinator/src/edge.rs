@@ -22,6 +22,8 @@ mod handle;
 mod headers;
 mod host;
 mod login;
+mod logout;
+mod own;
 mod page;
 mod passes;
 mod serve;
@@ -182,13 +184,13 @@ impl Edge {
         let table = Table::default();
         table.replace_all(store.routes.routes().await.map_err(BindError::Routes)?);
         let tasks = TaskTracker::new();
+        let port = settings.public_port.unwrap_or(address.port());
+        let site = Site::new(settings.https, port);
+        let access = Arc::clone(&store.access);
         let inner = Arc::new(Inner {
             address,
-            site: Site::new(
-                settings.https,
-                settings.public_port.unwrap_or(address.port()),
-            ),
-            gate: Gate::new(Arc::clone(&store.access), Arc::clone(&clock), &chance),
+            gate: Gate::new(access, &site, Arc::clone(&clock), &chance),
+            site,
             table,
             store,
             clock,

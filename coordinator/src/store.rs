@@ -313,6 +313,12 @@ pub trait AccessStore: Send + Sync {
     ) -> Stored<bool>;
     /// The instance that a live session opens.
     async fn session(&self, session_hash: [u8; 32], now: Moment) -> Stored<Option<InstanceId>>;
+    /// Ends one session of an instance, or all of them when none is named; returns how many ended.
+    async fn end_sessions(
+        &self,
+        instance: InstanceId,
+        session_hash: Option<[u8; 32]>,
+    ) -> Stored<u64>;
 
     /// Takes or looks up an idempotency key; a key held for longer than two minutes by a request that never
     /// finished counts as fresh.

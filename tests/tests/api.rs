@@ -601,6 +601,36 @@ async fn a_login_link_is_stored_by_its_hash_for_its_own_instance() -> anyhow::Re
 }
 
 #[tokio::test]
+async fn all_sessions_of_an_instance_are_ended_at_once() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let id = world.create("anna").await?.text("/id").parse()?;
+    let (now, later) = (
+        START_OF_REPORT,
+        START_OF_REPORT.plus(Duration::from_secs(9)),
+    );
+    for session in [[1; 32], [2; 32]] {
+        world
+            .store
+            .create_login_link(session, id, later, now)
+            .await?;
+        world
+            .store
+            .redeem_login_link(session, id, session, later, now)
+            .await?;
+    }
+    let path = "/v1/instances/anna/sessions";
+    for ended in [2, 0] {
+        let answer = world.call(Method::DELETE, path, &[], None).await?;
+        assert_eq!((answer.status, answer.at("/ended")), (200, &json!(ended)));
+    }
+    assert_eq!(world.store.session([1; 32], now).await?, None);
+    let unknown = "/v1/instances/nobody/sessions";
+    let answer = world.call(Method::DELETE, unknown, &[], None).await?;
+    assert_eq!(answer.status, 404);
+    world.end().await
+}
+
+#[tokio::test]
 async fn a_basic_auth_password_is_long_or_made_and_shown_once() -> anyhow::Result<()> {
     let world = World::start().await?;
     let (_, _) = world.running("anna", 1).await?;

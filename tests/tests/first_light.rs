@@ -49,6 +49,20 @@ async fn a_created_instance_answers_as_its_owner_and_to_nobody_else() -> anyhow:
         other.hello().await.is_err(),
         "one customer's cookie opened another's WebSocket"
     );
+
+    ensure!(owner.sign_out().await? == StatusCode::OK);
+    ensure!(!owner.is_owner().await?, "who signed out was let in");
+    let link = api.login_link(text(&alice, "id")).await?;
+    ensure!(owner.open_link(&link).await?, "the login link was refused");
+    let ended = api
+        .delete(&format!("/instances/{}/sessions", text(&alice, "id")))
+        .await?;
+    ensure!(ended.get("ended") == Some(&json!(1)), "{ended}");
+    let out = tokio::time::timeout(PATIENCE, async {
+        while owner.is_owner().await? {}
+        anyhow::Ok(())
+    });
+    out.await.context("an ended session is still let in")??;
     Ok(())
 }
 

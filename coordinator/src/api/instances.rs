@@ -8,6 +8,7 @@ pub mod login_links;
 pub mod logs;
 pub mod read;
 pub mod restart;
+pub mod sessions;
 pub mod view;
 pub mod wait;
 

@@ -40,7 +40,7 @@ pub enum Command {
         #[arg(long, default_value_t = 200)]
         lines: u32,
     },
-    /// Print a link that signs in whoever opens it first
+    /// Print a link that signs in whoever opens it in a browser first
     Login {
         name: String,
         /// Seconds until it is worthless, up to 300

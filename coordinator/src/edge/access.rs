@@ -8,6 +8,7 @@ use tidepool_shared::id::InstanceId;
 use super::{
     basic::{Password, Passwords},
     headers::PASS,
+    host::Site,
     passes::Passes,
     sessions::{SessionHash, Sessions},
 };
@@ -41,9 +42,14 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(store: Arc<dyn AccessStore>, clock: Arc<dyn Clock>, chance: &Chance) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn AccessStore>,
+        site: &Site,
+        clock: Arc<dyn Clock>,
+        chance: &Chance,
+    ) -> Self {
         Self {
-            sessions: Sessions::new(store, clock),
+            sessions: Sessions::new(store, clock, site),
             passwords: Passwords::new(chance),
             passes: Passes::default(),
         }
@@ -82,6 +88,15 @@ impl Gate {
             Grant::Session(hash) => self.sessions.opens(hash, instance).await,
             Grant::Password | Grant::Pass => Ok(true),
         }
+    }
+
+    /// The shown session that opens this instance, if any.
+    pub(super) async fn session(
+        &self,
+        headers: &HeaderMap,
+        instance: InstanceId,
+    ) -> Stored<Option<SessionHash>> {
+        self.sessions.opening(headers, instance).await
     }
 
     pub(super) fn forget_sessions(&self, instance: InstanceId) {

@@ -6,7 +6,7 @@ use super::{
     Inner,
     access::Verdict,
     body::Body,
-    forward, host, login,
+    forward, host, own,
     page::{self, text},
     serve::ConnectionPlace,
 };
@@ -34,13 +34,10 @@ pub(super) async fn handle(
     let Some(entry) = inner.table.find(&host) else {
         return refuse(&text::UNKNOWN_HOST);
     };
-    if request.uri().path().starts_with(login::OWN_PREFIX) {
-        return login::answer(&inner, &request, &entry).await;
+    if request.uri().path().starts_with(own::PREFIX) {
+        return own::answer(&inner, &request, &entry).await;
     }
-    if !inner
-        .site
-        .own_origin(request.headers(), &entry, &inner.table)
-    {
+    if !inner.site.may_send(&request, &entry, &inner.table) {
         return refuse(&text::FOREIGN_ORIGIN);
     }
     let judged = inner

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tidepool_shared::document::EdgeProof;
 
-use super::sessions::COOKIE;
+use super::sessions;
 
 /// Shown to nginx with a signed-in user's request.
 const PROOF: HeaderName = HeaderName::from_static("x-tidepool-proof");
@@ -17,6 +17,9 @@ const PROOF: HeaderName = HeaderName::from_static("x-tidepool-proof");
 const CLIENT: HeaderName = HeaderName::from_static("x-tidepool-client");
 /// Carries the pass of the coordinator's own probe.
 pub(super) const PASS: HeaderName = HeaderName::from_static("x-tidepool-pass");
+
+/// The part of a page's policy that says which pages may frame it.
+const FRAME_ANCESTORS: &str = "frame-ancestors";
 
 /// Between two neighbours only. `Expect` is answered by our own server.
 const HOP_BY_HOP: [&str; 10] = [
@@ -100,12 +103,30 @@ pub(super) fn vouch(
     Some(())
 }
 
-/// Makes a server's head fit to be seen by the visitor: the session cookie is the edge's alone.
+/// Makes a server's head fit to be seen by the visitor: the session cookie is the edge's alone, and
+/// unless the server says who may, only the instance's own pages may frame it.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
+    let says_who_frames = |value: &HeaderValue| {
+        let value = value.as_bytes().to_ascii_lowercase();
+        value
+            .windows(FRAME_ANCESTORS.len())
+            .any(|part| part == FRAME_ANCESTORS.as_bytes())
+    };
+    if !headers
+        .get_all(header::CONTENT_SECURITY_POLICY)
+        .iter()
+        .any(says_who_frames)
+    {
+        headers.append(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("frame-ancestors 'self'"),
+        );
+    }
     let sets_session = |value: &HeaderValue| {
         let name = value.as_bytes().split(|byte| *byte == b'=').next();
-        name.is_some_and(|name| name.trim_ascii() == COOKIE.as_bytes())
+        name.and_then(|name| str::from_utf8(name).ok())
+            .is_some_and(|name| sessions::is_ours(name.trim_ascii()))
     };
     if headers.get_all(header::SET_COOKIE).iter().any(sets_session)
         && let header::Entry::Occupied(entry) = headers.entry(header::SET_COOKIE)
@@ -177,7 +198,7 @@ fn without_session(value: &HeaderValue) -> Option<HeaderValue> {
         .map(str::trim)
         .filter(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
-            !pair.is_empty() && name.trim() != COOKIE
+            !pair.is_empty() && !sessions::is_ours(name.trim())
         })
         .collect();
     (!kept.is_empty())
@@ -213,7 +234,10 @@ mod tests {
             ("x-real-ip", "1.2.3.4"),
             ("connection", "x-secret, keep-alive"),
             ("x-secret", "1"),
-            ("cookie", "a=1; tidepool_session=s; b=2"),
+            (
+                "cookie",
+                "a=1; tidepool_session=s; b=2; __Host-tidepool_session=s",
+            ),
         ]);
         head.append("cookie", HeaderValue::from_static("tidepool_session=t"));
         clean_request(&mut head, BasicAuth::Off);
@@ -232,9 +256,29 @@ mod tests {
 
     #[test]
     fn a_server_cannot_set_the_session_cookie() {
-        let mut head = headers(&[("set-cookie", "tidepool_session=x; Domain=example.com")]);
+        let mut head = headers(&[
+            ("set-cookie", "tidepool_session=x; Domain=example.com"),
+            (
+                "content-security-policy",
+                "default-src 'self'; Frame-Ancestors *",
+            ),
+        ]);
+        let prefixed = HeaderValue::from_static("__Host-tidepool_session=x; Secure; Path=/");
+        head.append("set-cookie", prefixed);
         head.append("set-cookie", HeaderValue::from_static("own=1"));
         clean_response(&mut head);
-        assert_eq!(head, headers(&[("set-cookie", "own=1")]));
+        assert_eq!(
+            head.get_all("set-cookie").iter().collect::<Vec<_>>(),
+            ["own=1"]
+        );
+        assert_eq!(head.get_all("content-security-policy").iter().count(), 1);
+    }
+
+    #[test]
+    fn only_its_own_pages_frame_a_server_that_says_nothing_of_frames() {
+        let mut head = headers(&[("content-security-policy", "default-src 'self'")]);
+        clean_response(&mut head);
+        let policies: Vec<_> = head.get_all("content-security-policy").iter().collect();
+        assert_eq!(policies, ["default-src 'self'", "frame-ancestors 'self'"]);
     }
 }

@@ -129,6 +129,7 @@ macro_rules! conformance {
                 of_two_redemptions_at_once_one_opens,
                 a_login_link_is_of_its_instance_and_its_time,
                 a_session_ends,
+                one_session_is_ended_or_all_of_its_instance,
                 a_deleted_instance_gets_no_login_link,
                 an_idempotency_key_goes_from_fresh_to_replay,
                 an_idempotency_key_with_another_request_is_a_mismatch,

@@ -119,11 +119,11 @@ async fn a_claim_opens_the_door_and_a_deletion_shuts_it() {
         .create_login_link(secret, id(1), soon_over, now())
         .await
         .unwrap();
-    let login = world.get(HOST, "/.tidepool/login?token=once", &[]).await;
+    let login = world.open_link(HOST, "once").await;
     assert_eq!(login.status, StatusCode::SEE_OTHER);
     let cookie = login.headers["set-cookie"].to_str().unwrap();
     let shown = [("cookie", cookie.split(';').next().unwrap())];
-    let again = world.get(HOST, "/.tidepool/login?token=once", &[]).await;
+    let again = world.open_link(HOST, "once").await;
     assert_eq!(again.status, StatusCode::UNAUTHORIZED);
     let mut socket = world.websocket(HOST, &shown).await.unwrap();
     echo(&mut socket, "hello").await;

@@ -134,6 +134,21 @@ impl AccessStore for SqliteStore {
             .map_err(during(doing))
     }
 
+    async fn end_sessions(
+        &self,
+        instance: InstanceId,
+        session_hash: Option<[u8; 32]>,
+    ) -> Stored<u64> {
+        transaction!(self, "end sessions", |tx| {
+            sqlx::query("DELETE FROM sessions WHERE instance_id = ?1 AND (?2 IS NULL OR hash = ?2)")
+                .bind(instance.to_string())
+                .bind(session_hash.as_ref().map(<[u8; 32]>::as_slice))
+                .execute(&mut *tx)
+                .await
+                .map(|ended| ended.rows_affected())
+        })
+    }
+
     async fn begin_idempotent(
         &self,
         token: TokenId,
