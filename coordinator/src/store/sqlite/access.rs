@@ -106,6 +106,10 @@ impl AccessStore for SqliteStore {
         session_expires: Moment,
         now: Moment,
     ) -> Stored<bool> {
+        // Anybody may make up a token as often as they like: only a link that is there costs the writer.
+        if !self.has_login_link(secret_hash).await? {
+            return Ok(false);
+        }
         transaction!(self, "redeem a login link", |tx| {
             let spent = sqlx::query(
                 "DELETE FROM login_links
@@ -201,6 +205,18 @@ impl AccessStore for SqliteStore {
         transaction!(self, "forget what is over", |tx| {
             forget_expired(tx, now).await
         })
+    }
+}
+
+impl SqliteStore {
+    /// Whether there is a login link of this hash, whatever it is good for.
+    async fn has_login_link(&self, hash: [u8; 32]) -> Stored<bool> {
+        sqlx::query("SELECT 1 FROM login_links WHERE hash = ?1")
+            .bind(hash.as_slice())
+            .fetch_optional(&self.readers)
+            .await
+            .map(|found| found.is_some())
+            .map_err(during("look a login link up"))
     }
 }
 

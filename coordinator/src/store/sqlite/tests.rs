@@ -1,9 +1,9 @@
 //! The conformance suite on SQLite, and what only a file can get wrong.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
-use tidepool_shared::id::ServerId;
+use tidepool_shared::id::{InstanceId, ServerId};
 use uuid::Uuid;
 
 use super::SqliteStore;
@@ -11,7 +11,7 @@ use crate::{
     ambient::{Chance, Moment},
     model::NewServer,
     store::{
-        EventStore as _, ServerStore as _, Transition,
+        AccessStore as _, EventStore as _, ServerStore as _, Transition,
         conformance::{Fresh, Outcome},
     },
 };
@@ -155,5 +155,18 @@ async fn the_proxys_query_finds_canonical_text() -> Outcome {
             .fetch_one(&store.readers)
             .await?;
     assert_eq!(found, (planned().id.to_string(), None));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_made_up_login_token_does_not_take_the_writer() -> Outcome {
+    let directory = TempDir::new()?;
+    let store = open(&directory.path().join("store.db")).await?;
+    let held = store.writer.begin_with("BEGIN IMMEDIATE").await?;
+    let instance = InstanceId::new(Uuid::from_u128(1));
+    let asked = store.redeem_login_link([9; 32], instance, [1; 32], Moment(9), Moment(1));
+    let opened = tokio::time::timeout(Duration::from_secs(5), asked).await??;
+    assert!(!opened);
+    held.rollback().await?;
     Ok(())
 }
