@@ -38,6 +38,8 @@ mod enrolment;
 mod issuing;
 mod keys;
 mod links;
+mod pace;
+mod rate;
 mod recent;
 mod renewal;
 mod report;
@@ -50,6 +52,7 @@ use audit::Audit;
 use keys::Keys;
 pub use keys::KeysError;
 pub use links::{Links, LogsError};
+use pace::Paces;
 use recent::Recent;
 
 /// How the link server is set up.
@@ -132,6 +135,7 @@ struct Context {
     links: Links,
     admissions: Admissions,
     audit: Audit,
+    paces: Paces,
     renewed: Recent<ServerId>,
 }
 
@@ -174,6 +178,7 @@ impl LinkServer {
             authority,
             links: Links::default(),
             audit: Audit::default(),
+            paces: Paces::default(),
             renewed: renewal::recent(),
         });
         Ok(Self {

@@ -72,7 +72,8 @@ pub trait ServerStore: Send + Sync {
     ) -> Stored<Option<(u64, Server)>>;
     /// What the agent reports. Ignored when its epoch is not the current one. `warm` turns `booting`
     /// into `warm`, its absence `warm` into `booting`; `failed` turns anything before `claimed` into `failed`; a claimed server's report
-    /// updates its instance's health and observed generation in the same transaction, finishes the
+    /// updates its instance's health and observed generation (which never goes back, nor beyond what was
+    /// written; nor does a rejected one) in the same transaction, finishes the
     /// instance's `configure` or `restart` operation once its generation is observed (failing it, with
     /// the reason, if that generation was rejected) and emits `config.applied`, `config.rejected`,
     /// `instance.health_changed`. Returns the server as it is afterwards, or `None` when ignored.
@@ -338,7 +339,9 @@ pub trait AccessStore: Send + Sync {
         now: Moment,
     ) -> Stored<()>;
     async fn abandon_idempotent(&self, token: TokenId, key: &str) -> Stored<()>;
-    /// Forgets idempotency keys, login links and sessions that are over; returns how many.
+    /// Forgets idempotency keys, login links and sessions that are over, and the oldest events once they
+    /// are 30 days old, a bounded number at a time; what is left of the log has no gaps, and the newest
+    /// event stays. Returns how many of all.
     async fn forget_expired(&self, now: Moment) -> Stored<u64>;
 }
 

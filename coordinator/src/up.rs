@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 mod data;
+mod log;
 mod proxy;
 mod screen;
 

@@ -11,7 +11,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use tidepool_certs::leaf::Leaf;
 use tidepool_shared::{
     capability::{self, close},
-    document::SealedDocument,
+    document::{Generation, SealedDocument},
     frame::{Frame, Kind},
     id::ServerId,
     message::{Desired, Held, Hello, Ping, Pong, Report, Unsupported, Verdict, Welcome},
@@ -29,6 +29,7 @@ use super::{
     allowance::Allowance,
     document::{self, Step},
     links::{Clones, Entered},
+    pace::{Progress, Refusals},
     renewal,
     report::{self, Rejection},
     right::{self, Denied},
@@ -93,6 +94,13 @@ pub(super) async fn serve(
     admission: Admission,
 ) {
     let server = leaf.server;
+    let from = connection.remote_address().ip();
+    if let Err(wait) = context.paces.session(server, from) {
+        // Not in the log: that would be what the pace is against.
+        debug!(server.id = %server, "too many sessions");
+        let hint = format!("too many sessions, come back in {} s", wait.as_secs() + 1);
+        return connection.close(close::TROUBLE.into(), hint.as_bytes());
+    }
     let opened = timeout(
         context.settings.hello_deadline,
         open(&context, &connection, server),
@@ -148,7 +156,9 @@ struct Session {
     /// An alarm is raised once in a session.
     alarmed: Option<&'static str>,
     last_report: Option<Report>,
-    /// A report that the store did not take.
+    progress: Progress,
+    refusals: Refusals,
+    /// A report that the store did not take, or that came too soon after others.
     unrecorded: Option<Report>,
     pinged: u64,
     allowance: Allowance,
@@ -191,6 +201,8 @@ async fn open(
         held: hello.held,
         alarmed: None,
         last_report: None,
+        progress: Progress::default(),
+        refusals: Refusals::default(),
         unrecorded: None,
         pinged: 0,
         allowance: Allowance::default(),
@@ -305,7 +317,9 @@ impl Session {
                 match refused {
                     None => debug!(server.id = %server, generation, "document is on its server"),
                     Some(reason) => {
-                        error!(server.id = %server, generation, %reason, "agent refused a document");
+                        if let Some(reason) = self.refusals.told(&reason) {
+                            error!(server.id = %server, generation, reason, "agent refused a document");
+                        }
                     }
                 }
             }
@@ -327,6 +341,13 @@ impl Session {
     /// Records a report that says something new, and rings for whom it concerns.
     async fn record(&mut self, report: Report) -> Result<(), End> {
         if self.last_report.as_ref() == Some(&report) && self.unrecorded.is_none() {
+            return Ok(());
+        }
+        let sent = Generation(self.held.as_ref().map_or(0, |held| held.generation));
+        let is_further = self.progress.advance(&report, sent);
+        if !self.context.paces.report(self.server.id) && !is_further {
+            debug!(server.id = %self.server.id, "a report waits: there were many");
+            self.unrecorded = Some(report);
             return Ok(());
         }
         let store = &self.context.store;

@@ -57,6 +57,7 @@ macro_rules! conformance {
                 a_claimed_servers_report_reaches_its_instance,
                 a_repeated_report_tells_nothing_twice,
                 an_agent_cannot_observe_what_was_never_written,
+                an_agent_cannot_make_news_of_generations_that_are_none,
                 a_warm_server_that_is_not_warm_any_more_boots_again,
                 an_unheard_warm_server_is_not_given_away,
                 an_unheard_claimed_server_stays_claimed_with_its_health_unknown,
@@ -119,6 +120,7 @@ macro_rules! conformance {
             events {
                 sequence_numbers_have_no_gaps_under_concurrency,
                 events_are_read_onwards_and_by_instance,
+                old_events_are_forgotten_from_the_oldest_on,
                 an_event_is_found_by_its_id,
                 a_servers_life_is_told,
                 an_instances_life_is_told,

@@ -509,7 +509,7 @@ impl Raw {
         send.write_all(bytes).await.unwrap();
     }
 
-    async fn say(&mut self, message: &impl Message) {
+    pub(crate) async fn say(&mut self, message: &impl Message) {
         self.send(&Frame::of(message).encode().unwrap()).await;
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{
@@ -52,6 +53,29 @@ pub async fn events_are_read_onwards_and_by_instance<S: Store>(store: Arc<S>) ->
     let end = store.last_sequence().await?;
     assert!(store.events_after(end, None, 100).await?.is_empty());
     assert!(store.events_after(u64::MAX, None, 100).await?.is_empty());
+    Ok(())
+}
+
+pub async fn old_events_are_forgotten_from_the_oldest_on<S: Store>(store: Arc<S>) -> Outcome {
+    let month = 30 * 24 * 3600;
+    let server = Some(server_id(1));
+    // The third was begun before the second and is older, but came after it.
+    for moment in [0, 20, 10, 30] {
+        store.audit("seen", server, json!({}), at(moment)).await?;
+    }
+    let left = async |now| -> anyhow::Result<Vec<u64>> {
+        store.forget_expired(at(now)).await?;
+        let events = store.events_after(0, None, 100).await?;
+        Ok(events.iter().map(|event| event.sequence).collect())
+    };
+    assert_eq!(left(month - 1).await?, [1, 2, 3, 4]);
+    assert_eq!(left(month + 15).await?, [2, 3, 4]);
+    assert_eq!(left(month * 2).await?, [4]);
+    assert_eq!(store.last_sequence().await?, 4);
+    store
+        .audit("seen", server, json!({}), at(month * 2))
+        .await?;
+    assert_eq!(store.last_sequence().await?, 5);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tidepool_shared::document::Generation;
 
 use super::{
     Outcome,
@@ -149,6 +150,26 @@ pub async fn an_agent_cannot_observe_what_was_never_written<S: Store>(store: Arc
         .record_report(server_id(1), &report(u64::MAX), at(6))
         .await?
         .context("ignored")?;
+    let instance = store.instance(id).await?.context("no instance")?;
+    assert_eq!(instance.observed, instance.generation);
+    Ok(())
+}
+
+pub async fn an_agent_cannot_make_news_of_generations_that_are_none<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = claimed(&*store, 1).await?.id;
+    for (number, observed) in [(5, 1), (6, 0), (7, 1), (u64::MAX, 0)] {
+        let said = ServerReport {
+            rejected: Some((Generation(number), "no".to_owned())),
+            ..report(observed)
+        };
+        store.record_report(server_id(1), &said, at(6)).await?;
+        let applied = report(observed);
+        store.record_report(server_id(1), &applied, at(7)).await?;
+    }
+    assert_eq!(count(&*store, "config.rejected").await?, 1);
+    assert!(count(&*store, "config.applied").await? <= 1);
     let instance = store.instance(id).await?.context("no instance")?;
     assert_eq!(instance.observed, instance.generation);
     Ok(())

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::{Row as _, SqliteConnection};
 use tidepool_shared::id::{InstanceId, TokenId};
 
-use super::{SqliteStore, during, rows, servers::transition, transaction};
+use super::{SqliteStore, during, events, rows, servers::transition, transaction};
 use crate::{
     ambient::Moment,
     model::ApiToken,
@@ -301,7 +301,7 @@ async fn forget_expired(tx: &mut SqliteConnection, now: Moment) -> sqlx::Result<
             .await?
             .rows_affected();
     }
-    Ok(forgotten)
+    Ok(forgotten + events::trim(tx, now).await?)
 }
 
 fn micros(while_: Duration) -> i64 {

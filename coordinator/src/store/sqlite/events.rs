@@ -1,6 +1,8 @@
 //! The event log. Entries are collected while a transaction decides and are written by it in one
 //! statement, so there is no event without its change and no change without its event.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
@@ -94,6 +96,29 @@ impl<'c> Journal<'c> {
         .await?;
         Ok(())
     }
+}
+
+/// How long an event is kept.
+const KEPT: Duration = Duration::from_hours(30 * 24);
+
+/// The most events that one turn forgets: everything else waits for the writer meanwhile.
+const FORGOTTEN_AT_ONCE: u32 = 10_000;
+
+/// Forgets the oldest events up to the first that is young enough. The clock was read before the number
+/// was given, so moments are not quite in order; the numbers are, and stay without gaps.
+pub(super) async fn trim(tx: &mut SqliteConnection, now: Moment) -> sqlx::Result<u64> {
+    let trimmed = sqlx::query(
+        "DELETE FROM events
+         WHERE sequence < (SELECT min(sequence) FROM events) + ?2
+           AND sequence < coalesce(
+             (SELECT sequence FROM events WHERE at > ?1 ORDER BY sequence LIMIT 1),
+             (SELECT max(sequence) FROM events))",
+    )
+    .bind(now.minus(KEPT).0)
+    .bind(FORGOTTEN_AT_ONCE)
+    .execute(tx)
+    .await?;
+    Ok(trimmed.rows_affected())
 }
 
 #[async_trait]

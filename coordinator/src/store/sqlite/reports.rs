@@ -224,26 +224,23 @@ async fn tell_instance(
 ) -> sqlx::Result<()> {
     let about = About::Both(instance, server);
     let known = known(&mut *tx, instance).await?;
-    // An agent cannot have applied what nobody wrote.
-    let observed = report.observed.min(known.generation);
+    // An agent cannot have applied what nobody wrote, nor take back what it applied: else each time that
+    // it says so again would be news.
+    let observed = report.observed.min(known.generation).max(known.observed);
     if report.health != known.health {
         let data = json!({
             "from": known.health, "to": report.health, "reasons": report.reasons,
         });
         journal.note("instance.health_changed", about, &data);
     }
-    if let Some((generation, reason)) = &report.rejected {
-        reject(
-            &mut *tx,
-            journal,
-            instance,
-            server,
-            (*generation, reason),
-            now,
-        )
-        .await?;
+    let rejected = report
+        .rejected
+        .as_ref()
+        .map(|(generation, reason)| ((*generation).min(known.generation), reason.as_str()));
+    if let Some(rejected) = rejected {
+        reject(&mut *tx, journal, instance, server, rejected, now).await?;
     }
-    let rejected = report.rejected.as_ref().map(|(generation, _)| *generation);
+    let rejected = rejected.map(|(generation, _)| generation);
     if observed > known.observed && rejected != Some(observed) {
         journal.note("config.applied", about, &json!({ "generation": observed }));
     }
