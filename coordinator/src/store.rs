@@ -96,7 +96,8 @@ pub trait ServerStore: Send + Sync {
     async fn mark_deleting(&self, id: ServerId, now: Moment) -> Stored<Transition>;
     /// `deleting` → `gone`.
     async fn mark_gone(&self, id: ServerId, now: Moment) -> Stored<Transition>;
-    /// No session of this server is accepted from now on.
+    /// No session of this server is accepted from now on, the proxy does not trust its address, and no
+    /// route leads to it, all in the same transaction. Its instance keeps its names.
     async fn revoke(&self, id: ServerId, now: Moment) -> Stored<()>;
     async fn server(&self, id: ServerId) -> Stored<Option<Server>>;
     /// All servers that are not gone, oldest first.

@@ -82,7 +82,7 @@ pub(super) async fn show(State(state): State<Arc<ApiState>>) -> Result<Json<Pool
 }
 
 /// Takes away a server's right to connect, for good: its link is closed, its certificate opens no other and
-/// is not renewed. Repeating it is done, too.
+/// is not renewed; it gets no answer from the proxy, and nobody is led to it. Repeating it is done, too.
 #[utoipa::path(post, path = "/v1/servers/{id}/revoke", tag = "pool", params(("id" = String, Path)),
     responses((status = 204), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn revoke(
@@ -99,7 +99,8 @@ pub(super) async fn revoke(
     let now = state.now();
     state.store.revoke(id, now).await?;
     // Before the audit, whose failure must not keep the link open.
-    for ring in [Ring::Server(id), Ring::Pool] {
+    let instance = server.instance.map(Ring::Instance);
+    for ring in [Ring::Server(id), Ring::Pool].into_iter().chain(instance) {
         state.doorbell.ring(ring);
     }
     let data = json!({ "token": token.id });

@@ -41,6 +41,8 @@ macro_rules! conformance {
                 a_mapped_address_is_the_same_address,
                 each_session_raises_the_epoch,
                 an_unknown_or_revoked_server_gets_no_session,
+                a_revoked_server_is_out_of_trust_and_no_route_leads_to_it,
+                a_server_that_is_revoked_before_it_has_an_address_is_never_trusted,
                 a_server_past_claimed_gets_no_session,
                 a_failed_server_is_out_of_trust_and_is_deleted_by_way_of_deleting,
                 whatever_is_not_claimed_can_be_retired_once,

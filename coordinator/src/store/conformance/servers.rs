@@ -132,6 +132,38 @@ pub async fn an_unknown_or_revoked_server_gets_no_session<S: Store>(store: Arc<S
     Ok(())
 }
 
+pub async fn a_revoked_server_is_out_of_trust_and_no_route_leads_to_it<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let instance = claimed(&*store, 1).await?.id;
+    let other = claimed(&*store, 2).await?.id;
+    store.revoke(server_id(1), at(6)).await?;
+    assert_eq!(store.trusted(address(1)).await?, None);
+    let routes = store.routes_of(instance).await?;
+    assert_eq!(routes.len(), 2, "the names stay the instance's");
+    assert!(routes.iter().all(|route| route.upstream.is_none()));
+    let all = store.routes().await?;
+    assert!(
+        all.iter()
+            .all(|route| route.upstream.is_some() == (route.instance == other))
+    );
+    assert!(store.trusted(address(2)).await?.is_some());
+    Ok(())
+}
+
+pub async fn a_server_that_is_revoked_before_it_has_an_address_is_never_trusted<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    store.plan_server(&new_server(1), at(0)).await?;
+    store.mark_creating(server_id(1), at(1)).await?;
+    store.revoke(server_id(1), at(2)).await?;
+    let cloud_id = cloud_id(1);
+    let created = store.record_created(server_id(1), &cloud_id, address(1), at(3));
+    assert_eq!(created.await?, Transition::Done);
+    assert_eq!(store.trusted(address(1)).await?, None);
+    Ok(())
+}
+
 pub async fn a_server_past_claimed_gets_no_session<S: Store>(store: Arc<S>) -> Outcome {
     let id = claimed(&*store, 1).await?.id;
     let server = server_id(1);

@@ -18,7 +18,8 @@ impl RouteStore for SqliteStore {
                     instance.edge_proof, instance.basic_auth, instance.status
              FROM routes AS route
              JOIN instances AS instance ON instance.id = route.instance_id
-             LEFT JOIN servers AS server ON server.id = instance.server_id",
+             LEFT JOIN servers AS server
+                    ON server.id = instance.server_id AND server.revoked = 0",
         )
         .fetch_all(&self.readers)
         .await
@@ -37,7 +38,8 @@ impl RouteStore for SqliteStore {
                     instance.edge_proof, instance.basic_auth, instance.status
              FROM routes AS route
              JOIN instances AS instance ON instance.id = route.instance_id
-             LEFT JOIN servers AS server ON server.id = instance.server_id
+             LEFT JOIN servers AS server
+                    ON server.id = instance.server_id AND server.revoked = 0
              WHERE route.instance_id = ?1",
         )
         .bind(id.to_string())

@@ -133,9 +133,9 @@ impl ServerStore for SqliteStore {
             sqlx::query("UPDATE servers SET revoked = 1 WHERE id = ?1")
                 .bind(id.to_string())
                 .execute(&mut *tx)
-                .await
+                .await?;
+            distrust(tx, id).await
         })
-        .map(drop)
     }
 
     async fn server(&self, id: ServerId) -> Stored<Option<Server>> {
@@ -235,11 +235,14 @@ async fn created(
     }
     // An address that another server holds is an error, not a handover: two servers with one address
     // mean that one of them is not where we think, and model access is granted by address alone.
-    sqlx::query("INSERT INTO trust (address, server_id) VALUES (?1, ?2)")
-        .bind(&address)
-        .bind(id.to_string())
-        .execute(&mut *tx)
-        .await?;
+    // One that was revoked meanwhile is trusted no more than one that is revoked later.
+    sqlx::query(
+        "INSERT INTO trust (address, server_id) SELECT ?1, id FROM servers WHERE id = ?2 AND revoked = 0",
+    )
+    .bind(&address)
+    .bind(id.to_string())
+    .execute(&mut *tx)
+    .await?;
     let data = json!({ "cloud_id": cloud_id, "address": address });
     journal.note("server.booting", About::Server(id), &data);
     journal.write(tx).await?;
