@@ -1,6 +1,9 @@
 //! kill -9 of anything, and many customers at once: nothing is lost, nothing is doubled, no gateway
 //! is restarted for the coordinator's sake.
 
+#[path = "survival/chaos.rs"]
+mod chaos;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
