@@ -318,14 +318,16 @@ impl LocalCloud {
         let record = {
             let mut started = self.started.lock().await;
             // First it is marked, so that nothing starts its agent again, now or after a crash here.
-            let Some(record) = disk::condemn(&dir)? else {
-                return Ok(());
-            };
+            let record = disk::condemn(&dir)?;
             started.remove(name);
             record
         };
-        self.halt(&record).await?;
-        tokio::fs::remove_dir_all(&dir).await
+        // Without a record nothing was ever started in it, but there may be a directory, with a token: a
+        // crash came between the two, or in the middle of its removal.
+        if let Some(record) = record {
+            self.halt(&record).await?;
+        }
+        disk::remove(&dir).await
     }
 }
 

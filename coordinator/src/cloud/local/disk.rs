@@ -53,6 +53,14 @@ pub(super) fn condemn(dir: &Path) -> io::Result<Option<ServerRecord>> {
     read_record(&dir.join(CONDEMNED))
 }
 
+/// Removes a directory and all in it, if it is there.
+pub(super) async fn remove(dir: &Path) -> io::Result<()> {
+    match tokio::fs::remove_dir_all(dir).await {
+        Err(error) if !is_absence(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Opens a log for appending.
 pub(super) fn open_log(path: &Path) -> io::Result<File> {
     if fs::metadata(path).is_ok_and(|log| log.len() > MAX_LOG) {

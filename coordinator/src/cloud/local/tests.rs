@@ -53,3 +53,15 @@ async fn a_server_that_cannot_be_stopped_keeps_no_other_running() -> io::Result<
     assert!(!agent.wait().await?.success());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_directory_that_a_crash_left_without_a_record_is_removed() -> io::Result<()> {
+    let directory = TempDir::new()?;
+    let cloud = cloud(&directory)?;
+    let dir = directory.path().join("servers/half-made");
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("user-data.json"), "{}")?;
+    cloud.unmake("half-made").await?;
+    assert!(!dir.exists());
+    cloud.unmake("half-made").await
+}
