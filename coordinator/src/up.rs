@@ -16,16 +16,14 @@ use anyhow::Context as _;
 use tidepool_certs::authority::Authority;
 use tidepool_shared::manifest::ImageManifest;
 use time::OffsetDateTime;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 mod data;
 mod log;
 mod proxy;
 mod screen;
+mod signals;
 
 use crate::{
     ambient::{Chance, Clock, SystemClock},
@@ -46,6 +44,7 @@ use crate::{
 use data::{DataDir, LocalPlaces};
 use proxy::ProxyProcess;
 use screen::Screen;
+use signals::Signals;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -112,7 +111,7 @@ pub struct UpOptions {
     pub proxy: Option<PathBuf>,
 }
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT or SIGTERM, or until its terminal is closed.
 pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
     let data = DataDir::open(data_dir)?;
     data.begin_log()?;
@@ -149,25 +148,6 @@ pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
     tracing::info!("tidepool is down");
     screen.stopped();
     Ok(())
-}
-
-/// The signals that end everything.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn stop(&mut self) {
-        tokio::select! { _ = self.interrupt.recv() => {} _ = self.terminate.recv() => {} }
-    }
 }
 
 /// What almost every part is handed.

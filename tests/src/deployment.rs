@@ -150,12 +150,17 @@ impl Deployment {
 
     /// Ctrl-C, and the wait for its end.
     pub async fn stop(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+        self.stop_by(Signal::SIGINT).await
+    }
+
+    /// A signal that ends it, and the wait for its end.
+    pub async fn stop_by(&mut self, signal: Signal) -> anyhow::Result<std::process::ExitStatus> {
         let mut child = self.coordinator.take().context("the coordinator runs")?;
         let pid = child
             .id()
             .and_then(|pid| i32::try_from(pid).ok())
             .context("it has a pid")?;
-        kill(Pid::from_raw(pid), Signal::SIGINT).context("interrupt the coordinator")?;
+        kill(Pid::from_raw(pid), signal).context("signal the coordinator")?;
         timeout(PATIENCE, child.wait())
             .await
             .context("the coordinator did not stop")?

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidepool_tests::{
@@ -249,6 +250,31 @@ async fn a_deleted_instance_is_gone_at_once_and_its_server_soon() -> anyhow::Res
             .any(|server| matches!(text(server, "state"), "claimed" | "draining" | "deleting"))
     };
     api.until("/pool", PATIENCE, |pool| !used(pool)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_closed_terminal_stops_everything_in_order() -> anyhow::Result<()> {
+    let options = Options {
+        pool_size: 1,
+        ..Options::default()
+    };
+    let mut tidepool = Deployment::start("hangup", options).await?;
+    let api = tidepool.api()?;
+    api.until("/pool", PATIENCE, |pool| warm(pool) == 1).await?;
+    let ignored = std::fs::read_to_string("/proc/self/status")?
+        .lines()
+        .any(|line| {
+            line.starts_with("SigIgn:") && line.ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f'])
+        });
+    if ignored {
+        eprintln!("SKIPPED: this test runs under nohup, and so does what it starts");
+        return Ok(());
+    }
+    let status = tidepool.stop_by(Signal::SIGHUP).await?;
+    ensure!(status.success(), "a hangup ended with {status}");
+    let left = tidepool.processes();
+    ensure!(left.is_empty(), "left running: {left:?}");
     Ok(())
 }
 
