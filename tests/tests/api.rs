@@ -84,6 +84,8 @@ async fn the_same_key_gets_the_same_answer_and_one_instance() -> anyhow::Result<
         .await?;
     assert_eq!((first.status, &first.body), (again.status, &again.body));
     assert_eq!(again.header("idempotent-replayed"), "true");
+    assert!(first.header("location").starts_with("/v1/operations/op_"));
+    assert_eq!(first.header("location"), again.header("location"));
     let other = world
         .call(
             Method::POST,
