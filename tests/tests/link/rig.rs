@@ -98,8 +98,8 @@ impl Rig {
             .await
             .unwrap();
         let store = Arc::new(store);
-        let authority =
-            Authority::open_or_create(&dir.join("ca"), time::OffsetDateTime::now_utc()).unwrap();
+        let today = time::OffsetDateTime::from_unix_timestamp(now().0 / 1_000_000).unwrap();
+        let authority = Authority::open_or_create(&dir.join("ca"), today).unwrap();
         let (root, root_pem) = (authority.root().clone(), authority.root_pem().to_owned());
         let mut settings = Settings::new(listen, dir.join("link-keys"));
         settings.reconnect_spread = Duration::from_millis(100);
