@@ -271,6 +271,24 @@ async fn a_new_agent_adopts_the_running_nginx_without_a_reload() {
 }
 
 #[tokio::test]
+async fn an_nginx_whose_master_was_killed_is_started_again() {
+    let place = Place::claimed(&document(1, &[OWN])).await;
+    let wanted = document(1, &[OWN]);
+    for _ in 0..2 {
+        place.kill_master();
+        place.eventually(|| !place.nginx.is_running()).await;
+        let served = place.nginx.serve(Some(&wanted)).await.unwrap();
+        assert_eq!(served, Served::Started);
+        assert_eq!(place.get(OWN, &[]).await.status, 200);
+    }
+    // What it left behind ends with the server, too.
+    place.kill_master();
+    place.eventually(|| !place.nginx.is_running()).await;
+    place.nginx.stop().await;
+    assert!(std::net::TcpListener::bind(place.http()).is_ok());
+}
+
+#[tokio::test]
 async fn a_left_over_pid_file_of_a_stranger_is_not_believed() {
     let place = Place::new().await;
     place.write_pid(std::process::id());
