@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ambient::{Chance, Clock},
     api::TierOutlook,
-    cloud::{Cloud, CloudError, Order},
+    cloud::{Cloud, CloudError, Labels, Order},
     doorbell::{Doorbell, Heard, Ring},
     model::{NewServer, Server, ServerState},
     store::{Store, StoreError},
@@ -240,7 +240,13 @@ impl Pool {
             ca: self.introduction.ca.clone(),
             proxy: self.introduction.proxy.clone(),
         };
-        Ok((id, Order { name, user_data }))
+        let order = Order {
+            name,
+            placement: self.policy.placement.clone(),
+            labels: Labels::new(),
+            user_data,
+        };
+        Ok((id, order))
     }
 
     async fn create(&self, id: ServerId, order: Order) -> Result<(), Undone> {

@@ -30,7 +30,10 @@ use crate::{
     ambient::{Chance, Clock, SystemClock},
     api::{self, ApiState, TierOutlook},
     cli::target::Target,
-    cloud::local::{LocalCloud, LocalSettings},
+    cloud::{
+        Placement,
+        local::{LocalCloud, LocalSettings},
+    },
     config::ConfigSchema,
     doorbell::Doorbell,
     edge::{Edge, EdgeSettings},
@@ -400,6 +403,10 @@ impl Common {
 fn policy(options: &UpOptions) -> Policy {
     Policy {
         tier: TIER.to_owned(),
+        placement: Placement {
+            server_type: "local".to_owned(),
+            location: "here".to_owned(),
+        },
         size: options.pool_size,
         ceiling: options.max_servers,
         creating_at_once: options.starting_at_once,

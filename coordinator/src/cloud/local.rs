@@ -36,7 +36,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cloud, CloudError, CloudServer, Order};
+use super::{Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order};
 use crate::process::ProcessMark;
 
 mod disk;
@@ -334,6 +334,11 @@ impl Cloud for LocalCloud {
             .map_err(|source| failed("create", &order.name, source))
     }
 
+    /// A local server's agent is started by its creation.
+    async fn settle(&self, _name: &str) -> Result<(), CloudError> {
+        Ok(())
+    }
+
     async fn find(&self, name: &str) -> Result<Option<CloudServer>, CloudError> {
         disk::server(&self.dir(name))
             .map(|record| record.map(|record| record.seen()))
@@ -345,12 +350,37 @@ impl Cloud for LocalCloud {
             .await
             .map_err(|source| failed("delete", name, source))
     }
+
+    async fn inventory(&self) -> Result<Vec<CloudObject>, CloudError> {
+        disk::servers(&self.settings.directory)
+            .and_then(|records| records.iter().map(|record| self.object(record)).collect())
+            .map_err(|source| failed("list", "servers", source))
+    }
+
+    async fn remove(&self, object: &CloudObject) -> Result<(), CloudError> {
+        self.delete(&object.name).await
+    }
 }
 
-fn failed(doing: &'static str, server: &str, source: io::Error) -> CloudError {
+impl LocalCloud {
+    fn object(&self, record: &ServerRecord) -> io::Result<CloudObject> {
+        let made = disk::made_at(&self.dir(&record.name))?;
+        Ok(CloudObject {
+            kind: ObjectKind::Server,
+            id: record.name.clone(),
+            name: record.name.clone(),
+            labels: Labels::new(),
+            created_at: made,
+            in_use: false,
+        })
+    }
+}
+
+fn failed(doing: &'static str, object: &str, source: io::Error) -> CloudError {
     CloudError {
         doing,
-        server: server.to_owned(),
+        object: object.to_owned(),
+        fault: Fault::Busy,
         source: source.into(),
     }
 }

@@ -10,6 +10,7 @@ use tidepool_shared::id::ServerId;
 
 use crate::{
     ambient::Moment,
+    cloud::Placement,
     model::{Server, ServerState},
 };
 
@@ -17,6 +18,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     pub tier: String,
+    pub placement: Placement,
     /// Warm servers wanted while nobody waits.
     pub size: u32,
     /// Servers of the tier that may exist at once, claimed ones included.
@@ -187,6 +189,10 @@ mod tests {
     fn policy() -> Policy {
         Policy {
             tier: "basic".into(),
+            placement: Placement {
+                server_type: "small".into(),
+                location: "here".into(),
+            },
             size: 3,
             ceiling: 12,
             creating_at_once: 2,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::ServerRecord;
+use crate::ambient::Moment;
 
 /// An agent's log is begun anew, keeping one old one, when it is longer than this many bytes.
 const MAX_LOG: u64 = 8 * 1024 * 1024;
@@ -41,6 +42,17 @@ fn read_record(path: &Path) -> io::Result<Option<ServerRecord>> {
         Err(error) if is_absence(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// When the server of this directory was made.
+pub(super) fn made_at(dir: &Path) -> io::Result<Moment> {
+    let made = fs::metadata(dir.join(RECORD))?.modified()?;
+    let since_epoch = made
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok(Moment(
+        i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX),
+    ))
 }
 
 /// Makes a directory stop being a server and says which one it was, also the second time; `None` when
