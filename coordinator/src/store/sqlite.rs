@@ -6,19 +6,33 @@
 //! survives a power cut, since a claim that is forgotten would be given away a second time. A future
 //! that is dropped rolls its transaction back.
 //!
-//! SQL is static text. Another program, `tidepool-proxy`, reads the `trust` table in the same file.
+//! The statements are those of every database, in `store/sql`, compiled here with what is SQLite's own:
+//! the types below and `dialect`. Another program, `tidepool-proxy`, reads the `trust` table in the
+//! same file.
 
+#[path = "sql/access.rs"]
 mod access;
+#[path = "sql/changes.rs"]
 mod changes;
+#[path = "sql/claims.rs"]
 mod claims;
+#[path = "sql/deletion.rs"]
 mod deletion;
+#[path = "sql/enrolment.rs"]
 mod enrolment;
+#[path = "sql/events.rs"]
 mod events;
+#[path = "sql/instances.rs"]
 mod instances;
+#[path = "sql/operations.rs"]
 mod operations;
+#[path = "sql/reports.rs"]
 mod reports;
+#[path = "sql/routes.rs"]
 mod routes;
+#[path = "sql/rows.rs"]
 mod rows;
+#[path = "sql/servers.rs"]
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -26,13 +40,23 @@ mod tests;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    Sqlite, SqlitePool,
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult, SqliteRow,
+        SqliteSynchronous,
+    },
 };
 
 use self::events::Journal;
 use super::{StoreError, Stored};
 use crate::ambient::{Chance, Moment};
+
+// What the shared statements call the types of their database.
+type SqlStore = SqliteStore;
+type Database = Sqlite;
+type Connection = sqlx::SqliteConnection;
+type Row = SqliteRow;
+type QueryResult = SqliteQueryResult;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -95,6 +119,10 @@ impl SqliteStore {
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    fn readers(&self) -> &SqlitePool {
+        &self.readers
     }
 
     /// Collects the events of one transaction.

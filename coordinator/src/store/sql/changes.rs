@@ -1,13 +1,13 @@
 //! What becomes of an instance that exists: it runs, fails, or gets another document.
 
 use serde_json::json;
-use sqlx::SqliteConnection;
 use tidepool_shared::{
     document::Generation,
     id::{InstanceId, ServerId},
 };
 
 use super::{
+    Connection,
     events::{About, Journal},
     instances,
     operations::{self, Wanted},
@@ -21,7 +21,7 @@ use crate::{
 
 /// `starting` → `running`.
 pub(super) async fn running(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     id: InstanceId,
     timings: &[StepMs],
@@ -52,7 +52,7 @@ pub(super) async fn running(
 
 /// `pending|starting` → `failed`. The server, if there is one, stays the instance's until deletion.
 pub(super) async fn failed(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     id: InstanceId,
     problem: &str,
@@ -104,7 +104,7 @@ pub(super) fn check_label(change: &DocumentChange) -> Result<(), StoreError> {
 
 /// Replaces document and configuration.
 pub(super) async fn document(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     change: &DocumentChange,
     now: Moment,
 ) -> sqlx::Result<Result<Instance, ChangeRefused>> {
@@ -143,7 +143,7 @@ pub(super) async fn document(
 /// Why the change cannot be made now. What runs is told before what is stale: while it runs, the
 /// caller's next try would be refused again.
 async fn refusal(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     change: &DocumentChange,
 ) -> sqlx::Result<Option<ChangeRefused>> {
     let Some(row) = sqlx::query(

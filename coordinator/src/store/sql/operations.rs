@@ -1,13 +1,13 @@
 //! Operations: how they begin and how they end.
 
 use serde_json::json;
-use sqlx::SqliteConnection;
 use tidepool_shared::{
     document::Generation,
     id::{InstanceId, OperationId},
 };
 
 use super::{
+    Connection,
     events::{About, Journal},
     rows,
 };
@@ -26,11 +26,7 @@ pub(super) struct Begun {
 }
 
 /// Writes the row. That nothing else is under way is the caller's care and the index's.
-pub(super) async fn begin(
-    tx: &mut SqliteConnection,
-    begun: &Begun,
-    now: Moment,
-) -> sqlx::Result<()> {
+pub(super) async fn begin(tx: &mut Connection, begun: &Begun, now: Moment) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO operations (id, instance_id, kind, state, steps, generation, created_at)
          VALUES (?1, ?2, ?3, ?4, '[]', ?5, ?6)",
@@ -91,7 +87,7 @@ impl Wanted {
 
 /// Ends the wanted operation well, if it is under way.
 pub(super) async fn succeed(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     journal: &mut Journal<'_>,
     wanted: Wanted,
     timings: &[StepMs],
@@ -119,7 +115,7 @@ pub(super) async fn succeed(
 
 /// Ends the wanted operation badly, if it is under way.
 pub(super) async fn fail(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     journal: &mut Journal<'_>,
     wanted: Wanted,
     error: &str,
@@ -142,7 +138,7 @@ pub(super) async fn fail(
 
 /// The operation under way, if it is the wanted one. There is never more than one.
 async fn under_way(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     wanted: Wanted,
 ) -> sqlx::Result<Option<(OperationId, OperationKind)>> {
     let Some(row) = sqlx::query(

@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 use tidepool_shared::id::InstanceId;
 
-use super::{SqliteStore, during, rows};
+use super::{SqlStore, during, rows};
 use crate::{
     model::Route,
     store::{RouteStore, Stored},
 };
 
 #[async_trait]
-impl RouteStore for SqliteStore {
+impl RouteStore for SqlStore {
     async fn routes(&self) -> Stored<Vec<Route>> {
         let doing = "read the routes";
         let found = sqlx::query(
@@ -20,7 +20,7 @@ impl RouteStore for SqliteStore {
              JOIN instances AS instance ON instance.id = route.instance_id
              LEFT JOIN servers AS server ON server.id = instance.server_id",
         )
-        .fetch_all(&self.readers)
+        .fetch_all(self.readers())
         .await
         .map_err(during(doing))?;
         found
@@ -41,7 +41,7 @@ impl RouteStore for SqliteStore {
              WHERE route.instance_id = ?1",
         )
         .bind(id.to_string())
-        .fetch_all(&self.readers)
+        .fetch_all(self.readers())
         .await
         .map_err(during(doing))?;
         found

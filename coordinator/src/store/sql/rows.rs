@@ -4,9 +4,10 @@
 use std::{fmt::Display, net::IpAddr, str::FromStr};
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::Row as _;
 use tidepool_shared::document::{Digest, EdgeProof, Generation, SealedDocument};
 
+use super::Row;
 use crate::{
     ambient::Moment,
     model::{
@@ -29,7 +30,7 @@ enum Misfit {
 }
 
 /// Reads a server's row.
-pub(super) fn server(row: &SqliteRow) -> sqlx::Result<Server> {
+pub(super) fn server(row: &Row) -> sqlx::Result<Server> {
     Ok(Server {
         id: parsed(row, "id")?,
         name: row.try_get("name")?,
@@ -53,7 +54,7 @@ pub(super) fn server(row: &SqliteRow) -> sqlx::Result<Server> {
 }
 
 /// Reads an instance's row, which has its place in the queue beside the columns of the table.
-pub(super) fn instance(row: &SqliteRow) -> sqlx::Result<Instance> {
+pub(super) fn instance(row: &Row) -> sqlx::Result<Instance> {
     Ok(Instance {
         id: parsed(row, "id")?,
         name: row.try_get("name")?,
@@ -82,7 +83,7 @@ pub(super) fn instance(row: &SqliteRow) -> sqlx::Result<Instance> {
     })
 }
 
-pub(super) fn operation(row: &SqliteRow) -> sqlx::Result<Operation> {
+pub(super) fn operation(row: &Row) -> sqlx::Result<Operation> {
     Ok(Operation {
         id: parsed(row, "id")?,
         instance: parsed(row, "instance_id")?,
@@ -96,7 +97,7 @@ pub(super) fn operation(row: &SqliteRow) -> sqlx::Result<Operation> {
     })
 }
 
-pub(super) fn document(row: &SqliteRow) -> sqlx::Result<SealedDocument> {
+pub(super) fn document(row: &Row) -> sqlx::Result<SealedDocument> {
     Ok(SealedDocument {
         instance: parsed(row, "instance_id")?,
         generation: Generation(unsigned(row, "generation")?),
@@ -105,7 +106,7 @@ pub(super) fn document(row: &SqliteRow) -> sqlx::Result<SealedDocument> {
     })
 }
 
-pub(super) fn route(row: &SqliteRow) -> sqlx::Result<Route> {
+pub(super) fn route(row: &Row) -> sqlx::Result<Route> {
     Ok(Route {
         host: row.try_get("host")?,
         instance: parsed(row, "instance_id")?,
@@ -116,7 +117,7 @@ pub(super) fn route(row: &SqliteRow) -> sqlx::Result<Route> {
     })
 }
 
-pub(super) fn event(row: &SqliteRow) -> sqlx::Result<Event> {
+pub(super) fn event(row: &Row) -> sqlx::Result<Event> {
     Ok(Event {
         sequence: unsigned(row, "sequence")?,
         id: parsed(row, "id")?,
@@ -128,7 +129,7 @@ pub(super) fn event(row: &SqliteRow) -> sqlx::Result<Event> {
     })
 }
 
-pub(super) fn api_token(row: &SqliteRow) -> sqlx::Result<ApiToken> {
+pub(super) fn api_token(row: &Row) -> sqlx::Result<ApiToken> {
     Ok(ApiToken {
         id: parsed(row, "id")?,
         name: row.try_get("name")?,
@@ -140,16 +141,13 @@ pub(super) fn api_token(row: &SqliteRow) -> sqlx::Result<ApiToken> {
 }
 
 /// Reads an id, an address or another value with one text form.
-pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
+pub(super) fn parsed<T: FromStr>(row: &Row, column: &'static str) -> sqlx::Result<T> {
     let text: &str = row.try_get(column)?;
     text.parse()
         .map_err(|_| misfit(column, Misfit::Text(text.to_owned())))
 }
 
-pub(super) fn maybe_parsed<T: FromStr>(
-    row: &SqliteRow,
-    column: &'static str,
-) -> sqlx::Result<Option<T>> {
+pub(super) fn maybe_parsed<T: FromStr>(row: &Row, column: &'static str) -> sqlx::Result<Option<T>> {
     let text: Option<&str> = row.try_get(column)?;
     text.map(|text| {
         text.parse()
@@ -160,7 +158,7 @@ pub(super) fn maybe_parsed<T: FromStr>(
 
 /// Reads one of our enums.
 pub(super) fn word<T>(
-    row: &SqliteRow,
+    row: &Row,
     column: &'static str,
     from_word: fn(&str) -> Option<T>,
 ) -> sqlx::Result<T> {
@@ -168,34 +166,34 @@ pub(super) fn word<T>(
     from_word(text).ok_or_else(|| misfit(column, Misfit::Word(text.to_owned())))
 }
 
-pub(super) fn unsigned(row: &SqliteRow, column: &'static str) -> sqlx::Result<u64> {
+pub(super) fn unsigned(row: &Row, column: &'static str) -> sqlx::Result<u64> {
     let number: i64 = row.try_get(column)?;
     u64::try_from(number).map_err(|_| misfit(column, Misfit::Number(number)))
 }
 
-pub(super) fn maybe_unsigned(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<u64>> {
+pub(super) fn maybe_unsigned(row: &Row, column: &'static str) -> sqlx::Result<Option<u64>> {
     let number: Option<i64> = row.try_get(column)?;
     number
         .map(|number| u64::try_from(number).map_err(|_| misfit(column, Misfit::Number(number))))
         .transpose()
 }
 
-pub(super) fn moment(row: &SqliteRow, column: &'static str) -> sqlx::Result<Moment> {
+pub(super) fn moment(row: &Row, column: &'static str) -> sqlx::Result<Moment> {
     row.try_get(column).map(Moment)
 }
 
-fn maybe_moment(row: &SqliteRow, column: &'static str) -> sqlx::Result<Option<Moment>> {
+fn maybe_moment(row: &Row, column: &'static str) -> sqlx::Result<Option<Moment>> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(Moment))
 }
 
-pub(super) fn hash(row: &SqliteRow, column: &'static str) -> sqlx::Result<[u8; 32]> {
+pub(super) fn hash(row: &Row, column: &'static str) -> sqlx::Result<[u8; 32]> {
     let bytes: &[u8] = row.try_get(column)?;
     bytes
         .try_into()
         .map_err(|_| misfit(column, Misfit::Hash(bytes.len())))
 }
 
-pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &'static str) -> sqlx::Result<T> {
+pub(super) fn json<T: DeserializeOwned>(row: &Row, column: &'static str) -> sqlx::Result<T> {
     let text: &str = row.try_get(column)?;
     serde_json::from_str(text).map_err(|error| misfit(column, error))
 }

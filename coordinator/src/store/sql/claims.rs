@@ -4,14 +4,13 @@
 //! takes the server. All writes of this process are in one queue, so the answer holds until commit.
 
 use serde_json::json;
-use sqlx::SqliteConnection;
 use tidepool_shared::{
     document::SealedDocument,
     id::{InstanceId, ServerId},
 };
 
 use super::{
-    SqliteStore, during,
+    Connection, SqlStore, during,
     events::{About, Journal},
     instances, operations, rows,
 };
@@ -26,7 +25,7 @@ const CREATING: &str = "create an instance";
 /// Creates an instance, with a server if one is free. A refusal leaves the transaction uncommitted,
 /// and with it the server unclaimed.
 pub(super) async fn create(
-    store: &SqliteStore,
+    store: &SqlStore,
     new: &NewInstance,
     now: Moment,
 ) -> Result<Instance, CreateRefused> {
@@ -57,7 +56,7 @@ pub(super) async fn create(
 
 /// Takes the oldest warm server for a new instance, if nobody of its tier waits.
 async fn take_server_unless_others_wait(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     new: &NewInstance,
     now: Moment,
 ) -> sqlx::Result<Option<ServerId>> {
@@ -86,7 +85,7 @@ enum Written {
 
 /// Writes the instance and what belongs to it.
 async fn write(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     new: &NewInstance,
     server: Option<ServerId>,
     now: Moment,
@@ -114,7 +113,7 @@ async fn write(
 
 /// `false` when the name or the external id is taken.
 async fn insert_instance(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     new: &NewInstance,
     server: Option<ServerId>,
     now: Moment,
@@ -151,7 +150,7 @@ async fn insert_instance(
 }
 
 /// `false` when a host name is another instance's.
-async fn insert_routes(tx: &mut SqliteConnection, new: &NewInstance) -> sqlx::Result<bool> {
+async fn insert_routes(tx: &mut Connection, new: &NewInstance) -> sqlx::Result<bool> {
     let result = sqlx::query(
         "INSERT INTO routes (host, instance_id) SELECT value, ?1 FROM json_each(?2) WHERE true
          ON CONFLICT DO NOTHING",
@@ -163,7 +162,7 @@ async fn insert_routes(tx: &mut SqliteConnection, new: &NewInstance) -> sqlx::Re
     Ok(usize::try_from(result.rows_affected()) == Ok(new.hosts.len()))
 }
 
-async fn insert_document(tx: &mut SqliteConnection, document: &SealedDocument) -> sqlx::Result<()> {
+async fn insert_document(tx: &mut Connection, document: &SealedDocument) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO documents (instance_id, generation, digest, bytes) VALUES (?1, ?2, ?3, ?4)",
     )
@@ -177,11 +176,7 @@ async fn insert_document(tx: &mut SqliteConnection, document: &SealedDocument) -
 }
 
 /// From now on the server's address speaks for the instance.
-async fn trust(
-    tx: &mut SqliteConnection,
-    server: ServerId,
-    instance: InstanceId,
-) -> sqlx::Result<()> {
+async fn trust(tx: &mut Connection, server: ServerId, instance: InstanceId) -> sqlx::Result<()> {
     let result = sqlx::query("UPDATE trust SET instance_id = ?2 WHERE server_id = ?1")
         .bind(server.to_string())
         .bind(instance.to_string())
@@ -196,7 +191,7 @@ async fn trust(
 
 /// Writes the events and reads the instance back.
 async fn tell(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     new: &NewInstance,
     server: Option<ServerId>,
@@ -216,7 +211,7 @@ async fn tell(
 }
 
 /// A warm server may be there and yet not be ours, when others wait before us.
-async fn any_warm(tx: &mut SqliteConnection, tier: &str) -> sqlx::Result<bool> {
+async fn any_warm(tx: &mut Connection, tier: &str) -> sqlx::Result<bool> {
     let found = sqlx::query(
         "SELECT 1 FROM servers WHERE state = 'warm' AND tier = ?1 AND revoked = 0 LIMIT 1",
     )
@@ -227,7 +222,7 @@ async fn any_warm(tx: &mut SqliteConnection, tier: &str) -> sqlx::Result<bool> {
 }
 
 /// Which of the unique things was taken. A host name belongs to a name, so it counts as one.
-async fn refusal(tx: &mut SqliteConnection, new: &NewInstance) -> sqlx::Result<CreateRefused> {
+async fn refusal(tx: &mut Connection, new: &NewInstance) -> sqlx::Result<CreateRefused> {
     let holder = sqlx::query(
         "SELECT id FROM instances WHERE external_id = ?1 AND status <> 'deleted' AND id <> ?2",
     )
@@ -243,7 +238,7 @@ async fn refusal(tx: &mut SqliteConnection, new: &NewInstance) -> sqlx::Result<C
 
 /// Gives the oldest warm server of a tier to whoever of it has waited longest.
 pub(super) async fn claim_for_pending(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     tier: &str,
     now: Moment,
@@ -277,7 +272,7 @@ pub(super) async fn claim_for_pending(
 
 /// The waiting instance's side of a claim.
 async fn bind(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     instance: InstanceId,
     server: ServerId,
     now: Moment,

@@ -2,10 +2,10 @@
 //! the way out. What follows (the cloud's deletion) only cleans up.
 
 use serde_json::json;
-use sqlx::SqliteConnection;
 use tidepool_shared::id::{InstanceId, OperationId, ServerId};
 
 use super::{
+    Connection,
     events::{About, Journal},
     operations::{self, Wanted},
     rows, servers,
@@ -18,7 +18,7 @@ use crate::{
 
 /// Any status → `deleted`.
 pub(super) async fn delete(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     id: InstanceId,
     operation: OperationId,
@@ -59,7 +59,7 @@ pub(super) async fn delete(
 }
 
 /// Routes, login links and sessions go.
-async fn close_doors(tx: &mut SqliteConnection, id: InstanceId) -> sqlx::Result<()> {
+async fn close_doors(tx: &mut Connection, id: InstanceId) -> sqlx::Result<()> {
     for statement in [
         "DELETE FROM routes WHERE instance_id = ?1",
         "DELETE FROM login_links WHERE instance_id = ?1",
@@ -73,11 +73,7 @@ async fn close_doors(tx: &mut SqliteConnection, id: InstanceId) -> sqlx::Result<
     Ok(())
 }
 
-async fn cancel_operations(
-    tx: &mut SqliteConnection,
-    id: InstanceId,
-    now: Moment,
-) -> sqlx::Result<()> {
+async fn cancel_operations(tx: &mut Connection, id: InstanceId, now: Moment) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE operations SET state = ?2, finished_at = ?3
          WHERE instance_id = ?1 AND state IN ('queued', 'running')",
@@ -92,7 +88,7 @@ async fn cancel_operations(
 
 /// The server is of no more use to anybody: it never goes back into the pool.
 async fn drain(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     journal: &mut Journal<'_>,
     instance: InstanceId,
     server: ServerId,

@@ -4,17 +4,17 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::Row as _;
 use tidepool_shared::id::ServerId;
 
-use super::{SqliteStore, during, events::About, rows, transaction};
+use super::{Connection, SqlStore, during, events::About, rows, transaction};
 use crate::{
     ambient::Moment,
     store::{EnrolmentStore, Redemption, Stored},
 };
 
 #[async_trait]
-impl EnrolmentStore for SqliteStore {
+impl EnrolmentStore for SqlStore {
     async fn redeem(
         &self,
         token_hash: [u8; 32],
@@ -56,7 +56,7 @@ impl EnrolmentStore for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     /// Whether such a token was ever made for this server; read beside the queue of changes. A token is
     /// committed before anybody is told it, so none that is real can be missed.
     async fn is_token_of(&self, token_hash: [u8; 32], server: ServerId) -> Stored<bool> {
@@ -64,7 +64,7 @@ impl SqliteStore {
             sqlx::query("SELECT 1 FROM enrolment_tokens WHERE hash = ?1 AND server_id = ?2")
                 .bind(token_hash.as_slice())
                 .bind(server.to_string())
-                .fetch_optional(&self.readers)
+                .fetch_optional(self.readers())
                 .await
                 .map_err(during("look an enrolment token up"))?;
         Ok(found.is_some())
@@ -90,7 +90,7 @@ fn reason(outcome: Redemption) -> Option<&'static str> {
     }
 }
 
-async fn redeem(tx: &mut SqliteConnection, try_: &Try) -> sqlx::Result<Redemption> {
+async fn redeem(tx: &mut Connection, try_: &Try) -> sqlx::Result<Redemption> {
     let spent = sqlx::query(
         "UPDATE enrolment_tokens SET used_at = ?4
          WHERE hash = ?1 AND server_id = ?2 AND used_at IS NULL AND expires_at > ?4
@@ -110,7 +110,7 @@ async fn redeem(tx: &mut SqliteConnection, try_: &Try) -> sqlx::Result<Redemptio
 }
 
 /// Why a token of this server was not spent.
-async fn refusal(tx: &mut SqliteConnection, try_: &Try) -> sqlx::Result<Redemption> {
+async fn refusal(tx: &mut Connection, try_: &Try) -> sqlx::Result<Redemption> {
     let Some(row) = sqlx::query(
         "SELECT token.used_at, token.expires_at, server.address
          FROM enrolment_tokens AS token JOIN servers AS server ON server.id = token.server_id

@@ -5,11 +5,10 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use serde_json::json;
-use sqlx::{SqliteConnection, sqlite::SqliteQueryResult};
 use tidepool_shared::id::{InstanceId, ServerId};
 
 use super::{
-    SqliteStore, during,
+    Connection, QueryResult, SqlStore, during,
     events::{About, Journal},
     operations, reports, rows, transaction,
 };
@@ -20,7 +19,7 @@ use crate::{
 };
 
 #[async_trait]
-impl ServerStore for SqliteStore {
+impl ServerStore for SqlStore {
     async fn plan_server(&self, new: &NewServer, now: Moment) -> Stored<()> {
         transaction!(self, "plan a server", |tx| {
             plan(tx, self.journal(now), new, now).await
@@ -142,7 +141,7 @@ impl ServerStore for SqliteStore {
         let doing = "read a server";
         let found = sqlx::query("SELECT * FROM servers WHERE id = ?1")
             .bind(id.to_string())
-            .fetch_optional(&self.readers)
+            .fetch_optional(self.readers())
             .await
             .map_err(during(doing))?;
         found
@@ -155,7 +154,7 @@ impl ServerStore for SqliteStore {
         let doing = "read the servers";
         let found =
             sqlx::query("SELECT * FROM servers WHERE state <> 'gone' ORDER BY created_at, id")
-                .fetch_all(&self.readers)
+                .fetch_all(self.readers())
                 .await
                 .map_err(during(doing))?;
         found
@@ -169,7 +168,7 @@ impl ServerStore for SqliteStore {
         let doing = "look an address up";
         let found = sqlx::query("SELECT server_id, instance_id FROM trust WHERE address = ?1")
             .bind(rows::as_address(address))
-            .fetch_optional(&self.readers)
+            .fetch_optional(self.readers())
             .await
             .map_err(during(doing))?;
         found
@@ -183,7 +182,7 @@ impl ServerStore for SqliteStore {
 }
 
 async fn plan(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     new: &NewServer,
     now: Moment,
@@ -212,7 +211,7 @@ async fn plan(
 }
 
 async fn created(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     id: ServerId,
     cloud_id: &str,
@@ -248,7 +247,7 @@ async fn created(
 
 /// Whether the server was recorded with these very facts before and still lives.
 async fn already_created(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     id: ServerId,
     cloud_id: &str,
     address: &str,
@@ -269,7 +268,7 @@ async fn already_created(
 }
 
 async fn failed(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     id: ServerId,
     why: &str,
@@ -293,7 +292,7 @@ async fn failed(
 }
 
 async fn retire(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     id: ServerId,
     now: Moment,
@@ -316,7 +315,7 @@ async fn retire(
 
 /// The last step; whoever deleted an instance waits for it.
 async fn gone(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     id: ServerId,
     now: Moment,
@@ -343,7 +342,7 @@ async fn gone(
 }
 
 /// Takes a server's address out of the proxy's trust table.
-pub(super) async fn distrust(tx: &mut SqliteConnection, id: ServerId) -> sqlx::Result<()> {
+pub(super) async fn distrust(tx: &mut Connection, id: ServerId) -> sqlx::Result<()> {
     sqlx::query("DELETE FROM trust WHERE server_id = ?1")
         .bind(id.to_string())
         .execute(tx)
@@ -352,7 +351,7 @@ pub(super) async fn distrust(tx: &mut SqliteConnection, id: ServerId) -> sqlx::R
 }
 
 /// Whether the one row was there and changed.
-pub(super) fn transition(result: &SqliteQueryResult) -> Transition {
+pub(super) fn transition(result: &QueryResult) -> Transition {
     match result.rows_affected() {
         0 => Transition::NotPossible,
         _ => Transition::Done,

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::{SqliteExecutor, sqlite::SqliteRow};
 use tidepool_shared::{
     document::SealedDocument,
     id::{InstanceId, OperationId, ServerId},
 };
 
 use super::{
-    SqliteStore, changes, claims, deletion, during, rows, servers::transition, transaction,
+    Database, Row, SqlStore, changes, claims, deletion, during, rows, servers::transition,
+    transaction,
 };
 use crate::{
     ambient::Moment,
@@ -28,7 +28,7 @@ macro_rules! instance_columns {
     };
 }
 #[async_trait]
-impl InstanceStore for SqliteStore {
+impl InstanceStore for SqlStore {
     async fn create_instance(
         &self,
         new: &NewInstance,
@@ -106,7 +106,7 @@ impl InstanceStore for SqliteStore {
     }
 
     async fn instance(&self, id: InstanceId) -> Stored<Option<Instance>> {
-        find(&self.readers, id)
+        find(self.readers(), id)
             .await
             .map_err(during("read an instance"))
     }
@@ -155,7 +155,7 @@ impl InstanceStore for SqliteStore {
         .bind(rows::as_text(page.after))
         .bind(status.map(InstanceStatus::word))
         .bind(page.limit)
-        .fetch_all(&self.readers)
+        .fetch_all(self.readers())
         .await
         .map_err(during(doing))?;
         found
@@ -168,7 +168,7 @@ impl InstanceStore for SqliteStore {
     async fn pending_count(&self, tier: &str) -> Stored<u32> {
         sqlx::query_scalar("SELECT count(*) FROM instances WHERE status = 'pending' AND tier = ?1")
             .bind(tier)
-            .fetch_one(&self.readers)
+            .fetch_one(self.readers())
             .await
             .map_err(during("count who waits"))
     }
@@ -215,7 +215,7 @@ impl InstanceStore for SqliteStore {
 
 /// Reads an instance, within a transaction or not.
 pub(super) async fn find(
-    executor: impl SqliteExecutor<'_>,
+    executor: impl sqlx::Executor<'_, Database = Database>,
     id: InstanceId,
 ) -> sqlx::Result<Option<Instance>> {
     sqlx::query(concat!(instance_columns!(), " WHERE i.id = ?1"))
@@ -231,17 +231,17 @@ pub(super) fn moved(from: InstanceStatus, to: InstanceStatus) -> Value {
     json!({ "from": from, "to": to })
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+type Query<'q> = sqlx::query::Query<'q, Database, <Database as sqlx::Database>::Arguments>;
 
 /// Runs a query for at most one row.
 async fn one<T>(
-    store: &SqliteStore,
+    store: &SqlStore,
     doing: &'static str,
     query: Query<'_>,
-    read: fn(&SqliteRow) -> sqlx::Result<T>,
+    read: fn(&Row) -> sqlx::Result<T>,
 ) -> Stored<Option<T>> {
     query
-        .fetch_optional(&store.readers)
+        .fetch_optional(store.readers())
         .await
         .and_then(|row| row.as_ref().map(read).transpose())
         .map_err(during(doing))

@@ -4,13 +4,13 @@
 //! restart of the coordinator. A report that says what is known writes nothing and so costs no sync.
 
 use serde_json::json;
-use sqlx::SqliteConnection;
 use tidepool_shared::{
     document::Generation,
     id::{InstanceId, ServerId},
 };
 
 use super::{
+    Connection,
     events::{About, Journal},
     operations::{self, Wanted},
     rows, servers,
@@ -23,7 +23,7 @@ use crate::{
 
 /// Takes a report in; the server as it is afterwards, or `None` when it was ignored.
 pub(super) async fn record(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     id: ServerId,
     report: &ServerReport,
@@ -58,7 +58,7 @@ pub(super) async fn record(
 
 /// Takes in that nothing is heard of a server.
 pub(super) async fn unheard(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     mut journal: Journal<'_>,
     id: ServerId,
     why: &str,
@@ -107,7 +107,7 @@ pub(super) async fn unheard(
 }
 
 async fn tell_health(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     journal: &mut Journal<'_>,
     about: About,
     known: &Known,
@@ -168,7 +168,7 @@ fn afterwards(before: &Server, report: &ServerReport, now: Moment) -> Option<Ser
     })
 }
 
-async fn update(tx: &mut SqliteConnection, after: &Server) -> sqlx::Result<()> {
+async fn update(tx: &mut Connection, after: &Server) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE servers SET state = ?2, state_since = ?3, served = ?4, observed = ?5,
                 health = ?6, reasons = ?7, gateway_starts = ?8, failure = ?9
@@ -189,7 +189,7 @@ async fn update(tx: &mut SqliteConnection, after: &Server) -> sqlx::Result<()> {
 }
 
 async fn changed_state(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     journal: &mut Journal<'_>,
     after: &Server,
 ) -> sqlx::Result<()> {
@@ -215,7 +215,7 @@ struct Known {
 
 /// Carries the report on to the instance that the server belongs to.
 async fn tell_instance(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     journal: &mut Journal<'_>,
     instance: InstanceId,
     server: ServerId,
@@ -265,7 +265,7 @@ async fn tell_instance(
     Ok(())
 }
 
-async fn known(tx: &mut SqliteConnection, instance: InstanceId) -> sqlx::Result<Known> {
+async fn known(tx: &mut Connection, instance: InstanceId) -> sqlx::Result<Known> {
     let row =
         sqlx::query("SELECT health, reasons, generation, observed FROM instances WHERE id = ?1")
             .bind(instance.to_string())
@@ -281,7 +281,7 @@ async fn known(tx: &mut SqliteConnection, instance: InstanceId) -> sqlx::Result<
 
 /// A refused configuration is told once, though every later report repeats it.
 async fn reject(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     journal: &mut Journal<'_>,
     instance: InstanceId,
     server: ServerId,

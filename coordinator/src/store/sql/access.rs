@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::Row as _;
 use tidepool_shared::id::{InstanceId, TokenId};
 
-use super::{SqliteStore, during, rows, servers::transition, transaction};
+use super::{Connection, SqlStore, during, rows, servers::transition, transaction};
 use crate::{
     ambient::Moment,
     model::ApiToken,
@@ -20,7 +20,7 @@ const HELD_AT_MOST: Duration = Duration::from_mins(2);
 const ANSWER_KEPT: Duration = Duration::from_hours(24);
 
 #[async_trait]
-impl AccessStore for SqliteStore {
+impl AccessStore for SqlStore {
     async fn create_api_token(&self, token: &ApiToken) -> Stored<()> {
         transaction!(self, "create an API token", |tx| {
             sqlx::query(
@@ -43,7 +43,7 @@ impl AccessStore for SqliteStore {
         let doing = "read an API token";
         sqlx::query("SELECT * FROM api_tokens WHERE id = ?1")
             .bind(id.to_string())
-            .fetch_optional(&self.readers)
+            .fetch_optional(self.readers())
             .await
             .and_then(|row| row.as_ref().map(rows::api_token).transpose())
             .map_err(during(doing))
@@ -52,7 +52,7 @@ impl AccessStore for SqliteStore {
     async fn api_tokens(&self) -> Stored<Vec<ApiToken>> {
         let doing = "read the API tokens";
         let found = sqlx::query("SELECT * FROM api_tokens ORDER BY created_at, id")
-            .fetch_all(&self.readers)
+            .fetch_all(self.readers())
             .await
             .map_err(during(doing))?;
         found
@@ -128,7 +128,7 @@ impl AccessStore for SqliteStore {
         sqlx::query("SELECT instance_id FROM sessions WHERE hash = ?1 AND expires_at > ?2")
             .bind(session_hash.as_slice())
             .bind(now.0)
-            .fetch_optional(&self.readers)
+            .fetch_optional(self.readers())
             .await
             .and_then(|row| row.map(|row| rows::parsed(&row, "instance_id")).transpose())
             .map_err(during(doing))
@@ -190,7 +190,7 @@ impl AccessStore for SqliteStore {
 }
 
 async fn open_session(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     hash: [u8; 32],
     instance: InstanceId,
     expires: Moment,
@@ -210,7 +210,7 @@ async fn open_session(
 
 /// The row is taken if it is new, or if whoever held it is dead; otherwise it is read.
 async fn begin_idempotent(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     token: TokenId,
     key: &str,
     request_hash: [u8; 32],
@@ -253,7 +253,7 @@ async fn begin_idempotent(
     })
 }
 
-async fn forget_expired(tx: &mut SqliteConnection, now: Moment) -> sqlx::Result<u64> {
+async fn forget_expired(tx: &mut Connection, now: Moment) -> sqlx::Result<u64> {
     let answered_before = now.0.saturating_sub(micros(ANSWER_KEPT));
     let mut forgotten = 0;
     for (statement, before) in [

@@ -3,10 +3,9 @@
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 use tidepool_shared::id::{EventId, InstanceId, ServerId};
 
-use super::{SqliteStore, during, rows};
+use super::{Connection, SqlStore, during, rows};
 use crate::{
     ambient::{Chance, Moment},
     model::Event,
@@ -77,7 +76,7 @@ impl<'c> Journal<'c> {
     }
 
     /// Writes what was noted. The last step of a transaction that decided to change something.
-    pub(super) async fn write(self, tx: &mut SqliteConnection) -> sqlx::Result<()> {
+    pub(super) async fn write(self, tx: &mut Connection) -> sqlx::Result<()> {
         if self.entries.is_empty() {
             return Ok(());
         }
@@ -97,7 +96,7 @@ impl<'c> Journal<'c> {
 }
 
 #[async_trait]
-impl EventStore for SqliteStore {
+impl EventStore for SqlStore {
     async fn events_after(
         &self,
         sequence: u64,
@@ -121,7 +120,7 @@ impl EventStore for SqliteStore {
             .bind(instance.to_string()),
         };
         let found = query
-            .fetch_all(&self.readers)
+            .fetch_all(self.readers())
             .await
             .map_err(during(doing))?;
         found
@@ -135,7 +134,7 @@ impl EventStore for SqliteStore {
         let doing = "find an event";
         let found = sqlx::query("SELECT sequence FROM events WHERE id = ?1")
             .bind(id)
-            .fetch_optional(&self.readers)
+            .fetch_optional(self.readers())
             .await
             .map_err(during(doing))?;
         found
@@ -147,7 +146,7 @@ impl EventStore for SqliteStore {
     async fn last_sequence(&self) -> Stored<u64> {
         let doing = "read the last event's number";
         sqlx::query("SELECT coalesce(max(sequence), 0) AS sequence FROM events")
-            .fetch_one(&self.readers)
+            .fetch_one(self.readers())
             .await
             .and_then(|row| rows::unsigned(&row, "sequence"))
             .map_err(during(doing))
