@@ -18,6 +18,7 @@ mod changes;
 mod claims;
 #[path = "sql/deletion.rs"]
 mod deletion;
+mod dialect;
 #[path = "sql/enrolment.rs"]
 mod enrolment;
 #[path = "sql/events.rs"]
@@ -47,7 +48,10 @@ use sqlx::{
     },
 };
 
-use self::events::Journal;
+use self::{
+    dialect::{locked, skip_locked},
+    events::Journal,
+};
 use super::{StoreError, Stored};
 use crate::ambient::{Chance, Moment};
 
@@ -121,6 +125,10 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
+    async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
     fn readers(&self) -> &SqlitePool {
         &self.readers
     }
@@ -172,7 +180,7 @@ fn during(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
 macro_rules! transaction {
     ($store:expr, $doing:literal, |$tx:ident| $work:expr) => {{
         let attempt = async {
-            let mut held = $store.writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut held = $store.begin().await?;
             let $tx: &mut sqlx::SqliteConnection = &mut held;
             let outcome: sqlx::Result<_> = $work;
             let outcome = outcome?;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::Row as _;
 use tidepool_shared::id::{InstanceId, TokenId};
 
-use super::{Connection, SqlStore, during, rows, servers::transition, transaction};
+use super::{Connection, SqlStore, during, locked, rows, servers::transition, transaction};
 use crate::{
     ambient::Moment,
     model::ApiToken,
@@ -25,7 +25,7 @@ impl AccessStore for SqlStore {
         transaction!(self, "create an API token", |tx| {
             sqlx::query(
                 "INSERT INTO api_tokens (id, name, secret_hash, created_at, expires_at, revoked_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                 VALUES ($1, $2, $3, $4, $5, $6)",
             )
             .bind(token.id.to_string())
             .bind(&token.name)
@@ -41,7 +41,7 @@ impl AccessStore for SqlStore {
 
     async fn api_token(&self, id: TokenId) -> Stored<Option<ApiToken>> {
         let doing = "read an API token";
-        sqlx::query("SELECT * FROM api_tokens WHERE id = ?1")
+        sqlx::query("SELECT * FROM api_tokens WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(self.readers())
             .await
@@ -65,7 +65,7 @@ impl AccessStore for SqlStore {
     async fn revoke_api_token(&self, id: TokenId, now: Moment) -> Stored<Transition> {
         transaction!(self, "revoke an API token", |tx| {
             sqlx::query(
-                "UPDATE api_tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
+                "UPDATE api_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
             )
             .bind(id.to_string())
             .bind(now.0)
@@ -84,10 +84,10 @@ impl AccessStore for SqlStore {
     ) -> Stored<()> {
         transaction!(self, "create a login link", |tx| {
             // A deletion that came first wins: then there is no link, and it opens nothing.
-            sqlx::query(
+            sqlx::query(locked!(
                 "INSERT INTO login_links (hash, instance_id, created_at, expires_at)
-                 SELECT ?1, id, ?3, ?4 FROM instances WHERE id = ?2 AND status <> 'deleted'",
-            )
+                 SELECT $1, id, $3, $4 FROM instances WHERE id = $2 AND status <> 'deleted'"
+            ))
             .bind(secret_hash.as_slice())
             .bind(instance.to_string())
             .bind(now.0)
@@ -109,7 +109,7 @@ impl AccessStore for SqlStore {
         transaction!(self, "redeem a login link", |tx| {
             let spent = sqlx::query(
                 "DELETE FROM login_links
-                 WHERE hash = ?1 AND instance_id = ?2 AND expires_at > ?3",
+                 WHERE hash = $1 AND instance_id = $2 AND expires_at > $3",
             )
             .bind(secret_hash.as_slice())
             .bind(instance.to_string())
@@ -125,7 +125,7 @@ impl AccessStore for SqlStore {
 
     async fn session(&self, session_hash: [u8; 32], now: Moment) -> Stored<Option<InstanceId>> {
         let doing = "read a session";
-        sqlx::query("SELECT instance_id FROM sessions WHERE hash = ?1 AND expires_at > ?2")
+        sqlx::query("SELECT instance_id FROM sessions WHERE hash = $1 AND expires_at > $2")
             .bind(session_hash.as_slice())
             .bind(now.0)
             .fetch_optional(self.readers())
@@ -156,12 +156,12 @@ impl AccessStore for SqlStore {
     ) -> Stored<()> {
         transaction!(self, "finish an idempotency key", |tx| {
             sqlx::query(
-                "UPDATE idempotency SET status = ?3, body = ?4
-                 WHERE token_id = ?1 AND key = ?2 AND status IS NULL",
+                "UPDATE idempotency SET status = $3, body = $4
+                 WHERE token_id = $1 AND key = $2 AND status IS NULL",
             )
             .bind(token.to_string())
             .bind(key)
-            .bind(status)
+            .bind(i64::from(status))
             .bind(body)
             .execute(&mut *tx)
             .await
@@ -172,7 +172,7 @@ impl AccessStore for SqlStore {
     async fn abandon_idempotent(&self, token: TokenId, key: &str) -> Stored<()> {
         transaction!(self, "abandon an idempotency key", |tx| {
             sqlx::query(
-                "DELETE FROM idempotency WHERE token_id = ?1 AND key = ?2 AND status IS NULL",
+                "DELETE FROM idempotency WHERE token_id = $1 AND key = $2 AND status IS NULL",
             )
             .bind(token.to_string())
             .bind(key)
@@ -197,7 +197,7 @@ async fn open_session(
     now: Moment,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO sessions (hash, instance_id, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO sessions (hash, instance_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
     )
     .bind(hash.as_slice())
     .bind(instance.to_string())
@@ -218,10 +218,10 @@ async fn begin_idempotent(
 ) -> sqlx::Result<Idempotency> {
     let dead_since = now.0.saturating_sub(micros(HELD_AT_MOST));
     let fresh = sqlx::query(
-        "INSERT INTO idempotency (token_id, key, request_hash, started_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET request_hash = excluded.request_hash,
-                                   started_at = excluded.started_at
-         WHERE status IS NULL AND started_at < ?5",
+        "INSERT INTO idempotency (token_id, key, request_hash, started_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (token_id, key) DO UPDATE
+         SET request_hash = excluded.request_hash, started_at = excluded.started_at
+         WHERE idempotency.status IS NULL AND idempotency.started_at < $5",
     )
     .bind(token.to_string())
     .bind(key)
@@ -233,23 +233,27 @@ async fn begin_idempotent(
     if fresh.rows_affected() == 1 {
         return Ok(Idempotency::Fresh);
     }
-    let row = sqlx::query(
-        "SELECT request_hash, status, body FROM idempotency WHERE token_id = ?1 AND key = ?2",
+    let Some(row) = sqlx::query(
+        "SELECT request_hash, status, body FROM idempotency WHERE token_id = $1 AND key = $2",
     )
     .bind(token.to_string())
     .bind(key)
-    .fetch_one(tx)
-    .await?;
+    .fetch_optional(tx)
+    .await?
+    else {
+        // Abandoned since the statement before: the next try finds it free.
+        return Ok(Idempotency::InProgress);
+    };
     if rows::hash(&row, "request_hash")? != request_hash {
         return Ok(Idempotency::Mismatch);
     }
-    let answer: (Option<u16>, Option<String>) = (row.try_get("status")?, row.try_get("body")?);
-    Ok(match answer {
-        (Some(status), body) => Idempotency::Replay {
+    let body: Option<String> = row.try_get("body")?;
+    Ok(match rows::maybe_number(&row, "status")? {
+        Some(status) => Idempotency::Replay {
             status,
             body: body.unwrap_or_default(),
         },
-        (None, _) => Idempotency::InProgress,
+        None => Idempotency::InProgress,
     })
 }
 
@@ -257,10 +261,10 @@ async fn forget_expired(tx: &mut Connection, now: Moment) -> sqlx::Result<u64> {
     let answered_before = now.0.saturating_sub(micros(ANSWER_KEPT));
     let mut forgotten = 0;
     for (statement, before) in [
-        ("DELETE FROM login_links WHERE expires_at <= ?1", now.0),
-        ("DELETE FROM sessions WHERE expires_at <= ?1", now.0),
+        ("DELETE FROM login_links WHERE expires_at <= $1", now.0),
+        ("DELETE FROM sessions WHERE expires_at <= $1", now.0),
         (
-            "DELETE FROM idempotency WHERE started_at <= ?1",
+            "DELETE FROM idempotency WHERE started_at <= $1",
             answered_before,
         ),
     ] {

@@ -9,7 +9,7 @@ use tidepool_shared::{
 use super::{
     Connection,
     events::{About, Journal},
-    instances,
+    instances, locked,
     operations::{self, Wanted},
     rows,
 };
@@ -28,8 +28,8 @@ pub(super) async fn running(
     now: Moment,
 ) -> sqlx::Result<Transition> {
     let Some(row) = sqlx::query(
-        "UPDATE instances SET status = 'running', ready_at = ?2, timings = ?3
-         WHERE id = ?1 AND status = 'starting' RETURNING server_id",
+        "UPDATE instances SET status = 'running', ready_at = $2, timings = $3
+         WHERE id = $1 AND status = 'starting' RETURNING server_id",
     )
     .bind(id.to_string())
     .bind(now.0)
@@ -58,26 +58,29 @@ pub(super) async fn failed(
     problem: &str,
     now: Moment,
 ) -> sqlx::Result<Transition> {
-    let Some(before) = instances::find(&mut *tx, id).await? else {
+    let Some(row) = sqlx::query(locked!(
+        "SELECT status, server_id FROM instances
+         WHERE id = $1 AND status IN ('pending', 'starting')"
+    ))
+    .bind(id.to_string())
+    .fetch_optional(&mut *tx)
+    .await?
+    else {
         return Ok(Transition::NotPossible);
     };
-    if !matches!(
-        before.status,
-        InstanceStatus::Pending | InstanceStatus::Starting
-    ) {
-        return Ok(Transition::NotPossible);
-    }
-    sqlx::query("UPDATE instances SET status = 'failed', problem = ?2 WHERE id = ?1")
+    let before = rows::word(&row, "status", InstanceStatus::from_word)?;
+    let server: Option<ServerId> = rows::maybe_parsed(&row, "server_id")?;
+    sqlx::query("UPDATE instances SET status = 'failed', problem = $2 WHERE id = $1")
         .bind(id.to_string())
         .bind(problem)
         .execute(&mut *tx)
         .await?;
     let data = json!({
-        "from": before.status, "to": InstanceStatus::Failed, "problem": problem,
+        "from": before, "to": InstanceStatus::Failed, "problem": problem,
     });
     journal.note(
         "instance.status_changed",
-        About::instance(id, before.server),
+        About::instance(id, server),
         &data,
     );
     let create = Wanted::kind(id, OperationKind::Create);
@@ -108,11 +111,14 @@ pub(super) async fn document(
     change: &DocumentChange,
     now: Moment,
 ) -> sqlx::Result<Result<Instance, ChangeRefused>> {
+    if !instances::hold(&mut *tx, change.instance).await? {
+        return Ok(Err(ChangeRefused::NotFound));
+    }
     if let Some(refused) = refusal(&mut *tx, change).await? {
         return Ok(Err(refused));
     }
     let generation = rows::as_integer(change.document.generation.0);
-    sqlx::query("UPDATE instances SET generation = ?2, config = ?3, restarts = ?4 WHERE id = ?1")
+    sqlx::query("UPDATE instances SET generation = $2, config = $3, restarts = $4 WHERE id = $1")
         .bind(change.instance.to_string())
         .bind(generation)
         .bind(rows::as_json(&change.config)?)
@@ -120,7 +126,7 @@ pub(super) async fn document(
         .execute(&mut *tx)
         .await?;
     sqlx::query(
-        "UPDATE documents SET generation = ?2, digest = ?3, bytes = ?4 WHERE instance_id = ?1",
+        "UPDATE documents SET generation = $2, digest = $3, bytes = $4 WHERE instance_id = $1",
     )
     .bind(change.instance.to_string())
     .bind(generation)
@@ -149,7 +155,7 @@ async fn refusal(
     let Some(row) = sqlx::query(
         "SELECT i.generation, o.id AS operation_id FROM instances AS i
          LEFT JOIN operations AS o ON o.instance_id = i.id AND o.state IN ('queued', 'running')
-         WHERE i.id = ?1 AND i.status <> 'deleted'",
+         WHERE i.id = $1 AND i.status <> 'deleted'",
     )
     .bind(change.instance.to_string())
     .fetch_optional(tx)

@@ -1,57 +1,40 @@
 //! The claim: the moment everything exists for, so as few statements as it takes.
 //!
 //! Whether a server is free and whether somebody waits before us is asked by the very statement that
-//! takes the server. All writes of this process are in one queue, so the answer holds until commit.
+//! takes the server. Whoever waits holds the queue of its tier first (`dialect::hold_queue`), so the
+//! order of those who wait is the order in which they were told their places.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidepool_shared::{
     document::SealedDocument,
     id::{InstanceId, ServerId},
 };
 
 use super::{
-    Connection, SqlStore, during,
+    Connection, dialect,
     events::{About, Journal},
-    instances, operations, rows,
+    instances, locked, operations, rows, skip_locked,
 };
 use crate::{
     ambient::Moment,
     model::{Health, Instance, InstanceStatus, NewInstance, OperationKind, OperationState},
-    store::{CreateRefused, StoreError},
+    store::CreateRefused,
 };
 
-const CREATING: &str = "create an instance";
-
-/// Creates an instance, with a server if one is free. A refusal leaves the transaction uncommitted,
-/// and with it the server unclaimed.
+/// Creates an instance, with a server if one is free. After a refusal the transaction must be rolled
+/// back: a server may have been taken for it.
 pub(super) async fn create(
-    store: &SqlStore,
+    tx: &mut Connection,
+    journal: Journal<'_>,
     new: &NewInstance,
     now: Moment,
-) -> Result<Instance, CreateRefused> {
-    let failed = |source| CreateRefused::Store(during(CREATING)(source));
-    let mut tx = store
-        .writer
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(failed)?;
-    let server = take_server_unless_others_wait(&mut tx, new, now)
-        .await
-        .map_err(failed)?;
-    let written = write(&mut tx, new, server, now).await.map_err(failed)?;
-    if written == Written::Taken {
-        return Err(refusal(&mut tx, new).await.map_err(failed)?);
+) -> sqlx::Result<Result<Instance, CreateRefused>> {
+    dialect::hold_queue(&mut *tx, &new.tier).await?;
+    let server = take_server_unless_others_wait(&mut *tx, new, now).await?;
+    if write(&mut *tx, new, server, now).await? == Written::Taken {
+        return refusal(tx, new).await.map(Err);
     }
-    let created = tell(&mut tx, store.journal(now), new, server)
-        .await
-        .map_err(failed)?;
-    tx.commit().await.map_err(failed)?;
-    created.ok_or_else(|| {
-        CreateRefused::Store(StoreError {
-            doing: CREATING,
-            source: "the instance is not there after it was written".into(),
-        })
-    })
+    tell(tx, journal, new, server).await.map(Ok)
 }
 
 /// Takes the oldest warm server for a new instance, if nobody of its tier waits.
@@ -60,13 +43,16 @@ async fn take_server_unless_others_wait(
     new: &NewInstance,
     now: Moment,
 ) -> sqlx::Result<Option<ServerId>> {
-    sqlx::query(
-        "UPDATE servers SET state = 'claimed', state_since = ?3, instance_id = ?2
-         WHERE id = (SELECT id FROM servers WHERE state = 'warm' AND tier = ?1 AND revoked = 0
-                     ORDER BY created_at, id LIMIT 1)
-           AND NOT EXISTS (SELECT 1 FROM instances WHERE status = 'pending' AND tier = ?1)
+    sqlx::query(concat!(
+        "UPDATE servers SET state = 'claimed', state_since = $3, instance_id = $2
+         WHERE id = (",
+        skip_locked!(
+            "SELECT id FROM servers WHERE state = 'warm' AND tier = $1 AND NOT revoked
+             ORDER BY created_at, id LIMIT 1"
+        ),
+        ") AND NOT EXISTS (SELECT 1 FROM instances WHERE status = 'pending' AND tier = $1)
          RETURNING id",
-    )
+    ))
     .bind(&new.tier)
     .bind(new.id.to_string())
     .bind(now.0)
@@ -90,7 +76,9 @@ async fn write(
     server: Option<ServerId>,
     now: Moment,
 ) -> sqlx::Result<Written> {
-    if !insert_instance(&mut *tx, new, server, now).await? || !insert_routes(&mut *tx, new).await? {
+    if !insert_instance(&mut *tx, new, server, now).await?
+        || !dialect::insert_routes(&mut *tx, new).await?
+    {
         return Ok(Written::Taken);
     }
     insert_document(&mut *tx, &new.document).await?;
@@ -126,7 +114,7 @@ async fn insert_instance(
         "INSERT INTO instances (id, name, external_id, tier, status, health, reasons, url, hosts,
              server_id, generation, observed, restarts, config, edge_proof, warm, timings,
              created_at, claimed_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, '[]', ?7, ?8, ?9, ?10, 0, 0, ?11, ?12, ?13, '[]', ?14, ?15)
+         VALUES ($1, $2, $3, $4, $5, $6, '[]', $7, $8, $9, $10, 0, 0, $11, $12, $13, '[]', $14, $15)
          ON CONFLICT DO NOTHING",
     )
     .bind(new.id.to_string())
@@ -149,22 +137,9 @@ async fn insert_instance(
     Ok(result.rows_affected() == 1)
 }
 
-/// `false` when a host name is another instance's.
-async fn insert_routes(tx: &mut Connection, new: &NewInstance) -> sqlx::Result<bool> {
-    let result = sqlx::query(
-        "INSERT INTO routes (host, instance_id) SELECT value, ?1 FROM json_each(?2) WHERE true
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(new.id.to_string())
-    .bind(rows::as_json(&new.hosts)?)
-    .execute(tx)
-    .await?;
-    Ok(usize::try_from(result.rows_affected()) == Ok(new.hosts.len()))
-}
-
 async fn insert_document(tx: &mut Connection, document: &SealedDocument) -> sqlx::Result<()> {
     sqlx::query(
-        "INSERT INTO documents (instance_id, generation, digest, bytes) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO documents (instance_id, generation, digest, bytes) VALUES ($1, $2, $3, $4)",
     )
     .bind(document.instance.to_string())
     .bind(rows::as_integer(document.generation.0))
@@ -177,7 +152,7 @@ async fn insert_document(tx: &mut Connection, document: &SealedDocument) -> sqlx
 
 /// From now on the server's address speaks for the instance.
 async fn trust(tx: &mut Connection, server: ServerId, instance: InstanceId) -> sqlx::Result<()> {
-    let result = sqlx::query("UPDATE trust SET instance_id = ?2 WHERE server_id = ?1")
+    let result = sqlx::query("UPDATE trust SET instance_id = $2 WHERE server_id = $1")
         .bind(server.to_string())
         .bind(instance.to_string())
         .execute(tx)
@@ -195,12 +170,12 @@ async fn tell(
     mut journal: Journal<'_>,
     new: &NewInstance,
     server: Option<ServerId>,
-) -> sqlx::Result<Option<Instance>> {
+) -> sqlx::Result<Instance> {
     let created = instances::find(&mut *tx, new.id).await?;
-    let status = created.as_ref().map(|instance| instance.status);
-    let data = json!({ "name": new.name, "tier": new.tier, "status": status });
+    let created = created.ok_or(sqlx::Error::RowNotFound)?;
+    let data = created_data(new, created.status);
     journal.note("instance.created", About::instance(new.id, server), &data);
-    let tier = json!({ "tier": new.tier });
+    let tier = tier_data(&new.tier);
     if let Some(server) = server {
         journal.note("server.claimed", About::Both(new.id, server), &tier);
     } else if !any_warm(&mut *tx, &new.tier).await? {
@@ -210,10 +185,20 @@ async fn tell(
     Ok(created)
 }
 
+/// What an `instance.created` says.
+pub(super) fn created_data(new: &NewInstance, status: InstanceStatus) -> Value {
+    json!({ "name": new.name, "tier": new.tier, "status": status })
+}
+
+/// What a `server.claimed` and a `pool.empty` say.
+pub(super) fn tier_data(tier: &str) -> Value {
+    json!({ "tier": tier })
+}
+
 /// A warm server may be there and yet not be ours, when others wait before us.
 async fn any_warm(tx: &mut Connection, tier: &str) -> sqlx::Result<bool> {
     let found = sqlx::query(
-        "SELECT 1 FROM servers WHERE state = 'warm' AND tier = ?1 AND revoked = 0 LIMIT 1",
+        "SELECT 1 FROM servers WHERE state = 'warm' AND tier = $1 AND NOT revoked LIMIT 1",
     )
     .bind(tier)
     .fetch_optional(tx)
@@ -224,7 +209,7 @@ async fn any_warm(tx: &mut Connection, tier: &str) -> sqlx::Result<bool> {
 /// Which of the unique things was taken. A host name belongs to a name, so it counts as one.
 async fn refusal(tx: &mut Connection, new: &NewInstance) -> sqlx::Result<CreateRefused> {
     let holder = sqlx::query(
-        "SELECT id FROM instances WHERE external_id = ?1 AND status <> 'deleted' AND id <> ?2",
+        "SELECT id FROM instances WHERE external_id = $1 AND status <> 'deleted' AND id <> $2",
     )
     .bind(new.external_id.as_deref())
     .bind(new.id.to_string())
@@ -243,31 +228,52 @@ pub(super) async fn claim_for_pending(
     tier: &str,
     now: Moment,
 ) -> sqlx::Result<Option<Instance>> {
-    let Some(row) = sqlx::query(
-        "UPDATE servers SET state = 'claimed', state_since = ?2,
-                instance_id = (SELECT id FROM instances WHERE status = 'pending' AND tier = ?1
-                               ORDER BY ordinal LIMIT 1)
-         WHERE id = (SELECT id FROM servers WHERE state = 'warm' AND tier = ?1 AND revoked = 0
-                     ORDER BY created_at, id LIMIT 1)
-           AND EXISTS (SELECT 1 FROM instances WHERE status = 'pending' AND tier = ?1)
-         RETURNING id, instance_id",
-    )
+    dialect::hold_queue(&mut *tx, tier).await?;
+    let Some(row) = sqlx::query(locked!(
+        "SELECT id FROM instances WHERE status = 'pending' AND tier = $1 ORDER BY ordinal LIMIT 1"
+    ))
     .bind(tier)
-    .bind(now.0)
     .fetch_optional(&mut *tx)
     .await?
     else {
         return Ok(None);
     };
-    let server: ServerId = rows::parsed(&row, "id")?;
-    let instance: InstanceId = rows::parsed(&row, "instance_id")?;
+    let instance: InstanceId = rows::parsed(&row, "id")?;
+    let Some(server) = take_server(&mut *tx, tier, instance, now).await? else {
+        return Ok(None);
+    };
     bind(&mut *tx, instance, server, now).await?;
     let about = About::Both(instance, server);
-    journal.note("server.claimed", about, &json!({ "tier": tier }));
+    journal.note("server.claimed", about, &tier_data(tier));
     let data = instances::moved(InstanceStatus::Pending, InstanceStatus::Starting);
     journal.note("instance.status_changed", about, &data);
     journal.write(&mut *tx).await?;
     instances::find(tx, instance).await
+}
+
+/// Takes the oldest warm server of a tier.
+async fn take_server(
+    tx: &mut Connection,
+    tier: &str,
+    instance: InstanceId,
+    now: Moment,
+) -> sqlx::Result<Option<ServerId>> {
+    sqlx::query(concat!(
+        "UPDATE servers SET state = 'claimed', state_since = $3, instance_id = $2
+         WHERE id = (",
+        skip_locked!(
+            "SELECT id FROM servers WHERE state = 'warm' AND tier = $1 AND NOT revoked
+             ORDER BY created_at, id LIMIT 1"
+        ),
+        ") RETURNING id",
+    ))
+    .bind(tier)
+    .bind(instance.to_string())
+    .bind(now.0)
+    .fetch_optional(tx)
+    .await?
+    .map(|row| rows::parsed(&row, "id"))
+    .transpose()
 }
 
 /// The waiting instance's side of a claim.
@@ -278,7 +284,7 @@ async fn bind(
     now: Moment,
 ) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE instances SET status = 'starting', server_id = ?2, claimed_at = ?3 WHERE id = ?1",
+        "UPDATE instances SET status = 'starting', server_id = $2, claimed_at = $3 WHERE id = $1",
     )
     .bind(instance.to_string())
     .bind(server.to_string())
@@ -287,7 +293,7 @@ async fn bind(
     .await?;
     sqlx::query(
         "UPDATE operations SET state = 'running'
-         WHERE instance_id = ?1 AND kind = 'create' AND state = 'queued'",
+         WHERE instance_id = $1 AND kind = 'create' AND state = 'queued'",
     )
     .bind(instance.to_string())
     .execute(&mut *tx)

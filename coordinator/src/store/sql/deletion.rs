@@ -7,6 +7,7 @@ use tidepool_shared::id::{InstanceId, OperationId, ServerId};
 use super::{
     Connection,
     events::{About, Journal},
+    locked,
     operations::{self, Wanted},
     rows, servers,
 };
@@ -16,7 +17,7 @@ use crate::{
     store::Transition,
 };
 
-/// Any status → `deleted`.
+/// Any status → `deleted`. The server is held first, as reports do, so that neither waits for the other.
 pub(super) async fn delete(
     tx: &mut Connection,
     mut journal: Journal<'_>,
@@ -24,9 +25,15 @@ pub(super) async fn delete(
     operation: OperationId,
     now: Moment,
 ) -> sqlx::Result<Transition> {
+    sqlx::query(locked!(
+        "SELECT 1 FROM servers WHERE instance_id = $1 AND state = 'claimed'"
+    ))
+    .bind(id.to_string())
+    .fetch_optional(&mut *tx)
+    .await?;
     let Some(row) = sqlx::query(
-        "UPDATE instances SET status = 'deleted', deleted_at = ?2
-         WHERE id = ?1 AND status <> 'deleted' RETURNING server_id",
+        "UPDATE instances SET status = 'deleted', deleted_at = $2
+         WHERE id = $1 AND status <> 'deleted' RETURNING server_id",
     )
     .bind(id.to_string())
     .bind(now.0)
@@ -61,9 +68,9 @@ pub(super) async fn delete(
 /// Routes, login links and sessions go.
 async fn close_doors(tx: &mut Connection, id: InstanceId) -> sqlx::Result<()> {
     for statement in [
-        "DELETE FROM routes WHERE instance_id = ?1",
-        "DELETE FROM login_links WHERE instance_id = ?1",
-        "DELETE FROM sessions WHERE instance_id = ?1",
+        "DELETE FROM routes WHERE instance_id = $1",
+        "DELETE FROM login_links WHERE instance_id = $1",
+        "DELETE FROM sessions WHERE instance_id = $1",
     ] {
         sqlx::query(statement)
             .bind(id.to_string())
@@ -75,8 +82,8 @@ async fn close_doors(tx: &mut Connection, id: InstanceId) -> sqlx::Result<()> {
 
 async fn cancel_operations(tx: &mut Connection, id: InstanceId, now: Moment) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE operations SET state = ?2, finished_at = ?3
-         WHERE instance_id = ?1 AND state IN ('queued', 'running')",
+        "UPDATE operations SET state = $2, finished_at = $3
+         WHERE instance_id = $1 AND state IN ('queued', 'running')",
     )
     .bind(id.to_string())
     .bind(OperationState::Canceled.word())
@@ -96,8 +103,8 @@ async fn drain(
 ) -> sqlx::Result<()> {
     servers::distrust(&mut *tx, server).await?;
     sqlx::query(
-        "UPDATE servers SET state = 'draining', state_since = ?2
-         WHERE id = ?1 AND state = 'claimed'",
+        "UPDATE servers SET state = 'draining', state_since = $2
+         WHERE id = $1 AND state = 'claimed'",
     )
     .bind(server.to_string())
     .bind(now.0)

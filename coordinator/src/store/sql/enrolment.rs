@@ -25,8 +25,8 @@ impl EnrolmentStore for SqlStore {
         if !self.is_token_of(token_hash, server).await? {
             return Ok(Redemption::Unknown);
         }
-        let mut journal = self.journal(now);
         transaction!(self, "redeem an enrolment token", |tx| {
+            let mut journal = self.journal(now);
             let try_ = Try {
                 token_hash,
                 server,
@@ -49,10 +49,12 @@ impl EnrolmentStore for SqlStore {
         data: Value,
         now: Moment,
     ) -> Stored<()> {
-        let mut journal = self.journal(now);
         let about = server.map_or(About::Nothing, About::Server);
-        journal.note(&format!("security.{what}"), about, &data);
-        transaction!(self, "write an audit event", |tx| journal.write(tx).await)
+        transaction!(self, "write an audit event", |tx| {
+            let mut journal = self.journal(now);
+            journal.note(&format!("security.{what}"), about, &data);
+            journal.write(tx).await
+        })
     }
 }
 
@@ -61,7 +63,7 @@ impl SqlStore {
     /// committed before anybody is told it, so none that is real can be missed.
     async fn is_token_of(&self, token_hash: [u8; 32], server: ServerId) -> Stored<bool> {
         let found =
-            sqlx::query("SELECT 1 FROM enrolment_tokens WHERE hash = ?1 AND server_id = ?2")
+            sqlx::query("SELECT 1 FROM enrolment_tokens WHERE hash = $1 AND server_id = $2")
                 .bind(token_hash.as_slice())
                 .bind(server.to_string())
                 .fetch_optional(self.readers())
@@ -92,9 +94,9 @@ fn reason(outcome: Redemption) -> Option<&'static str> {
 
 async fn redeem(tx: &mut Connection, try_: &Try) -> sqlx::Result<Redemption> {
     let spent = sqlx::query(
-        "UPDATE enrolment_tokens SET used_at = ?4
-         WHERE hash = ?1 AND server_id = ?2 AND used_at IS NULL AND expires_at > ?4
-           AND EXISTS (SELECT 1 FROM servers WHERE id = ?2 AND address = ?3 AND revoked = 0
+        "UPDATE enrolment_tokens SET used_at = $4
+         WHERE hash = $1 AND server_id = $2 AND used_at IS NULL AND expires_at > $4
+           AND EXISTS (SELECT 1 FROM servers WHERE id = $2 AND address = $3 AND NOT revoked
                        AND state IN ('booting', 'warm', 'claimed'))",
     )
     .bind(try_.token_hash.as_slice())
@@ -114,7 +116,7 @@ async fn refusal(tx: &mut Connection, try_: &Try) -> sqlx::Result<Redemption> {
     let Some(row) = sqlx::query(
         "SELECT token.used_at, token.expires_at, server.address
          FROM enrolment_tokens AS token JOIN servers AS server ON server.id = token.server_id
-         WHERE token.hash = ?1 AND token.server_id = ?2 AND server.revoked = 0
+         WHERE token.hash = $1 AND token.server_id = $2 AND NOT server.revoked
            AND server.state IN ('planned', 'creating', 'booting', 'warm', 'claimed')",
     )
     .bind(try_.token_hash.as_slice())

@@ -2,10 +2,10 @@
 //! statement, so there is no event without its change and no change without its event.
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tidepool_shared::id::{EventId, InstanceId, ServerId};
 
-use super::{Connection, SqlStore, during, rows};
+use super::{Connection, SqlStore, dialect, during, rows};
 use crate::{
     ambient::{Chance, Moment},
     model::Event,
@@ -50,7 +50,16 @@ impl About {
 pub(super) struct Journal<'c> {
     chance: &'c Chance,
     now: Moment,
-    entries: Vec<Value>,
+    entries: Vec<Entry>,
+}
+
+/// An event to be: what a row of the log is made from, but for its number.
+pub(super) struct Entry {
+    pub(super) id: EventId,
+    pub(super) kind: String,
+    pub(super) instance: Option<InstanceId>,
+    pub(super) server: Option<ServerId>,
+    pub(super) data: String,
 }
 
 impl<'c> Journal<'c> {
@@ -65,14 +74,13 @@ impl<'c> Journal<'c> {
     /// Adds an event. `data` holds nothing secret: the log is shown to API clients.
     pub(super) fn note(&mut self, kind: &str, about: About, data: &Value) {
         let (instance, server) = about.ids();
-        self.entries.push(json!({
-            "id": EventId::new(self.chance.uuid(self.now)),
-            "kind": kind,
-            "instance": instance,
-            "server": server,
-            // Text within the text: the log keeps it as it is, order of keys included.
-            "data": data.to_string(),
-        }));
+        self.entries.push(Entry {
+            id: EventId::new(self.chance.uuid(self.now)),
+            kind: kind.to_owned(),
+            instance,
+            server,
+            data: data.to_string(),
+        });
     }
 
     /// Writes what was noted. The last step of a transaction that decided to change something.
@@ -80,18 +88,7 @@ impl<'c> Journal<'c> {
         if self.entries.is_empty() {
             return Ok(());
         }
-        sqlx::query(
-            "INSERT INTO events (sequence, id, kind, instance_id, server_id, data, at)
-             SELECT (SELECT coalesce(max(sequence), 0) FROM events) + 1 + entry.key,
-                    entry.value ->> 'id', entry.value ->> 'kind', entry.value ->> 'instance',
-                    entry.value ->> 'server', entry.value ->> 'data', ?1
-             FROM json_each(?2) AS entry",
-        )
-        .bind(self.now.0)
-        .bind(Value::Array(self.entries).to_string())
-        .execute(tx)
-        .await?;
-        Ok(())
+        dialect::insert_events(tx, &self.entries, self.now).await
     }
 }
 
@@ -104,19 +101,20 @@ impl EventStore for SqlStore {
         limit: u32,
     ) -> Stored<Vec<Event>> {
         let doing = "read events";
+        dialect::number_events(self).await.map_err(during(doing))?;
         let after = rows::as_integer(sequence);
         let query = match instance {
             None => {
-                sqlx::query("SELECT * FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")
+                sqlx::query("SELECT * FROM events WHERE sequence > $1 ORDER BY sequence LIMIT $2")
                     .bind(after)
-                    .bind(limit)
+                    .bind(i64::from(limit))
             }
             Some(instance) => sqlx::query(
-                "SELECT * FROM events WHERE sequence > ?1 AND instance_id = ?3
-                 ORDER BY sequence LIMIT ?2",
+                "SELECT * FROM events WHERE sequence > $1 AND instance_id = $3
+                 ORDER BY sequence LIMIT $2",
             )
             .bind(after)
-            .bind(limit)
+            .bind(i64::from(limit))
             .bind(instance.to_string()),
         };
         let found = query
@@ -132,7 +130,7 @@ impl EventStore for SqlStore {
 
     async fn event_sequence(&self, id: &str) -> Stored<Option<u64>> {
         let doing = "find an event";
-        let found = sqlx::query("SELECT sequence FROM events WHERE id = ?1")
+        let found = sqlx::query("SELECT sequence FROM events WHERE id = $1")
             .bind(id)
             .fetch_optional(self.readers())
             .await
@@ -145,6 +143,7 @@ impl EventStore for SqlStore {
 
     async fn last_sequence(&self) -> Stored<u64> {
         let doing = "read the last event's number";
+        dialect::number_events(self).await.map_err(during(doing))?;
         sqlx::query("SELECT coalesce(max(sequence), 0) AS sequence FROM events")
             .fetch_one(self.readers())
             .await

@@ -8,8 +8,8 @@ use tidepool_shared::{
 };
 
 use super::{
-    Database, Row, SqlStore, changes, claims, deletion, during, rows, servers::transition,
-    transaction,
+    Connection, Database, Row, SqlStore, changes, claims, deletion, dialect, during, locked, rows,
+    servers::transition, transaction,
 };
 use crate::{
     ambient::Moment,
@@ -34,7 +34,7 @@ impl InstanceStore for SqlStore {
         new: &NewInstance,
         now: Moment,
     ) -> Result<Instance, CreateRefused> {
-        claims::create(self, new, now).await
+        dialect::create_instance(self, new, now).await
     }
 
     async fn claim_for_pending(&self, tier: &str, now: Moment) -> Stored<Option<Instance>> {
@@ -84,7 +84,7 @@ impl InstanceStore for SqlStore {
     ) -> Stored<Transition> {
         transaction!(self, "set an instance's basic auth", |tx| {
             sqlx::query(
-                "UPDATE instances SET basic_auth = ?2 WHERE id = ?1 AND status <> 'deleted'",
+                "UPDATE instances SET basic_auth = $2 WHERE id = $1 AND status <> 'deleted'",
             )
             .bind(id.to_string())
             .bind(credentials)
@@ -117,7 +117,7 @@ impl InstanceStore for SqlStore {
             "read an instance by its name",
             sqlx::query(concat!(
                 instance_columns!(),
-                " WHERE i.name = ?1 AND i.status <> 'deleted'"
+                " WHERE i.name = $1 AND i.status <> 'deleted'"
             ))
             .bind(name),
             rows::instance,
@@ -131,7 +131,7 @@ impl InstanceStore for SqlStore {
             "read an instance by its external id",
             sqlx::query(concat!(
                 instance_columns!(),
-                " WHERE i.external_id = ?1 AND i.status <> 'deleted'"
+                " WHERE i.external_id = $1 AND i.status <> 'deleted'"
             ))
             .bind(external_id),
             rows::instance,
@@ -148,13 +148,13 @@ impl InstanceStore for SqlStore {
         // A cursor that names no instance finds nothing, rather than the first page again.
         let found = sqlx::query(concat!(
             instance_columns!(),
-            " WHERE (?1 IS NULL OR i.ordinal > (SELECT ordinal FROM instances WHERE id = ?1))
-                AND CASE WHEN ?2 IS NULL THEN i.status <> 'deleted' ELSE i.status = ?2 END
-              ORDER BY i.ordinal LIMIT ?3"
+            " WHERE ($1 IS NULL OR i.ordinal > (SELECT ordinal FROM instances WHERE id = $1))
+                AND CASE WHEN $2 IS NULL THEN i.status <> 'deleted' ELSE i.status = $2 END
+              ORDER BY i.ordinal LIMIT $3"
         ))
         .bind(rows::as_text(page.after))
         .bind(status.map(InstanceStatus::word))
-        .bind(page.limit)
+        .bind(i64::from(page.limit))
         .fetch_all(self.readers())
         .await
         .map_err(during(doing))?;
@@ -166,11 +166,14 @@ impl InstanceStore for SqlStore {
     }
 
     async fn pending_count(&self, tier: &str) -> Stored<u32> {
-        sqlx::query_scalar("SELECT count(*) FROM instances WHERE status = 'pending' AND tier = ?1")
-            .bind(tier)
-            .fetch_one(self.readers())
-            .await
-            .map_err(during("count who waits"))
+        sqlx::query(
+            "SELECT count(*) AS waiting FROM instances WHERE status = 'pending' AND tier = $1",
+        )
+        .bind(tier)
+        .fetch_one(self.readers())
+        .await
+        .and_then(|row| rows::number(&row, "waiting"))
+        .map_err(during("count who waits"))
     }
 
     async fn document_for(&self, server: ServerId) -> Stored<Option<SealedDocument>> {
@@ -180,7 +183,7 @@ impl InstanceStore for SqlStore {
             sqlx::query(
                 "SELECT document.* FROM servers AS server
                  JOIN documents AS document ON document.instance_id = server.instance_id
-                 WHERE server.id = ?1 AND server.state = 'claimed'",
+                 WHERE server.id = $1 AND server.state = 'claimed'",
             )
             .bind(server.to_string()),
             rows::document,
@@ -192,7 +195,7 @@ impl InstanceStore for SqlStore {
         one(
             self,
             "read an operation",
-            sqlx::query("SELECT * FROM operations WHERE id = ?1").bind(id.to_string()),
+            sqlx::query("SELECT * FROM operations WHERE id = $1").bind(id.to_string()),
             rows::operation,
         )
         .await
@@ -204,7 +207,7 @@ impl InstanceStore for SqlStore {
             "read the operation under way",
             sqlx::query(
                 "SELECT * FROM operations
-                 WHERE instance_id = ?1 AND state IN ('queued', 'running')",
+                 WHERE instance_id = $1 AND state IN ('queued', 'running')",
             )
             .bind(id.to_string()),
             rows::operation,
@@ -218,12 +221,22 @@ pub(super) async fn find(
     executor: impl sqlx::Executor<'_, Database = Database>,
     id: InstanceId,
 ) -> sqlx::Result<Option<Instance>> {
-    sqlx::query(concat!(instance_columns!(), " WHERE i.id = ?1"))
+    sqlx::query(concat!(instance_columns!(), " WHERE i.id = $1"))
         .bind(id.to_string())
         .fetch_optional(executor)
         .await?
         .map(|row| rows::instance(&row))
         .transpose()
+}
+
+/// Holds an instance for the rest of the transaction: nobody else changes it, or begins an operation on
+/// it. Whoever holds its server, too, took that first. False when there is no such instance.
+pub(super) async fn hold(tx: &mut Connection, id: InstanceId) -> sqlx::Result<bool> {
+    let found = sqlx::query(locked!("SELECT 1 FROM instances WHERE id = $1"))
+        .bind(id.to_string())
+        .fetch_optional(tx)
+        .await?;
+    Ok(found.is_some())
 }
 
 /// What an `instance.status_changed` says.

@@ -29,7 +29,7 @@ pub(super) struct Begun {
 pub(super) async fn begin(tx: &mut Connection, begun: &Begun, now: Moment) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO operations (id, instance_id, kind, state, steps, generation, created_at)
-         VALUES (?1, ?2, ?3, ?4, '[]', ?5, ?6)",
+         VALUES ($1, $2, $3, $4, '[]', $5, $6)",
     )
     .bind(begun.id.to_string())
     .bind(begun.instance.to_string())
@@ -97,7 +97,7 @@ pub(super) async fn succeed(
         return Ok(());
     };
     let steps: Vec<_> = timings.iter().map(done).collect();
-    sqlx::query("UPDATE operations SET state = ?2, steps = ?3, finished_at = ?4 WHERE id = ?1")
+    sqlx::query("UPDATE operations SET state = $2, steps = $3, finished_at = $4 WHERE id = $1")
         .bind(id.to_string())
         .bind(OperationState::Succeeded.word())
         .bind(rows::as_json(&steps)?)
@@ -124,7 +124,7 @@ pub(super) async fn fail(
     let Some((id, kind)) = under_way(&mut *tx, wanted).await? else {
         return Ok(());
     };
-    sqlx::query("UPDATE operations SET state = ?2, error = ?3, finished_at = ?4 WHERE id = ?1")
+    sqlx::query("UPDATE operations SET state = $2, error = $3, finished_at = $4 WHERE id = $1")
         .bind(id.to_string())
         .bind(OperationState::Failed.word())
         .bind(error)
@@ -143,7 +143,7 @@ async fn under_way(
 ) -> sqlx::Result<Option<(OperationId, OperationKind)>> {
     let Some(row) = sqlx::query(
         "SELECT id, kind, generation FROM operations
-         WHERE instance_id = ?1 AND state IN ('queued', 'running')",
+         WHERE instance_id = $1 AND state IN ('queued', 'running')",
     )
     .bind(wanted.instance.to_string())
     .fetch_optional(tx)
@@ -152,7 +152,7 @@ async fn under_way(
         return Ok(None);
     };
     let kind = rows::word(&row, "kind", OperationKind::from_word)?;
-    let generation = rows::maybe_unsigned(&row, "generation")?.map(Generation);
+    let generation = rows::maybe_number(&row, "generation")?.map(Generation);
     if !wanted.is(kind, generation) {
         return Ok(None);
     }

@@ -12,6 +12,7 @@ use tidepool_shared::{
 use super::{
     Connection,
     events::{About, Journal},
+    locked,
     operations::{self, Wanted},
     rows, servers,
 };
@@ -29,7 +30,7 @@ pub(super) async fn record(
     report: &ServerReport,
     now: Moment,
 ) -> sqlx::Result<Option<Server>> {
-    let Some(row) = sqlx::query("SELECT * FROM servers WHERE id = ?1")
+    let Some(row) = sqlx::query(locked!("SELECT * FROM servers WHERE id = $1"))
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
         .await?
@@ -64,10 +65,12 @@ pub(super) async fn unheard(
     why: &str,
     now: Moment,
 ) -> sqlx::Result<Transition> {
-    let found = sqlx::query("SELECT * FROM servers WHERE id = ?1 AND state IN ('warm', 'claimed')")
-        .bind(id.to_string())
-        .fetch_optional(&mut *tx)
-        .await?;
+    let found = sqlx::query(locked!(
+        "SELECT * FROM servers WHERE id = $1 AND state IN ('warm', 'claimed')"
+    ))
+    .bind(id.to_string())
+    .fetch_optional(&mut *tx)
+    .await?;
     let Some(row) = found else {
         return Ok(Transition::NotPossible);
     };
@@ -122,7 +125,7 @@ async fn tell_health(
         });
         journal.note("instance.health_changed", about, &data);
     }
-    sqlx::query("UPDATE instances SET health = ?2, reasons = ?3 WHERE id = ?1")
+    sqlx::query("UPDATE instances SET health = $2, reasons = $3 WHERE id = $1")
         .bind(instance.to_string())
         .bind(server.health.word())
         .bind(rows::as_json(&server.reasons)?)
@@ -170,9 +173,9 @@ fn afterwards(before: &Server, report: &ServerReport, now: Moment) -> Option<Ser
 
 async fn update(tx: &mut Connection, after: &Server) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE servers SET state = ?2, state_since = ?3, served = ?4, observed = ?5,
-                health = ?6, reasons = ?7, gateway_starts = ?8, failure = ?9
-         WHERE id = ?1",
+        "UPDATE servers SET state = $2, state_since = $3, served = $4, observed = $5,
+                health = $6, reasons = $7, gateway_starts = $8, failure = $9
+         WHERE id = $1",
     )
     .bind(after.id.to_string())
     .bind(after.state.word())
@@ -255,7 +258,7 @@ async fn tell_instance(
     if same {
         return Ok(());
     }
-    sqlx::query("UPDATE instances SET health = ?2, reasons = ?3, observed = ?4 WHERE id = ?1")
+    sqlx::query("UPDATE instances SET health = $2, reasons = $3, observed = $4 WHERE id = $1")
         .bind(instance.to_string())
         .bind(report.health.word())
         .bind(rows::as_json(&report.reasons)?)
@@ -266,11 +269,12 @@ async fn tell_instance(
 }
 
 async fn known(tx: &mut Connection, instance: InstanceId) -> sqlx::Result<Known> {
-    let row =
-        sqlx::query("SELECT health, reasons, generation, observed FROM instances WHERE id = ?1")
-            .bind(instance.to_string())
-            .fetch_one(tx)
-            .await?;
+    let row = sqlx::query(locked!(
+        "SELECT health, reasons, generation, observed FROM instances WHERE id = $1"
+    ))
+    .bind(instance.to_string())
+    .fetch_one(tx)
+    .await?;
     Ok(Known {
         health: rows::word(&row, "health", Health::from_word)?,
         reasons: rows::json(&row, "reasons")?,
@@ -288,7 +292,7 @@ async fn reject(
     (generation, reason): (Generation, &str),
     now: Moment,
 ) -> sqlx::Result<()> {
-    let first = sqlx::query("UPDATE servers SET rejected = ?2 WHERE id = ?1 AND rejected < ?2")
+    let first = sqlx::query("UPDATE servers SET rejected = $2 WHERE id = $1 AND rejected < $2")
         .bind(server.to_string())
         .bind(rows::as_integer(generation.0))
         .execute(&mut *tx)

@@ -38,7 +38,7 @@ impl RouteStore for SqlStore {
              FROM routes AS route
              JOIN instances AS instance ON instance.id = route.instance_id
              LEFT JOIN servers AS server ON server.id = instance.server_id
-             WHERE route.instance_id = ?1",
+             WHERE route.instance_id = $1",
         )
         .bind(id.to_string())
         .fetch_all(self.readers())

@@ -74,7 +74,7 @@ pub(super) fn instance(row: &Row) -> sqlx::Result<Instance> {
         basic_auth: row.try_get("basic_auth")?,
         warm: row.try_get("warm")?,
         timings: json(row, "timings")?,
-        queue_position: row.try_get("queue_position")?,
+        queue_position: maybe_number(row, "queue_position")?,
         problem: row.try_get("problem")?,
         created_at: moment(row, "created_at")?,
         claimed_at: maybe_moment(row, "claimed_at")?,
@@ -90,7 +90,7 @@ pub(super) fn operation(row: &Row) -> sqlx::Result<Operation> {
         kind: word(row, "kind", OperationKind::from_word)?,
         state: word(row, "state", OperationState::from_word)?,
         steps: json(row, "steps")?,
-        generation: maybe_unsigned(row, "generation")?.map(Generation),
+        generation: maybe_number(row, "generation")?.map(Generation),
         error: row.try_get("error")?,
         created_at: moment(row, "created_at")?,
         finished_at: maybe_moment(row, "finished_at")?,
@@ -167,14 +167,22 @@ pub(super) fn word<T>(
 }
 
 pub(super) fn unsigned(row: &Row, column: &'static str) -> sqlx::Result<u64> {
-    let number: i64 = row.try_get(column)?;
-    u64::try_from(number).map_err(|_| misfit(column, Misfit::Number(number)))
+    number(row, column)
 }
 
-pub(super) fn maybe_unsigned(row: &Row, column: &'static str) -> sqlx::Result<Option<u64>> {
+/// Reads a number that has a narrower type of its own.
+pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: &'static str) -> sqlx::Result<T> {
+    let number: i64 = row.try_get(column)?;
+    T::try_from(number).map_err(|_| misfit(column, Misfit::Number(number)))
+}
+
+pub(super) fn maybe_number<T: TryFrom<i64>>(
+    row: &Row,
+    column: &'static str,
+) -> sqlx::Result<Option<T>> {
     let number: Option<i64> = row.try_get(column)?;
     number
-        .map(|number| u64::try_from(number).map_err(|_| misfit(column, Misfit::Number(number))))
+        .map(|number| T::try_from(number).map_err(|_| misfit(column, Misfit::Number(number))))
         .transpose()
 }
 

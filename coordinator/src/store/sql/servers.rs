@@ -31,9 +31,9 @@ impl ServerStore for SqlStore {
             // The second time the moment stays: it says since when.
             sqlx::query(
                 "UPDATE servers
-                 SET state_since = CASE state WHEN 'planned' THEN ?2 ELSE state_since END,
+                 SET state_since = CASE state WHEN 'planned' THEN $2 ELSE state_since END,
                      state = 'creating'
-                 WHERE id = ?1 AND state IN ('planned', 'creating')",
+                 WHERE id = $1 AND state IN ('planned', 'creating')",
             )
             .bind(id.to_string())
             .bind(now.0)
@@ -63,8 +63,8 @@ impl ServerStore for SqlStore {
     ) -> Stored<Option<(u64, Server)>> {
         transaction!(self, "open a session of a server", |tx| {
             sqlx::query(
-                "UPDATE servers SET epoch = epoch + 1, openclaw_version = ?2
-                 WHERE id = ?1 AND revoked = 0
+                "UPDATE servers SET epoch = epoch + 1, openclaw_version = $2
+                 WHERE id = $1 AND NOT revoked
                    AND state IN ('planned', 'creating', 'booting', 'warm', 'claimed')
                  RETURNING *",
             )
@@ -109,9 +109,9 @@ impl ServerStore for SqlStore {
     async fn mark_deleting(&self, id: ServerId, now: Moment) -> Stored<Transition> {
         transaction!(self, "mark a server as being deleted", |tx| {
             sqlx::query(
-                "UPDATE servers SET state = 'deleting', state_since = ?2
-                 WHERE id = ?1 AND state IN ('draining', 'failed')
-                   AND NOT EXISTS (SELECT 1 FROM trust WHERE server_id = ?1)",
+                "UPDATE servers SET state = 'deleting', state_since = $2
+                 WHERE id = $1 AND state IN ('draining', 'failed')
+                   AND NOT EXISTS (SELECT 1 FROM trust WHERE server_id = $1)",
             )
             .bind(id.to_string())
             .bind(now.0)
@@ -129,7 +129,7 @@ impl ServerStore for SqlStore {
 
     async fn revoke(&self, id: ServerId, _now: Moment) -> Stored<()> {
         transaction!(self, "revoke a server", |tx| {
-            sqlx::query("UPDATE servers SET revoked = 1 WHERE id = ?1")
+            sqlx::query("UPDATE servers SET revoked = TRUE WHERE id = $1")
                 .bind(id.to_string())
                 .execute(&mut *tx)
                 .await
@@ -139,7 +139,7 @@ impl ServerStore for SqlStore {
 
     async fn server(&self, id: ServerId) -> Stored<Option<Server>> {
         let doing = "read a server";
-        let found = sqlx::query("SELECT * FROM servers WHERE id = ?1")
+        let found = sqlx::query("SELECT * FROM servers WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(self.readers())
             .await
@@ -166,7 +166,7 @@ impl ServerStore for SqlStore {
 
     async fn trusted(&self, address: IpAddr) -> Stored<Option<(ServerId, Option<InstanceId>)>> {
         let doing = "look an address up";
-        let found = sqlx::query("SELECT server_id, instance_id FROM trust WHERE address = ?1")
+        let found = sqlx::query("SELECT server_id, instance_id FROM trust WHERE address = $1")
             .bind(rows::as_address(address))
             .fetch_optional(self.readers())
             .await
@@ -189,7 +189,7 @@ async fn plan(
 ) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO servers (id, name, tier, state, health, reasons, created_at, state_since)
-         VALUES (?1, ?2, ?3, ?4, ?5, '[]', ?6, ?6)",
+         VALUES ($1, $2, $3, $4, $5, '[]', $6, $6)",
     )
     .bind(new.id.to_string())
     .bind(&new.name)
@@ -199,7 +199,7 @@ async fn plan(
     .bind(now.0)
     .execute(&mut *tx)
     .await?;
-    sqlx::query("INSERT INTO enrolment_tokens (hash, server_id, expires_at) VALUES (?1, ?2, ?3)")
+    sqlx::query("INSERT INTO enrolment_tokens (hash, server_id, expires_at) VALUES ($1, $2, $3)")
         .bind(new.token_hash.as_slice())
         .bind(new.id.to_string())
         .bind(new.token_expires.0)
@@ -220,8 +220,8 @@ async fn created(
 ) -> sqlx::Result<Transition> {
     let address = rows::as_address(address);
     let result = sqlx::query(
-        "UPDATE servers SET state = 'booting', state_since = ?4, cloud_id = ?2, address = ?3
-         WHERE id = ?1 AND state IN ('planned', 'creating')",
+        "UPDATE servers SET state = 'booting', state_since = $4, cloud_id = $2, address = $3
+         WHERE id = $1 AND state IN ('planned', 'creating')",
     )
     .bind(id.to_string())
     .bind(cloud_id)
@@ -234,7 +234,7 @@ async fn created(
     }
     // An address that another server holds is an error, not a handover: two servers with one address
     // mean that one of them is not where we think, and model access is granted by address alone.
-    sqlx::query("INSERT INTO trust (address, server_id) VALUES (?1, ?2)")
+    sqlx::query("INSERT INTO trust (address, server_id) VALUES ($1, $2)")
         .bind(&address)
         .bind(id.to_string())
         .execute(&mut *tx)
@@ -253,7 +253,7 @@ async fn already_created(
     address: &str,
 ) -> sqlx::Result<Transition> {
     let same = sqlx::query(
-        "SELECT 1 FROM servers WHERE id = ?1 AND cloud_id = ?2 AND address = ?3
+        "SELECT 1 FROM servers WHERE id = $1 AND cloud_id = $2 AND address = $3
          AND state IN ('booting', 'warm', 'claimed')",
     )
     .bind(id.to_string())
@@ -275,8 +275,8 @@ async fn failed(
     now: Moment,
 ) -> sqlx::Result<Transition> {
     let result = sqlx::query(
-        "UPDATE servers SET state = 'failed', state_since = ?3, failure = ?2
-         WHERE id = ?1 AND state IN ('planned', 'creating', 'booting', 'warm')",
+        "UPDATE servers SET state = 'failed', state_since = $3, failure = $2
+         WHERE id = $1 AND state IN ('planned', 'creating', 'booting', 'warm')",
     )
     .bind(id.to_string())
     .bind(why)
@@ -298,8 +298,8 @@ async fn retire(
     now: Moment,
 ) -> sqlx::Result<Transition> {
     let result = sqlx::query(
-        "UPDATE servers SET state = 'draining', state_since = ?2
-         WHERE id = ?1 AND state IN ('planned', 'creating', 'booting', 'warm', 'failed')",
+        "UPDATE servers SET state = 'draining', state_since = $2
+         WHERE id = $1 AND state IN ('planned', 'creating', 'booting', 'warm', 'failed')",
     )
     .bind(id.to_string())
     .bind(now.0)
@@ -321,8 +321,8 @@ async fn gone(
     now: Moment,
 ) -> sqlx::Result<Transition> {
     let Some(row) = sqlx::query(
-        "UPDATE servers SET state = 'gone', state_since = ?2
-         WHERE id = ?1 AND state = 'deleting' RETURNING instance_id",
+        "UPDATE servers SET state = 'gone', state_since = $2
+         WHERE id = $1 AND state = 'deleting' RETURNING instance_id",
     )
     .bind(id.to_string())
     .bind(now.0)
@@ -343,7 +343,7 @@ async fn gone(
 
 /// Takes a server's address out of the proxy's trust table.
 pub(super) async fn distrust(tx: &mut Connection, id: ServerId) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM trust WHERE server_id = ?1")
+    sqlx::query("DELETE FROM trust WHERE server_id = $1")
         .bind(id.to_string())
         .execute(tx)
         .await?;
