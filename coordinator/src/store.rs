@@ -7,7 +7,10 @@
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+pub mod postgres;
 pub mod sqlite;
+#[cfg(any(test, feature = "test-util"))]
+pub mod throwaway;
 
 use std::net::IpAddr;
 

@@ -1,8 +1,9 @@
 //! Settings, from the command line or the environment.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
 use clap::Parser;
+use tidepool_shared::database_url::GivenUrl;
 
 /// The model proxy of Tidepool.
 #[derive(Debug, Clone, Parser)]
@@ -12,9 +13,15 @@ pub struct Settings {
     /// address.
     #[arg(long, env = "TIDEPOOL_PROXY_LISTEN", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// The coordinator's SQLite database; opened read-only.
-    #[arg(long, env = "TIDEPOOL_DATABASE", value_name = "PATH")]
-    pub database: PathBuf,
+    /// The coordinator's database, `sqlite:PATH` or `postgres://...`; only read. A URL with a password
+    /// belongs in the environment: arguments are shown to everybody on the machine.
+    #[arg(
+        long,
+        env = "TIDEPOOL_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub database: GivenUrl,
     /// What to log, as a `tracing` filter.
     #[arg(
         long,

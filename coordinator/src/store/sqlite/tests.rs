@@ -18,12 +18,12 @@ use crate::{
 
 crate::conformance!(fixture);
 
-async fn fixture() -> anyhow::Result<Fresh<SqliteStore>> {
+async fn fixture() -> anyhow::Result<Option<Fresh<SqliteStore>>> {
     let directory = TempDir::new()?;
-    Ok(Fresh {
+    Ok(Some(Fresh {
         store: Arc::new(open(&directory.path().join("store.db")).await?),
         guard: Box::new(directory),
-    })
+    }))
 }
 
 async fn open(path: &Path) -> anyhow::Result<SqliteStore> {
