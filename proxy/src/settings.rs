@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use tidepool_shared::database_url::GivenUrl;
+use tidepool_shared::database_url::{self, GivenUrl};
 
 /// The model proxy of Tidepool.
 #[derive(Debug, Clone, Parser)]
@@ -17,7 +17,7 @@ pub struct Settings {
     /// belongs in the environment: arguments are shown to everybody on the machine.
     #[arg(
         long,
-        env = "TIDEPOOL_DATABASE_URL",
+        env = database_url::VARIABLE,
         hide_env_values = true,
         value_name = "URL"
     )]

@@ -3,7 +3,11 @@
 //! A URL may hold a password. It is taken as it is given, so that no parser of arguments ever quotes it, and
 //! read afterwards; neither its debug form nor an error shows more of it than its kind.
 
-use std::{fmt, path::PathBuf};
+use std::{ffi::OsString, fmt, path::PathBuf};
+
+/// The variable in which every program of Tidepool looks for it. A program that is given one must keep it
+/// from others that it starts.
+pub const VARIABLE: &str = "TIDEPOOL_DATABASE_URL";
 
 /// A database URL as somebody gave it.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,6 +85,20 @@ fn file(path: &str) -> Result<DatabaseUrl, InvalidUrl> {
     }
 }
 
+impl DatabaseUrl {
+    /// As another program is told, password included: for its environment, which only its user can see.
+    pub fn reveal(&self) -> OsString {
+        match self {
+            Self::Sqlite(path) => {
+                let mut text = OsString::from("sqlite:");
+                text.push(path);
+                text
+            }
+            Self::Postgres(url) => url.into(),
+        }
+    }
+}
+
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -117,6 +135,18 @@ mod tests {
             "postgresql://tidepool@%2Frun%2Fpostgresql/tidepool",
         ] {
             assert_eq!(read(url), Ok(DatabaseUrl::Postgres(url.to_owned())));
+        }
+    }
+
+    #[test]
+    fn what_is_revealed_reads_back() {
+        for text in [
+            "sqlite:/var/lib/t.db",
+            "postgres://u:pw@h/d?sslmode=require",
+        ] {
+            let url = read(text);
+            let revealed = url.clone().map(|url| url.reveal());
+            assert_eq!(revealed, Ok(text.into()));
         }
     }
 
