@@ -15,7 +15,7 @@ use tidepool_certs::{
 };
 use tidepool_shared::{
     capability::{ALPN_ENROL, ALPN_LINK, close},
-    id::ServerId,
+    id::{CoordinatorId, ServerId},
 };
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -55,6 +55,8 @@ use recent::Recent;
 /// How the link server is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Whose links these are, as other coordinators know it.
+    pub coordinator: CoordinatorId,
     /// Where agents dial (UDP).
     pub listen: SocketAddr,
     /// The file of the keys that a restart must not change.
@@ -83,8 +85,9 @@ pub struct Settings {
 
 impl Settings {
     /// The usual settings.
-    pub fn new(listen: SocketAddr, keys: PathBuf) -> Self {
+    pub fn new(coordinator: CoordinatorId, listen: SocketAddr, keys: PathBuf) -> Self {
         Self {
+            coordinator,
             listen,
             keys,
             hello_deadline: Duration::from_secs(10),

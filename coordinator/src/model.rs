@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use tidepool_shared::{
     document::{EdgeProof, Generation, SealedDocument},
-    id::{EventId, InstanceId, OperationId, ServerId, TokenId},
+    id::{CoordinatorId, EventId, InstanceId, OperationId, ServerId, TokenId},
 };
 
 use crate::ambient::Moment;
@@ -129,6 +129,8 @@ pub struct Server {
     pub openclaw_version: Option<String>,
     /// The last link session's number; 0 before the first.
     pub epoch: u64,
+    /// The coordinator that holds its link, as far as is known: one that died could not take this back.
+    pub holder: Option<CoordinatorId>,
     pub served: Generation,
     pub observed: Generation,
     pub health: Health,
@@ -290,4 +292,13 @@ pub struct ApiToken {
     pub created_at: Moment,
     pub expires_at: Option<Moment>,
     pub revoked_at: Option<Moment>,
+}
+
+/// A coordinator, as others know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coordinator {
+    pub id: CoordinatorId,
+    /// Where the others reach its API.
+    pub api_address: String,
+    pub heartbeat_at: Moment,
 }

@@ -4,29 +4,55 @@
 //! are written in the same transaction as the change they tell of. Time and ids come from the
 //! caller. What is required of an implementation beyond the types is in [`conformance`], which every
 //! implementation must pass.
+//!
+//! There are two, [`sqlite`] and [`postgres`], and one text of every statement: the files in `store/sql` are
+//! compiled twice, as modules of each, written against what `super` calls the types of its database
+//! (`SqlStore`, `Connection`, `Row`) and against its `dialect`, which has the little that differs. Generics
+//! over sqlx's drivers would need their bounds on every function, `sqlx::Any` knows neither bytes nor
+//! booleans, and a copy of each file would drift from the other.
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+#[expect(
+    clippy::duplicate_mod,
+    reason = "the statements are compiled for each database"
+)]
 pub mod postgres;
 pub mod sqlite;
 #[cfg(any(test, feature = "test-util"))]
 pub mod throwaway;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use sqlx::postgres::PgConnectOptions;
 use tidepool_shared::{
+    database_url::DatabaseUrl,
     document::{Generation, SealedDocument},
-    id::{InstanceId, OperationId, ServerId, TokenId},
+    id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId},
 };
 
 use crate::{
-    ambient::Moment,
+    ambient::{Chance, Moment},
     model::{
-        ApiToken, DocumentChange, Event, Instance, InstanceStatus, NewInstance, NewServer,
-        Operation, Route, Server, ServerReport, StepMs,
+        ApiToken, Coordinator, DocumentChange, Event, Instance, InstanceStatus, NewInstance,
+        NewServer, Operation, Route, Server, ServerReport, StepMs,
     },
 };
+
+/// Opens the store that a URL names, and brings its tables up to date.
+pub async fn open(url: &DatabaseUrl, chance: Arc<Chance>) -> Stored<Arc<dyn Store>> {
+    Ok(match url {
+        DatabaseUrl::Sqlite(path) => Arc::new(sqlite::SqliteStore::open(path, chance).await?),
+        DatabaseUrl::Postgres(url) => {
+            let options = PgConnectOptions::from_str(url).map_err(|source| StoreError {
+                doing: "read the database's URL",
+                source: source.into(),
+            })?;
+            Arc::new(postgres::PostgresStore::open(options, chance).await?)
+        }
+    })
+}
 
 /// The database did not do what it was asked. Callers cannot tell causes apart, nor need to.
 #[derive(Debug, thiserror::Error)]
@@ -65,14 +91,17 @@ pub trait ServerStore: Send + Sync {
         address: IpAddr,
         now: Moment,
     ) -> Stored<Transition>;
-    /// A new link session: raises and returns the epoch. `None` when the server is unknown, revoked,
-    /// or past `claimed`.
+    /// A new link session, held by a coordinator: raises and returns the epoch. `None` when the server is
+    /// unknown, revoked, or past `claimed`.
     async fn open_session(
         &self,
         id: ServerId,
         openclaw_version: &str,
+        holder: CoordinatorId,
         now: Moment,
     ) -> Stored<Option<(u64, Server)>>;
+    /// A link session has ended: nobody holds the server's link, unless a newer session does.
+    async fn close_session(&self, id: ServerId, epoch: u64) -> Stored<()>;
     /// What the agent reports. Ignored when its epoch is not the current one. `warm` turns `booting`
     /// into `warm`, its absence `warm` into `booting`; `failed` turns anything before `claimed` into `failed`; a claimed server's report
     /// updates its instance's health and observed generation in the same transaction, finishes the
@@ -335,13 +364,47 @@ pub trait AccessStore: Send + Sync {
         now: Moment,
     ) -> Stored<()>;
     async fn abandon_idempotent(&self, token: TokenId, key: &str) -> Stored<()>;
-    /// Forgets idempotency keys, login links and sessions that are over; returns how many.
+    /// Forgets idempotency keys, login links, sessions and coordinators that are over; returns how many.
     async fn forget_expired(&self, now: Moment) -> Stored<u64>;
+}
+
+/// Which coordinators are there, and which of them does what only one may do. Timed by the database's
+/// clock if several processes share it (PostgreSQL), otherwise by `now`; moments that are returned are of
+/// that clock.
+#[async_trait]
+pub trait LeaseStore: Send + Sync {
+    /// Takes a lease that is free or has expired, or renews one's own; until when it is held now. `None`
+    /// when another holds it.
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: CoordinatorId,
+        ttl: Duration,
+        now: Moment,
+    ) -> Stored<Option<Moment>>;
+    /// Gives a lease back, if it is one's own.
+    async fn release_lease(&self, name: &str, holder: CoordinatorId) -> Stored<()>;
+    /// Says that a coordinator is there, and where others reach its API.
+    async fn heartbeat(
+        &self,
+        coordinator: CoordinatorId,
+        api_address: &str,
+        now: Moment,
+    ) -> Stored<()>;
+    /// The coordinators that were there within a while, oldest first.
+    async fn live_coordinators(&self, within: Duration, now: Moment) -> Stored<Vec<Coordinator>>;
 }
 
 /// All of it.
 pub trait Store:
-    ServerStore + EnrolmentStore + InstanceStore + RouteStore + EventStore + AccessStore + 'static
+    ServerStore
+    + EnrolmentStore
+    + InstanceStore
+    + RouteStore
+    + EventStore
+    + AccessStore
+    + LeaseStore
+    + 'static
 {
 }
 
@@ -352,6 +415,7 @@ impl<S> Store for S where
         + RouteStore
         + EventStore
         + AccessStore
+        + LeaseStore
         + 'static
 {
 }

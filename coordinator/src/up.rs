@@ -14,7 +14,11 @@ use std::{
 
 use anyhow::Context as _;
 use tidepool_certs::authority::Authority;
-use tidepool_shared::manifest::ImageManifest;
+use tidepool_shared::{
+    database_url::{self, DatabaseUrl, GivenUrl},
+    id::CoordinatorId,
+    manifest::ImageManifest,
+};
 use time::OffsetDateTime;
 use tokio::{
     net::TcpListener,
@@ -35,7 +39,7 @@ use crate::{
         local::{LocalCloud, LocalSettings},
     },
     config::ConfigSchema,
-    doorbell::Doorbell,
+    doorbell::{self, Doorbell, postgres::Messenger},
     edge::{Edge, EdgeSettings},
     instance::PublicNames,
     link::{self, LinkServer},
@@ -43,7 +47,7 @@ use crate::{
     presence::Presence,
     ready::Readiness,
     retention::Retention,
-    store::{Store, sqlite::SqliteStore},
+    store::{self, Store},
 };
 use data::{DataDir, LocalPlaces};
 use proxy::ProxyProcess;
@@ -106,6 +110,10 @@ pub struct UpOptions {
     /// Port under which customers' names answer; remembered [default: 8080, or a free one]
     #[arg(long, env = "TIDEPOOL_EDGE_PORT", hide_env_values = true)]
     pub edge_port: Option<u16>,
+    /// The store, `sqlite:PATH` or `postgres://USER@HOST/NAME`. A URL with a password belongs in the
+    /// environment: arguments are shown to everybody on the machine [default: a file in --data-dir]
+    #[arg(long, env = database_url::VARIABLE, hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<GivenUrl>,
     /// The agent's program [default: beside this one]
     #[arg(long, env = "TIDEPOOL_AGENT", hide_env_values = true)]
     pub agent: Option<PathBuf>,
@@ -171,6 +179,7 @@ impl Signals {
 
 /// What almost every part is handed.
 struct Common {
+    coordinator: CoordinatorId,
     store: Arc<dyn Store>,
     doorbell: Doorbell,
     clock: Arc<dyn Clock>,
@@ -192,6 +201,8 @@ struct Parts {
     presence: Presence,
     retention: Retention,
     proxy: ProxyProcess,
+    /// Carries rings to other coordinators, if the store can have any.
+    messenger: Option<Messenger>,
 }
 
 impl Parts {
@@ -203,10 +214,14 @@ impl Parts {
         let manifest = read_manifest(&options.manifest)?;
         let schema = Arc::new(ConfigSchema::read(&manifest.config_schema)?);
         let chance = Arc::new(Chance::from_os());
-        let store = SqliteStore::open(&data.join("tidepool.db"), Arc::clone(&chance)).await?;
+        let database = database(options, data)?;
+        let (doorbell, messenger) =
+            doorbell::postgres::for_database(&database, &chance, SystemClock.now())
+                .context("read the database's URL")?;
         let common = Common {
-            store: Arc::new(store),
-            doorbell: Doorbell::default(),
+            coordinator: CoordinatorId::new(chance.uuid(SystemClock.now())),
+            store: store::open(&database, Arc::clone(&chance)).await?,
+            doorbell,
             clock: Arc::new(SystemClock),
             chance,
         };
@@ -242,10 +257,11 @@ impl Parts {
             proxy: ProxyProcess {
                 program: beside_this(options.proxy.as_ref(), "tidepool-proxy")?,
                 port: places.proxy_port,
-                database: data.join("tidepool.db"),
+                database,
                 log: data.log_file("proxy.log")?,
                 mark: data.join("proxy.pid"),
             },
+            messenger,
             store: common.store,
             clock: common.clock,
             chance: common.chance,
@@ -284,6 +300,9 @@ impl Parts {
     fn start(self, tasks: &TaskTracker, cancel: &CancellationToken) {
         let cloud = self.cloud;
         let token = || cancel.clone();
+        if let Some(messenger) = self.messenger {
+            tasks.spawn(messenger.run(token()));
+        }
         tasks.spawn(self.link.run(token()));
         tasks.spawn(self.edge.run(token()));
         tasks.spawn(self.pool.run(token()));
@@ -327,7 +346,7 @@ impl Common {
         let link = LinkServer::bind(
             link::Settings {
                 reconnect_spread: RECONNECT_SPREAD,
-                ..link::Settings::new(coordinator, data.join("link-keys"))
+                ..link::Settings::new(self.coordinator, coordinator, data.join("link-keys"))
             },
             Arc::clone(&self.store),
             self.doorbell.clone(),
@@ -397,6 +416,14 @@ impl Common {
             outlook,
             busy: Busy::default(),
         }
+    }
+}
+
+/// The database that was asked for, or the file in the data directory.
+fn database(options: &UpOptions, data: &DataDir) -> anyhow::Result<DatabaseUrl> {
+    match &options.database_url {
+        Some(given) => given.read().context("read --database-url"),
+        None => Ok(DatabaseUrl::Sqlite(data.join("tidepool.db"))),
     }
 }
 

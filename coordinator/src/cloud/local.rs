@@ -29,6 +29,7 @@ use nix::sys::signal::Signal;
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use tidepool_certs::secret_file;
+use tidepool_shared::database_url;
 use tokio::{
     process::{Child, Command},
     sync::Mutex,
@@ -208,6 +209,8 @@ impl LocalCloud {
         let mut command = Command::new(&self.settings.agent);
         command
             .arg(verb)
+            // The database is for this program and the proxy; a server never gets near it.
+            .env_remove(database_url::VARIABLE)
             .arg("--state-dir")
             .arg(dir.join("state"))
             .arg("--user-data")

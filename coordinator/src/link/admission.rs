@@ -144,6 +144,9 @@ impl Drop for Source {
 mod tests {
     use std::{net::Ipv4Addr, path::PathBuf};
 
+    use tidepool_shared::id::CoordinatorId;
+    use uuid::Uuid;
+
     use super::*;
 
     const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -151,7 +154,8 @@ mod tests {
 
     fn admissions(adjust: impl FnOnce(&mut Settings)) -> Admissions {
         let listen = (Ipv4Addr::LOCALHOST, 0).into();
-        let mut settings = Settings::new(listen, PathBuf::new());
+        let coordinator = CoordinatorId::new(Uuid::from_u128(1));
+        let mut settings = Settings::new(coordinator, listen, PathBuf::new());
         adjust(&mut settings);
         Admissions::new(&settings)
     }

@@ -128,6 +128,7 @@ mod tests {
             instance: None,
             openclaw_version: None,
             epoch: 4,
+            holder: None,
             served: Generation(0),
             observed: Generation(0),
             health: Health::Ok,

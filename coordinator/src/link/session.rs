@@ -111,6 +111,7 @@ pub(super) async fn serve(
     };
     info!(server.id = %server, link.epoch = epoch, certificate.serial = leaf.serial, "link is up");
     let end = session.run(reader).await;
+    release(&context, &connection, server, epoch).await;
     finish(&connection, server, &end);
 }
 
@@ -120,6 +121,18 @@ fn finish(connection: &Connection, server: ServerId, end: &End) {
         connection.close(end.code().into(), end.to_string().as_bytes());
     }
     info!(server.id = %server, reason = %wire::chain(end), "link ended");
+}
+
+/// Nobody holds the server's link any more, unless a newer session does. When the endpoint was closed the
+/// whole coordinator stops: then its heart stops beating, which says it for all its links at once, while
+/// a write for each would outlast the time it has.
+async fn release(context: &Context, connection: &Connection, server: ServerId, epoch: u64) {
+    if connection.close_reason() == Some(quinn::ConnectionError::LocallyClosed) {
+        return;
+    }
+    if let Err(failure) = context.store.close_session(server, epoch).await {
+        warn!(server.id = %server, error = %wire::chain(&failure), "link's holder not cleared");
+    }
 }
 
 /// The session's place among the links; given up however the session ends.
@@ -174,7 +187,12 @@ async fn open(
     let now = context.clock.now();
     let opened = context
         .store
-        .open_session(server, &hello.openclaw_version, now)
+        .open_session(
+            server,
+            &hello.openclaw_version,
+            context.settings.coordinator,
+            now,
+        )
         .await?;
     let (epoch, row) = opened.ok_or(right::NOT_SERVED)?;
     let entered = context.links.enter(server, epoch, connection.clone());
@@ -198,6 +216,7 @@ async fn open(
     };
     if let Err(end) = session.welcome(clones).await {
         context.links.leave(server, epoch);
+        release(context, connection, server, epoch).await;
         return Err(end);
     }
     Ok((session, reader))

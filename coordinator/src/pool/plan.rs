@@ -213,6 +213,7 @@ mod tests {
             instance: None,
             openclaw_version: None,
             epoch: 0,
+            holder: None,
             served: Generation(0),
             observed: Generation(0),
             health: Health::Unknown,

@@ -6,12 +6,14 @@
 //! so a test counts them.
 
 pub mod access;
+pub mod churn;
 pub mod claims;
 pub mod deletion;
 pub mod documents;
 pub mod enrolment;
 pub mod events;
 pub mod instances;
+pub mod leases;
 pub mod reports;
 pub mod servers;
 mod world;
@@ -41,6 +43,8 @@ macro_rules! conformance {
                 an_address_is_trusted_for_one_server_only,
                 a_mapped_address_is_the_same_address,
                 each_session_raises_the_epoch,
+                a_session_names_its_holder_until_it_is_closed,
+                the_end_of_an_old_session_leaves_the_new_ones_holder,
                 an_unknown_or_revoked_server_gets_no_session,
                 a_server_past_claimed_gets_no_session,
                 a_failed_server_is_out_of_trust_and_is_deleted_by_way_of_deleting,
@@ -88,6 +92,9 @@ macro_rules! conformance {
                 a_retirement_and_a_claim_at_once_have_one_winner,
                 an_interrupted_create_leaves_all_or_nothing,
             }
+            churn {
+                customers_at_once_leave_everything_whole,
+            }
             instances {
                 running_ends_the_create_operation,
                 only_a_starting_instance_becomes_running,
@@ -123,6 +130,14 @@ macro_rules! conformance {
                 an_event_is_found_by_its_id,
                 a_servers_life_is_told,
                 an_instances_life_is_told,
+            }
+            leases {
+                a_lease_is_anothers_only_after_its_release,
+                a_lease_is_renewed_by_who_holds_it,
+                an_expired_lease_is_anybodys,
+                a_lease_is_released_by_who_holds_it_only,
+                of_many_at_once_one_gets_the_lease,
+                a_coordinator_is_there_as_long_as_its_heart_beats,
             }
             access {
                 an_api_token_reads_back_and_is_revoked_once,
@@ -168,12 +183,14 @@ mod tests {
         let list = include_str!("conformance.rs");
         let sources = [
             include_str!("conformance/access.rs"),
+            include_str!("conformance/churn.rs"),
             include_str!("conformance/claims.rs"),
             include_str!("conformance/deletion.rs"),
             include_str!("conformance/documents.rs"),
             include_str!("conformance/enrolment.rs"),
             include_str!("conformance/events.rs"),
             include_str!("conformance/instances.rs"),
+            include_str!("conformance/leases.rs"),
             include_str!("conformance/reports.rs"),
             include_str!("conformance/servers.rs"),
         ];

@@ -27,6 +27,8 @@ mod enrolment;
 mod events;
 #[path = "sql/instances.rs"]
 mod instances;
+#[path = "sql/leases.rs"]
+mod leases;
 #[path = "sql/operations.rs"]
 mod operations;
 #[path = "sql/reports.rs"]

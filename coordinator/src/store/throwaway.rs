@@ -36,13 +36,11 @@ impl Throwaway {
             Ok(url) => Some(url),
             Err(_) => SHARED.get_or_try_init(start).await?.clone(),
         };
-        match server {
-            Some(server) => Self::on(server).await.map(Some),
-            None => {
-                eprintln!("SKIPPED: PostgreSQL is not installed (Debian: postgresql)");
-                Ok(None)
-            }
-        }
+        let Some(server) = server else {
+            eprintln!("SKIPPED: PostgreSQL is not installed (Debian: postgresql)");
+            return Ok(None);
+        };
+        Self::on(server).await.map(Some)
     }
 
     /// Creates an empty database on a server.

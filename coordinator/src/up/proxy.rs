@@ -11,6 +11,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use tidepool_shared::database_url::{self, DatabaseUrl};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
@@ -30,7 +31,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) struct ProxyProcess {
     pub(super) program: PathBuf,
     pub(super) port: u16,
-    pub(super) database: PathBuf,
+    pub(super) database: DatabaseUrl,
     pub(super) log: File,
     /// Where the running one's mark is kept.
     pub(super) mark: PathBuf,
@@ -57,8 +58,8 @@ impl ProxyProcess {
     fn start(&self) -> std::io::Result<Child> {
         let child = Command::new(&self.program)
             .args(["--listen", &format!("{}:{}", super::LOOPBACK, self.port)])
-            .arg("--database")
-            .arg(&self.database)
+            // Not an argument: those are shown to everybody on the machine, and it may hold a password.
+            .env(database_url::VARIABLE, self.database.reveal())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.log.try_clone()?)

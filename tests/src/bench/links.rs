@@ -20,7 +20,7 @@ use super::Figure;
 mod fleet;
 mod process;
 mod server;
-mod stock;
+pub(super) mod stock;
 
 use fleet::Fleet;
 use process::Process;

@@ -23,7 +23,7 @@ use tidepool_coordinator::{
 };
 use tidepool_shared::{
     document::Generation,
-    id::{InstanceId, ServerId},
+    id::{CoordinatorId, InstanceId, ServerId},
 };
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -248,9 +248,10 @@ impl World {
         self.store
             .record_created(id, &format!("cloud-{number}"), address, now)
             .await?;
+        let holder = CoordinatorId::new(self.chance.uuid(now));
         let (epoch, _) = self
             .store
-            .open_session(id, "2026.9.6", now)
+            .open_session(id, "2026.9.6", holder, now)
             .await?
             .context("a session")?;
         self.store

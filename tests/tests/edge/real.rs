@@ -13,7 +13,7 @@ use tidepool_coordinator::{
 };
 use tidepool_shared::{
     document::{DesiredDocument, Digest, EdgeProof, Generation, SealedDocument},
-    id::{InstanceId, ServerId},
+    id::{CoordinatorId, InstanceId, ServerId},
 };
 
 use super::{
@@ -25,6 +25,10 @@ const HOST: &str = "real.localhost";
 
 fn server() -> ServerId {
     format!("srv_{:026}", 1).parse().unwrap()
+}
+
+fn coordinator() -> CoordinatorId {
+    format!("coord_{:026}", 1).parse().unwrap()
 }
 
 fn now() -> Moment {
@@ -48,7 +52,7 @@ async fn warm_server(store: &SqliteStore, address: IpAddr) {
         .await
         .unwrap();
     let (epoch, _) = store
-        .open_session(server(), "2026.9.6", now())
+        .open_session(server(), "2026.9.6", coordinator(), now())
         .await
         .unwrap()
         .unwrap();

@@ -32,7 +32,7 @@ use tidepool_coordinator::{
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
     frame::{Assembly, Frame, Message},
-    id::{InstanceId, OperationId, ServerId},
+    id::{CoordinatorId, InstanceId, OperationId, ServerId},
     message::{Health, Held, Hello, Phase, Renew, Welcome},
     user_data::UserData,
 };
@@ -101,7 +101,8 @@ impl Rig {
         let authority =
             Authority::open_or_create(&dir.join("ca"), time::OffsetDateTime::now_utc()).unwrap();
         let (root, root_pem) = (authority.root().clone(), authority.root_pem().to_owned());
-        let mut settings = Settings::new(listen, dir.join("link-keys"));
+        let coordinator = CoordinatorId::new(chance.uuid(SystemClock.now()));
+        let mut settings = Settings::new(coordinator, listen, dir.join("link-keys"));
         settings.reconnect_spread = Duration::from_millis(100);
         adjust(&mut settings);
         let doorbell = Doorbell::default();

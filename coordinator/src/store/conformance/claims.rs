@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use super::{
     Outcome,
     world::{
-        TIER, address, at, booting, claimed, count, document, host, instance_id, new_instance,
-        new_server, operation_id, report, server_id, warm,
+        TIER, address, at, booting, claimed, coordinator_id, count, document, host, instance_id,
+        new_instance, new_server, operation_id, report, server_id, warm,
     },
 };
 use crate::{
@@ -32,7 +32,9 @@ pub async fn a_new_instance_gets_the_oldest_warm_server_of_its_tier<S: Store>(
     store
         .record_created(large.id, "c", address(1), at(1))
         .await?;
-    store.open_session(large.id, "1", at(2)).await?;
+    store
+        .open_session(large.id, "1", coordinator_id(1), at(2))
+        .await?;
     store.record_report(large.id, &report(0), at(3)).await?;
     warm(&*store, 3).await?;
     warm(&*store, 2).await?;

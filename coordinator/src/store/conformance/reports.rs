@@ -6,7 +6,9 @@ use anyhow::Context as _;
 
 use super::{
     Outcome,
-    world::{address, at, booting, claimed, count, document, report, server_id, warm},
+    world::{
+        address, at, booting, claimed, coordinator_id, count, document, report, server_id, warm,
+    },
 };
 use crate::{
     model::{Health, ServerReport, ServerState},
@@ -15,7 +17,9 @@ use crate::{
 
 pub async fn a_warm_report_makes_a_booting_server_warm<S: Store>(store: Arc<S>) -> Outcome {
     let id = booting(&*store, 1).await?;
-    store.open_session(id, "1", at(3)).await?;
+    store
+        .open_session(id, "1", coordinator_id(1), at(3))
+        .await?;
     let cold = ServerReport {
         warm: false,
         ..report(0)
@@ -40,8 +44,12 @@ pub async fn a_warm_report_makes_a_booting_server_warm<S: Store>(store: Arc<S>) 
 
 pub async fn a_report_of_an_old_session_is_ignored<S: Store>(store: Arc<S>) -> Outcome {
     let id = booting(&*store, 1).await?;
-    store.open_session(id, "1", at(3)).await?;
-    store.open_session(id, "1", at(4)).await?;
+    store
+        .open_session(id, "1", coordinator_id(1), at(3))
+        .await?;
+    store
+        .open_session(id, "1", coordinator_id(1), at(4))
+        .await?;
     let before = store.server(id).await?;
     assert_eq!(store.record_report(id, &report(0), at(5)).await?, None);
     let early = ServerReport {

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use super::{
     Outcome,
     world::{
-        TIER, address, at, booting, claimed, cloud_id, count, new_server, operation_id, server_id,
-        warm,
+        TIER, address, at, booting, claimed, cloud_id, coordinator_id, count, new_server,
+        operation_id, server_id, warm,
     },
 };
 use crate::{
@@ -111,9 +111,12 @@ pub async fn a_mapped_address_is_the_same_address<S: Store>(store: Arc<S>) -> Ou
 
 pub async fn each_session_raises_the_epoch<S: Store>(store: Arc<S>) -> Outcome {
     let id = booting(&*store, 1).await?;
-    let (first, _) = store.open_session(id, "1", at(3)).await?.context("first")?;
+    let (first, _) = store
+        .open_session(id, "1", coordinator_id(1), at(3))
+        .await?
+        .context("first")?;
     let (second, server) = store
-        .open_session(id, "2", at(4))
+        .open_session(id, "2", coordinator_id(1), at(4))
         .await?
         .context("second")?;
     assert_eq!((first, second, server.epoch), (1, 2, 2));
@@ -122,11 +125,54 @@ pub async fn each_session_raises_the_epoch<S: Store>(store: Arc<S>) -> Outcome {
     Ok(())
 }
 
+pub async fn a_session_names_its_holder_until_it_is_closed<S: Store>(store: Arc<S>) -> Outcome {
+    let id = booting(&*store, 1).await?;
+    let server = store.server(id).await?.context("no server")?;
+    assert_eq!(server.holder, None);
+    let opened = store
+        .open_session(id, "1", coordinator_id(7), at(3))
+        .await?;
+    let (epoch, server) = opened.context("no session")?;
+    assert_eq!(server.holder, Some(coordinator_id(7)));
+    store.close_session(id, epoch).await?;
+    let server = store.server(id).await?.context("no server")?;
+    assert_eq!((server.holder, server.epoch), (None, epoch));
+    Ok(())
+}
+
+pub async fn the_end_of_an_old_session_leaves_the_new_ones_holder<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = booting(&*store, 1).await?;
+    let opened = store
+        .open_session(id, "1", coordinator_id(7), at(3))
+        .await?;
+    let (old, _) = opened.context("no session")?;
+    store
+        .open_session(id, "1", coordinator_id(8), at(4))
+        .await?
+        .context("no session")?;
+    store.close_session(id, old).await?;
+    let server = store.server(id).await?.context("no server")?;
+    assert_eq!(server.holder, Some(coordinator_id(8)));
+    Ok(())
+}
+
 pub async fn an_unknown_or_revoked_server_gets_no_session<S: Store>(store: Arc<S>) -> Outcome {
-    assert_eq!(store.open_session(server_id(9), "1", at(3)).await?, None);
+    assert_eq!(
+        store
+            .open_session(server_id(9), "1", coordinator_id(1), at(3))
+            .await?,
+        None
+    );
     let id = booting(&*store, 1).await?;
     store.revoke(id, at(3)).await?;
-    assert_eq!(store.open_session(id, "1", at(4)).await?, None);
+    assert_eq!(
+        store
+            .open_session(id, "1", coordinator_id(1), at(4))
+            .await?,
+        None
+    );
     let server = store.server(id).await?.context("no server")?;
     assert!(server.revoked);
     Ok(())
@@ -135,9 +181,19 @@ pub async fn an_unknown_or_revoked_server_gets_no_session<S: Store>(store: Arc<S
 pub async fn a_server_past_claimed_gets_no_session<S: Store>(store: Arc<S>) -> Outcome {
     let id = claimed(&*store, 1).await?.id;
     let server = server_id(1);
-    assert!(store.open_session(server, "1", at(6)).await?.is_some());
+    assert!(
+        store
+            .open_session(server, "1", coordinator_id(1), at(6))
+            .await?
+            .is_some()
+    );
     store.delete_instance(id, operation_id(101), at(7)).await?;
-    assert_eq!(store.open_session(server, "1", at(8)).await?, None);
+    assert_eq!(
+        store
+            .open_session(server, "1", coordinator_id(1), at(8))
+            .await?,
+        None
+    );
     Ok(())
 }
 

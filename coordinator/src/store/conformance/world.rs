@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
-    id::{InstanceId, OperationId, ServerId, TokenId},
+    id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId},
 };
 use uuid::Uuid;
 
@@ -41,6 +41,10 @@ pub(super) fn operation_id(number: u8) -> OperationId {
 
 pub(super) fn token_id(number: u8) -> TokenId {
     TokenId::new(Uuid::from_u128(number.into()))
+}
+
+pub(super) fn coordinator_id(number: u8) -> CoordinatorId {
+    CoordinatorId::new(Uuid::from_u128(number.into()))
 }
 
 pub(super) fn hash(number: u8) -> [u8; 32] {
@@ -147,7 +151,9 @@ pub(super) fn cloud_id(number: u8) -> String {
 /// A server that may be claimed; its session's epoch is 1.
 pub(super) async fn warm(store: &impl Store, number: u8) -> anyhow::Result<ServerId> {
     let id = booting(store, number).await?;
-    store.open_session(id, "2026.9.6", at(3)).await?;
+    store
+        .open_session(id, "2026.9.6", coordinator_id(1), at(3))
+        .await?;
     store
         .record_report(id, &report(0), at(4))
         .await?

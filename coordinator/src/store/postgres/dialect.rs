@@ -1,7 +1,9 @@
 //! What the shared statements need to be done otherwise here: rows are locked because others write, too,
 //! lists travel as arrays, and events get their numbers when they are read.
 
-use super::{Connection, PostgresStore, claim, claims, during, events::Entry, retry::retried};
+use super::{
+    Connection, PostgresStore, claim, claims, during, events::Entry, retry::retried, rows,
+};
 use crate::{
     ambient::Moment,
     model::{Instance, NewInstance},
@@ -143,4 +145,14 @@ async fn number_some(store: &PostgresStore) -> sqlx::Result<u64> {
     .await?;
     tx.commit().await?;
     Ok(numbered.rows_affected())
+}
+
+/// The database's clock, whatever the caller's says: the coordinators share it.
+pub(super) async fn now(store: &PostgresStore, _: Moment) -> sqlx::Result<Moment> {
+    let row = sqlx::query(
+        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT AS microseconds",
+    )
+    .fetch_one(&store.pool)
+    .await?;
+    rows::moment(&row, "microseconds")
 }

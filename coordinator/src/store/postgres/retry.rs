@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use tokio::time::sleep;
 
 /// Serialization failure and deadlock: the transaction was rolled back, and may well succeed now.
@@ -33,7 +34,7 @@ impl Tries {
 }
 
 fn is_worth_another_try(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| WORTH_ANOTHER_TRY.contains(&code.as_ref()))
 }
 

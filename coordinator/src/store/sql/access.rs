@@ -19,6 +19,9 @@ const HELD_AT_MOST: Duration = Duration::from_mins(2);
 /// How long an answer is repeated.
 const ANSWER_KEPT: Duration = Duration::from_hours(24);
 
+/// A coordinator that was not there for so long does not come back: each start is a new one.
+const COORDINATOR_KEPT: Duration = Duration::from_hours(24);
+
 #[async_trait]
 impl AccessStore for SqlStore {
     async fn create_api_token(&self, token: &ApiToken) -> Stored<()> {
@@ -216,7 +219,7 @@ async fn begin_idempotent(
     request_hash: [u8; 32],
     now: Moment,
 ) -> sqlx::Result<Idempotency> {
-    let dead_since = now.0.saturating_sub(micros(HELD_AT_MOST));
+    let dead_since = now.minus(HELD_AT_MOST).0;
     let fresh = sqlx::query(
         "INSERT INTO idempotency (token_id, key, request_hash, started_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (token_id, key) DO UPDATE
@@ -258,7 +261,8 @@ async fn begin_idempotent(
 }
 
 async fn forget_expired(tx: &mut Connection, now: Moment) -> sqlx::Result<u64> {
-    let answered_before = now.0.saturating_sub(micros(ANSWER_KEPT));
+    let answered_before = now.minus(ANSWER_KEPT).0;
+    let there_before = now.minus(COORDINATOR_KEPT).0;
     let mut forgotten = 0;
     for (statement, before) in [
         ("DELETE FROM login_links WHERE expires_at <= $1", now.0),
@@ -266,6 +270,10 @@ async fn forget_expired(tx: &mut Connection, now: Moment) -> sqlx::Result<u64> {
         (
             "DELETE FROM idempotency WHERE started_at <= $1",
             answered_before,
+        ),
+        (
+            "DELETE FROM coordinators WHERE heartbeat_at <= $1",
+            there_before,
         ),
     ] {
         forgotten += sqlx::query(statement)
@@ -275,8 +283,4 @@ async fn forget_expired(tx: &mut Connection, now: Moment) -> sqlx::Result<u64> {
             .rows_affected();
     }
     Ok(forgotten)
-}
-
-fn micros(while_: Duration) -> i64 {
-    i64::try_from(while_.as_micros()).unwrap_or(i64::MAX)
 }

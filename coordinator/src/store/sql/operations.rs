@@ -137,7 +137,7 @@ pub(super) async fn fail(
 }
 
 /// The operation under way, if it is the wanted one. There is never more than one.
-async fn under_way(
+pub(super) async fn under_way(
     tx: &mut Connection,
     wanted: Wanted,
 ) -> sqlx::Result<Option<(OperationId, OperationKind)>> {

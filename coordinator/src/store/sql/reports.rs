@@ -1,7 +1,8 @@
 //! What an agent's report changes.
 //!
 //! Agents send their whole state whenever something in it changed, and all of them at once after a
-//! restart of the coordinator. A report that says what is known writes nothing and so costs no sync.
+//! restart of the coordinator. A report that says what is known writes nothing, holds nothing and so costs
+//! no sync.
 
 use serde_json::json;
 use tidepool_shared::{
@@ -12,7 +13,7 @@ use tidepool_shared::{
 use super::{
     Connection,
     events::{About, Journal},
-    locked,
+    instances, locked,
     operations::{self, Wanted},
     rows, servers,
 };
@@ -30,6 +31,12 @@ pub(super) async fn record(
     report: &ServerReport,
     now: Moment,
 ) -> sqlx::Result<Option<Server>> {
+    let Some(seen) = servers::find(&mut *tx, id).await? else {
+        return Ok(None);
+    };
+    if is_known(&mut *tx, &seen, report, now).await? {
+        return Ok(Some(seen));
+    }
     let Some(row) = sqlx::query(locked!("SELECT * FROM servers WHERE id = $1"))
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
@@ -55,6 +62,32 @@ pub(super) async fn record(
     }
     journal.write(tx).await?;
     Ok(Some(after))
+}
+
+/// Whether a report of the present session says nothing that the store does not hold already. One that tells
+/// of a rejection is looked at again: the server's row knows whether it was told before.
+async fn is_known(
+    tx: &mut Connection,
+    seen: &Server,
+    report: &ServerReport,
+    now: Moment,
+) -> sqlx::Result<bool> {
+    let listened_to = seen.epoch == report.epoch && !seen.revoked && report.rejected.is_none();
+    if !listened_to || afterwards(seen, report, now).as_ref() != Some(seen) {
+        return Ok(false);
+    }
+    let (ServerState::Claimed, Some(id)) = (seen.state, seen.instance) else {
+        return Ok(true);
+    };
+    let Some(instance) = instances::find(&mut *tx, id).await? else {
+        return Ok(false);
+    };
+    let observed = report.observed.min(instance.generation);
+    let same = instance.health == report.health
+        && instance.reasons == report.reasons
+        && instance.observed == observed;
+    let wanted = Wanted::change_up_to(id, observed);
+    Ok(same && operations::under_way(tx, wanted).await?.is_none())
 }
 
 /// Takes in that nothing is heard of a server.

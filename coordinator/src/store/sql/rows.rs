@@ -11,7 +11,7 @@ use super::Row;
 use crate::{
     ambient::Moment,
     model::{
-        ApiToken, Event, Health, Instance, InstanceStatus, Operation, OperationKind,
+        ApiToken, Coordinator, Event, Health, Instance, InstanceStatus, Operation, OperationKind,
         OperationState, Route, Server, ServerState,
     },
 };
@@ -41,6 +41,7 @@ pub(super) fn server(row: &Row) -> sqlx::Result<Server> {
         instance: maybe_parsed(row, "instance_id")?,
         openclaw_version: row.try_get("openclaw_version")?,
         epoch: unsigned(row, "epoch")?,
+        holder: maybe_parsed(row, "holder")?,
         served: Generation(unsigned(row, "served")?),
         observed: Generation(unsigned(row, "observed")?),
         health: word(row, "health", Health::from_word)?,
@@ -137,6 +138,14 @@ pub(super) fn api_token(row: &Row) -> sqlx::Result<ApiToken> {
         created_at: moment(row, "created_at")?,
         expires_at: maybe_moment(row, "expires_at")?,
         revoked_at: maybe_moment(row, "revoked_at")?,
+    })
+}
+
+pub(super) fn coordinator(row: &Row) -> sqlx::Result<Coordinator> {
+    Ok(Coordinator {
+        id: parsed(row, "id")?,
+        api_address: row.try_get("api_address")?,
+        heartbeat_at: moment(row, "heartbeat_at")?,
     })
 }
 

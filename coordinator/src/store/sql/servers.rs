@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use serde_json::json;
-use tidepool_shared::id::{InstanceId, ServerId};
+use tidepool_shared::id::{CoordinatorId, InstanceId, ServerId};
 
 use super::{
-    Connection, QueryResult, SqlStore, during,
+    Connection, Database, QueryResult, SqlStore, during,
     events::{About, Journal},
     operations, reports, rows, transaction,
 };
@@ -59,22 +59,35 @@ impl ServerStore for SqlStore {
         &self,
         id: ServerId,
         openclaw_version: &str,
+        holder: CoordinatorId,
         _now: Moment,
     ) -> Stored<Option<(u64, Server)>> {
         transaction!(self, "open a session of a server", |tx| {
             sqlx::query(
-                "UPDATE servers SET epoch = epoch + 1, openclaw_version = $2
+                "UPDATE servers SET epoch = epoch + 1, openclaw_version = $2, holder = $3
                  WHERE id = $1 AND NOT revoked
                    AND state IN ('planned', 'creating', 'booting', 'warm', 'claimed')
                  RETURNING *",
             )
             .bind(id.to_string())
             .bind(openclaw_version)
+            .bind(holder.to_string())
             .fetch_optional(&mut *tx)
             .await?
             .map(|row| rows::server(&row).map(|server| (server.epoch, server)))
             .transpose()
         })
+    }
+
+    async fn close_session(&self, id: ServerId, epoch: u64) -> Stored<()> {
+        transaction!(self, "close a session of a server", |tx| {
+            sqlx::query("UPDATE servers SET holder = NULL WHERE id = $1 AND epoch = $2")
+                .bind(id.to_string())
+                .bind(rows::as_integer(epoch))
+                .execute(&mut *tx)
+                .await
+        })
+        .map(drop)
     }
 
     async fn record_report(
@@ -138,16 +151,9 @@ impl ServerStore for SqlStore {
     }
 
     async fn server(&self, id: ServerId) -> Stored<Option<Server>> {
-        let doing = "read a server";
-        let found = sqlx::query("SELECT * FROM servers WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(self.readers())
+        find(self.readers(), id)
             .await
-            .map_err(during(doing))?;
-        found
-            .map(|row| rows::server(&row))
-            .transpose()
-            .map_err(during(doing))
+            .map_err(during("read a server"))
     }
 
     async fn servers(&self) -> Stored<Vec<Server>> {
@@ -179,6 +185,19 @@ impl ServerStore for SqlStore {
             .transpose()
             .map_err(during(doing))
     }
+}
+
+/// Reads a server, within a transaction or not.
+pub(super) async fn find(
+    executor: impl sqlx::Executor<'_, Database = Database>,
+    id: ServerId,
+) -> sqlx::Result<Option<Server>> {
+    sqlx::query("SELECT * FROM servers WHERE id = $1")
+        .bind(id.to_string())
+        .fetch_optional(executor)
+        .await?
+        .map(|row| rows::server(&row))
+        .transpose()
 }
 
 async fn plan(

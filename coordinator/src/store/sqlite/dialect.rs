@@ -77,7 +77,7 @@ pub(super) async fn insert_events(
          FROM json_each($2) AS entry",
     )
     .bind(now.0)
-    .bind(Value::from_iter(entries.iter().map(as_json)).to_string())
+    .bind(entries.iter().map(as_json).collect::<Value>().to_string())
     .execute(tx)
     .await?;
     Ok(())
@@ -97,4 +97,9 @@ fn as_json(entry: &Entry) -> Value {
 /// Events have their numbers from the start.
 pub(super) fn number_events(_: &SqliteStore) -> Ready<sqlx::Result<()>> {
     ready(Ok(()))
+}
+
+/// One process, one clock.
+pub(super) fn now(_: &SqliteStore, now: Moment) -> Ready<sqlx::Result<Moment>> {
+    ready(Ok(now))
 }
