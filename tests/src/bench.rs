@@ -11,6 +11,7 @@ pub mod claim;
 pub mod first_reply;
 pub mod links;
 pub mod reload;
+pub mod store;
 
 /// A measured figure.
 #[derive(Debug, Clone)]
@@ -19,20 +20,29 @@ pub struct Figure {
     pub name: String,
     pub value: f64,
     pub unit: &'static str,
-    /// At most this, if the design sets a budget.
+    /// At most this, or at least this for what there should be much of, if the design sets a budget.
     pub budget: Option<f64>,
 }
 
 impl Figure {
     /// Prints the figure as one JSON line.
     pub fn print(&self) -> std::io::Result<()> {
+        self.print_if(|value, budget| value <= budget)
+    }
+
+    /// The same for a figure of which there should be much.
+    pub fn print_at_least(&self) -> std::io::Result<()> {
+        self.print_if(|value, budget| value >= budget)
+    }
+
+    fn print_if(&self, within: impl Fn(f64, f64) -> bool) -> std::io::Result<()> {
         let line = json!({
             "bench": self.bench,
             "name": self.name,
             "value": (self.value * 1000.0).round() / 1000.0,
             "unit": self.unit,
             "budget": self.budget,
-            "within": self.budget.map(|budget| self.value <= budget),
+            "within": self.budget.map(|budget| within(self.value, budget)),
             "commit": commit(),
             "machine": machine(),
         });

@@ -6,10 +6,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, SystemClock},
     model::NewServer,
-    store::{ServerStore as _, sqlite::SqliteStore},
+    store::{ServerStore, postgres::PostgresStore, sqlite::SqliteStore, throwaway::Throwaway},
 };
 use tidepool_proxy::trust::{Caller, NotTrusted, Trust};
-use tidepool_shared::id::ServerId;
+use tidepool_shared::{database_url::GivenUrl, id::ServerId};
 
 #[tokio::test]
 async fn the_proxy_knows_a_server_from_its_creation_until_it_is_retired() {
@@ -18,7 +18,26 @@ async fn the_proxy_knows_a_server_from_its_creation_until_it_is_retired() {
     let store = SqliteStore::open(&file, Arc::new(Chance::from_os()))
         .await
         .unwrap();
-    let trust = Trust::at(&file);
+    knows_a_server_until_it_is_retired(&store, &Trust::at(&file)).await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_proxy_reads_the_same_from_postgres() {
+    let Some(database) = Throwaway::database().await.unwrap() else {
+        return;
+    };
+    let chance = Arc::new(Chance::from_os());
+    let store = PostgresStore::open(database.options().unwrap(), chance)
+        .await
+        .unwrap();
+    let url = GivenUrl::from(database.url()).read().unwrap();
+    let trust = Trust::of(&url).unwrap();
+    knows_a_server_until_it_is_retired(&store, &trust).await;
+    store.close().await;
+}
+
+async fn knows_a_server_until_it_is_retired(store: &impl ServerStore, trust: &Trust) {
     for (number, address) in [(1, "127.3.0.1"), (2, "fd00::1")] {
         let address: IpAddr = address.parse().unwrap();
         let id: ServerId = format!("srv_{number:026}").parse().unwrap();
@@ -58,5 +77,4 @@ async fn the_proxy_knows_a_server_from_its_creation_until_it_is_retired() {
             Err(NotTrusted::Unknown)
         ));
     }
-    store.close().await;
 }
