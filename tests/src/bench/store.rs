@@ -173,7 +173,7 @@ impl<S: Store> Bench<S> {
         let first = numbers.start;
         let begin = Instant::now() + Duration::from_millis(50);
         let took = self
-            .each(numbers, |bench, number| async move {
+            .each(numbers, move |bench, number| async move {
                 let due = begin + Duration::from_secs(1) * u32::try_from(number - first)? / PACE;
                 sleep_until(due).await;
                 bench.claim(number).await?;
@@ -201,7 +201,7 @@ impl<S: Store> Bench<S> {
     ) -> anyhow::Result<Vec<T>>
     where
         T: Send + 'static,
-        F: Future<Output = anyhow::Result<T>> + Send,
+        F: Future<Output = anyhow::Result<T>> + Send + 'static,
     {
         let mut clients = JoinSet::new();
         for client in 0..self.clients {
