@@ -15,6 +15,7 @@ use tidepool_shared::user_data::UserData;
 
 use crate::ambient::Moment;
 
+pub mod hetzner;
 pub mod local;
 
 /// What kind of server, and where.
