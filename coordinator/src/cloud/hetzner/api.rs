@@ -171,8 +171,8 @@ impl Api {
                 .copied()
                 .chain(order)
                 .fold(Call::get(path), |call, (key, value)| call.with(key, value))
-                .with("per_page", PER_PAGE)
-                .with("page", page);
+                .with("per_page", &PER_PAGE)
+                .with("page", &page);
             let mut answer = self.call(&call, Twice::IsHarmless).await?;
             let found: Vec<R> = answer.part(R::MANY)?;
             let meta: Meta = answer.part("meta")?;

@@ -35,7 +35,7 @@ impl Call {
     }
 
     #[must_use]
-    pub(super) fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+    pub(super) fn with(mut self, key: &'static str, value: &(impl ToString + ?Sized)) -> Self {
         self.query.push((key, value.to_string()));
         self
     }

@@ -122,12 +122,13 @@ impl HetznerCloud {
             .filter(|action| action.status == ActionStatus::Running)
             .map(|action| self.waiter.wait(&self.api, action.id));
         let patience = self.api.pace().seconds(LOCK_PATIENCE);
-        match timeout(patience, try_join_all(ends)).await {
-            Ok(ended) => drop(ended?),
-            Err(_) => tracing::warn!(
+        if let Ok(ended) = timeout(patience, try_join_all(ends)).await {
+            ended?;
+        } else {
+            tracing::warn!(
                 server.cloud_id = id,
                 "something has held the server for long, deleting it all the same"
-            ),
+            );
         }
         Ok(())
     }
