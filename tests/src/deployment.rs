@@ -187,18 +187,24 @@ impl Drop for Deployment {
         if let Some(child) = &mut self.coordinator {
             drop(child.start_kill());
         }
-        for _ in 0..50 {
-            let left = processes_of(self.dir.path());
-            if left.is_empty() {
-                break;
-            }
-            for pid in left {
-                // It may have ended meanwhile, which is as good.
-                kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        end_processes_of(self.dir.path());
         evidence::collect(self.dir.path(), &self.name);
+    }
+}
+
+/// Kills the processes that have this directory on their command line, in their environment or as
+/// their working directory, and those that these start meanwhile.
+pub(crate) fn end_processes_of(dir: &Path) {
+    for _ in 0..50 {
+        let left = processes_of(dir);
+        if left.is_empty() {
+            break;
+        }
+        for pid in left {
+            // It may have ended meanwhile, which is as good.
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

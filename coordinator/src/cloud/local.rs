@@ -80,6 +80,18 @@ struct ServerRecord {
     address: Ipv4Addr,
     /// The first of the gateway's ports.
     gateway_port: u16,
+    /// What its owner wants; records of before there was a choice are of servers that are on.
+    #[serde(default)]
+    power: Power,
+}
+
+/// Whether a server is to run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Power {
+    #[default]
+    On,
+    Off,
 }
 
 impl ServerRecord {
@@ -117,12 +129,12 @@ impl LocalCloud {
         })
     }
 
-    /// Starts every server whose agent is not running; returns the names of those that were off.
+    /// Starts every server that is to run and whose agent does not; returns the names of those that were off.
     pub async fn power_on(&self) -> io::Result<Vec<String>> {
         let mut started = self.started.lock().await;
         let mut were_off = Vec::new();
         for record in disk::servers(&self.settings.directory)? {
-            if !self.is_running(&record.name) {
+            if record.power == Power::On && !self.is_running(&record.name) {
                 self.start(&mut started, &record)?;
                 were_off.push(record.name);
             }
@@ -146,7 +158,7 @@ impl LocalCloud {
     async fn restart_dead(&self) -> io::Result<()> {
         let mut started = self.started.lock().await;
         for record in disk::servers(&self.settings.directory)? {
-            if self.is_running(&record.name) {
+            if record.power == Power::Off || self.is_running(&record.name) {
                 reap(&mut started, &record.name);
                 continue;
             }
@@ -276,25 +288,71 @@ impl LocalCloud {
     }
 
     async fn make(&self, order: &Order) -> io::Result<CloudServer> {
+        let user_data = serde_json::to_vec(&order.user_data).map_err(io::Error::other)?;
         let mut started = self.started.lock().await;
-        let dir = self.dir(&order.name);
-        if let Some(record) = disk::server(&dir)? {
+        if let Some(record) = disk::server(&self.dir(&order.name))? {
             return Ok(record.seen());
         }
-        let others = disk::servers(&self.settings.directory)?;
-        let record = ServerRecord {
-            name: order.name.clone(),
-            address: self.free_address(&others)?,
-            gateway_port: self.free_gateway_port(&others)?,
-        };
-        secret_file::create_dir(&dir)?;
-        let user_data = serde_json::to_vec(&order.user_data).map_err(io::Error::other)?;
-        secret_file::write(&dir.join("user-data.json"), &user_data)?;
-        // The record is what makes the directory a server, so it is written last.
-        let bytes = serde_json::to_vec(&record).map_err(io::Error::other)?;
-        secret_file::write(&dir.join("server.json"), &bytes)?;
+        let record = self.write_server(&order.name, &user_data, Power::On)?;
         self.start(&mut started, &record)?;
         Ok(record.seen())
+    }
+
+    /// Makes a server that is off, for who wants to decide when it boots. Its user data is the
+    /// agent's to understand.
+    pub async fn reserve(&self, name: &str, user_data: &[u8]) -> io::Result<CloudServer> {
+        let _coming_and_going = self.started.lock().await;
+        if let Some(record) = disk::server(&self.dir(name))? {
+            return Ok(record.seen());
+        }
+        let record = self.write_server(name, user_data, Power::Off)?;
+        Ok(record.seen())
+    }
+
+    /// Boots one server, from now on kept running by [`LocalCloud::supervise`].
+    pub async fn boot(&self, name: &str) -> io::Result<()> {
+        let mut started = self.started.lock().await;
+        let record = self.switch(name, Power::On)?;
+        if self.is_running(name) {
+            return Ok(());
+        }
+        self.start(&mut started, &record)
+    }
+
+    /// Stops one server; its disk stays, and it is not started again before [`LocalCloud::boot`].
+    pub async fn shut_down(&self, name: &str) -> io::Result<()> {
+        let record = {
+            let _coming_and_going = self.started.lock().await;
+            self.switch(name, Power::Off)?
+        };
+        self.halt(&record).await?;
+        reap(&mut *self.started.lock().await, name);
+        Ok(())
+    }
+
+    fn switch(&self, name: &str, power: Power) -> io::Result<ServerRecord> {
+        let dir = self.dir(name);
+        let record = disk::server(&dir)?.ok_or(io::ErrorKind::NotFound)?;
+        let record = ServerRecord { power, ..record };
+        disk::write_record(&dir, &record)?;
+        Ok(record)
+    }
+
+    /// Writes the directory of a new server. Under the lock, so that no two get the same address.
+    fn write_server(&self, name: &str, user_data: &[u8], power: Power) -> io::Result<ServerRecord> {
+        let dir = self.dir(name);
+        let others = disk::servers(&self.settings.directory)?;
+        let record = ServerRecord {
+            name: name.to_owned(),
+            address: self.free_address(&others)?,
+            gateway_port: self.free_gateway_port(&others)?,
+            power,
+        };
+        secret_file::create_dir(&dir)?;
+        secret_file::write(&dir.join("user-data.json"), user_data)?;
+        // The record is what makes the directory a server, so it is written last.
+        disk::write_record(&dir, &record)?;
+        Ok(record)
     }
 
     async fn unmake(&self, name: &str) -> io::Result<()> {

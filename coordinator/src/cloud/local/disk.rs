@@ -7,6 +7,8 @@ use std::{
     path::Path,
 };
 
+use tidepool_certs::secret_file;
+
 use super::ServerRecord;
 use crate::ambient::Moment;
 
@@ -42,6 +44,12 @@ fn read_record(path: &Path) -> io::Result<Option<ServerRecord>> {
         Err(error) if is_absence(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Writes the record of the server that this directory is, or from now on is.
+pub(super) fn write_record(dir: &Path, record: &ServerRecord) -> io::Result<()> {
+    let bytes = serde_json::to_vec(record).map_err(io::Error::other)?;
+    secret_file::write(&dir.join(RECORD), &bytes)
 }
 
 /// When the server of this directory was made.
