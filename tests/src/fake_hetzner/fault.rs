@@ -28,6 +28,9 @@ pub enum Fault {
     ServerError,
     /// The answer comes late ([`Faults::set_slowness`]). At: an operation.
     Slow,
+    /// The answer comes as late as that, after everything was done: who does not wait leaves something
+    /// behind. At: an operation.
+    SlowAfter,
     /// 429. At: an operation.
     RateLimited,
     /// 409 `conflict`, and nothing was done. At: an operation.

@@ -98,6 +98,9 @@ async fn carry(
     if fake.settings.check_answers {
         check(fake, operation, &outcome);
     }
+    if strikes(Fault::SlowAfter) {
+        sleep(fake.faults.slowness()).await;
+    }
     if strikes(Fault::DropAfter) {
         return dropped();
     }
