@@ -24,7 +24,6 @@ impl HetznerCloud {
             .list(&[
                 ("type", "snapshot"),
                 ("status", "available"),
-                ("architecture", &fit.architecture),
                 ("label_selector", selector),
             ])
             .await?;
@@ -57,6 +56,7 @@ impl HetznerCloud {
 fn newest_that_fits(snapshots: &[Image], fit: &Fit) -> Option<u64> {
     snapshots
         .iter()
+        .filter(|snapshot| snapshot.architecture == fit.architecture)
         .filter(|snapshot| snapshot.disk_size <= fit.disk)
         .max_by_key(|snapshot| (snapshot.created, snapshot.id))
         .map(|snapshot| snapshot.id)
@@ -67,26 +67,28 @@ mod tests {
     use super::*;
     use crate::{ambient::Moment, cloud::Labels};
 
-    fn snapshot(id: u64, created: i64, disk_size: f64) -> Image {
+    fn snapshot(id: u64, created: i64, architecture: &str, disk_size: f64) -> Image {
         Image {
             id,
             description: String::new(),
             created: Moment(created),
+            architecture: architecture.to_owned(),
             disk_size,
             labels: Labels::new(),
         }
     }
 
     #[test]
-    fn the_newest_snapshot_that_fits_the_disk_is_taken() {
+    fn the_newest_snapshot_that_fits_architecture_and_disk_is_taken() {
         let fit = Fit {
             architecture: "x86".to_owned(),
             disk: 40.0,
         };
         let snapshots = [
-            snapshot(1, 10, 40.0),
-            snapshot(2, 20, 40.0),
-            snapshot(3, 30, 80.0),
+            snapshot(1, 10, "x86", 40.0),
+            snapshot(2, 20, "x86", 40.0),
+            snapshot(3, 30, "x86", 80.0),
+            snapshot(4, 40, "arm", 40.0),
         ];
         assert_eq!(newest_that_fits(&snapshots, &fit), Some(2));
         assert_eq!(newest_that_fits(&snapshots[2..], &fit), None);

@@ -49,8 +49,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn is(&self, method: Method, path: &str) -> bool {
-        self.method == method && self.path == path
+    fn is(&self, method: &Method, path: &str) -> bool {
+        self.method == *method && self.path == path
     }
 
     fn query(&self, key: &str) -> Option<&str> {
@@ -123,7 +123,7 @@ impl Stage {
     }
 
     fn count(&self, method: &Method, path: &str) -> usize {
-        self.seen(|seen| seen.is(method.clone(), path)).len()
+        self.seen(|seen| seen.is(method, path)).len()
     }
 
     fn seen(&self, wanted: impl Fn(&Seen) -> bool) -> Vec<Seen> {
@@ -147,7 +147,7 @@ impl Stage {
 
 fn hear(state: &Mutex<State>, method: Method, uri: &Uri, body: &Bytes) -> Reply {
     let path = uri.path().strip_prefix("/v1/").unwrap().to_owned();
-    let url = Url::parse(&format!("http://a/{}", uri)).unwrap();
+    let url = Url::parse(&format!("http://a{uri}")).unwrap();
     let seen = Seen {
         query: url.query_pairs().into_owned().collect(),
         body: serde_json::from_slice(body).unwrap_or(Value::Null),

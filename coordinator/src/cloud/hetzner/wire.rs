@@ -203,6 +203,8 @@ pub(super) struct Image {
     pub(super) description: String,
     #[serde(deserialize_with = "moment")]
     pub(super) created: Moment,
+    /// In Hetzner's words: compared with a type's, never asked for, so that new ones do no harm.
+    pub(super) architecture: String,
     /// GB.
     pub(super) disk_size: f64,
     #[serde(default)]
@@ -224,7 +226,6 @@ pub(super) struct PrimaryIp {
 pub(super) struct ServerType {
     pub(super) id: u64,
     pub(super) name: String,
-    /// In Hetzner's words; asked for again in them.
     pub(super) architecture: String,
     /// GB.
     pub(super) disk: f64,

@@ -15,7 +15,7 @@ use crate::cloud::{Cloud as _, Fault, Labels};
 const NAME: &str = "tidepool-a";
 
 fn is_making(seen: &Seen) -> bool {
-    seen.is(Method::POST, "servers")
+    seen.is(&Method::POST, "servers")
 }
 
 /// Something happens to the first call that makes a server, after or before it is carried out.
@@ -113,7 +113,7 @@ async fn a_server_that_appears_late_is_adopted_without_a_second_call() {
         if is_making(seen) {
             return Some(Reply::Lost);
         }
-        if seen.is(Method::GET, "servers") {
+        if seen.is(&Method::GET, "servers") {
             looks += 1;
             if looks == 4 {
                 miniature.servers.push(server(40, NAME, &ours()));
@@ -226,7 +226,7 @@ async fn labels_that_hetzner_would_refuse_are_not_sent() {
 async fn without_an_image_or_a_type_nothing_is_asked_for() {
     for missing in ["images", "server_types"] {
         let stage = Stage::with(move |seen, _| {
-            let asked = seen.is(Method::GET, missing);
+            let asked = seen.is(&Method::GET, missing);
             asked.then(|| super::miniature::page(missing, &[]))
         });
         assert_eq!(

@@ -86,7 +86,7 @@ async fn protection_that_came_between_is_lifted_too() {
 #[tokio::test(start_paused = true)]
 async fn a_locked_server_is_deleted_after_what_runs_on_it() {
     let stage = with_server(Stage::with(|seen, miniature| {
-        let polled = seen.is(Method::GET, "actions");
+        let polled = seen.is(&Method::GET, "actions");
         if polled && seen.query("id") == Some("9") {
             miniature.actions[0]["status"] = json!("success");
         }

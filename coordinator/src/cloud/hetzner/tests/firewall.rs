@@ -73,7 +73,7 @@ async fn one_of_that_name_that_is_not_ours_is_not_touched() {
 async fn one_whose_answer_was_lost_is_found_and_not_made_again() {
     let mut first = true;
     let stage = Stage::with(move |seen, miniature| {
-        let lost = seen.is(Method::POST, "firewalls") && std::mem::take(&mut first);
+        let lost = seen.is(&Method::POST, "firewalls") && std::mem::take(&mut first);
         lost.then(|| {
             miniature.reply(seen);
             Reply::Lost
@@ -86,7 +86,7 @@ async fn one_whose_answer_was_lost_is_found_and_not_made_again() {
 #[tokio::test(start_paused = true)]
 async fn one_that_was_deleted_is_made_again_for_the_next_server() {
     let stage = Stage::with(move |seen, miniature| {
-        let dangling = seen.is(Method::POST, "servers") && miniature.firewalls.is_empty();
+        let dangling = seen.is(&Method::POST, "servers") && miniature.firewalls.is_empty();
         dangling.then(|| refusal(404, "not_found"))
     });
     stage.cloud.create(&order("tidepool-a")).await.unwrap();

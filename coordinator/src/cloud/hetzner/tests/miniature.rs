@@ -42,6 +42,7 @@ pub(super) fn image(id: u64, labels: &Value) -> Value {
         "id": id,
         "description": "tidepool",
         "created": "2026-10-01T12:00:00Z",
+        "architecture": "x86",
         "disk_size": 40,
         "labels": labels,
     })
@@ -53,12 +54,16 @@ pub(super) fn page(kind: &str, items: &[Value]) -> Reply {
     Reply::Json(200, json!({kind: items, "meta": meta}))
 }
 
+fn has_id(thing: &Value, id: &str) -> bool {
+    id.parse().is_ok_and(|id: u64| thing["id"] == id)
+}
+
 impl Miniature {
     pub(super) fn reply(&mut self, seen: &Seen) -> Reply {
         let parts: Vec<&str> = seen.path.split('/').collect();
         match (&seen.method, parts.as_slice()) {
             (&Method::GET, ["server_types"]) => page("server_types", &[cx23()]),
-            (&Method::GET, ["images"]) if seen.query("architecture").is_some() => {
+            (&Method::GET, ["images"]) if seen.query("status") == Some("available") => {
                 page("images", &[image(77, &json!({}))])
             }
             (&Method::GET, [kind]) if *kind != "actions" => page(kind, &self.listed(kind, seen)),
@@ -86,8 +91,7 @@ impl Miniature {
             (_, ["servers", id, rest @ ..]) => self.about_server(id, rest, seen),
             (&Method::DELETE, [kind, id]) => {
                 let before = self.of_kind(kind).len();
-                self.of_kind(kind)
-                    .retain(|thing| thing["id"].to_string() != *id);
+                self.of_kind(kind).retain(|thing| !has_id(thing, id));
                 match before - self.of_kind(kind).len() {
                     0 => refusal(404, "not_found"),
                     _ => Reply::Json(204, Value::Null),
@@ -117,10 +121,7 @@ impl Miniature {
 
     fn one(&mut self, kind: &str, id: &str) -> Reply {
         let singular = kind.trim_end_matches('s');
-        let found = self
-            .of_kind(kind)
-            .iter()
-            .find(|thing| thing["id"].to_string() == id);
+        let found = self.of_kind(kind).iter().find(|thing| has_id(thing, id));
         found.map_or_else(
             || refusal(404, "not_found"),
             |thing| Reply::Json(200, json!({singular: thing})),
@@ -144,10 +145,7 @@ impl Miniature {
     }
 
     fn about_server(&mut self, id: &str, rest: &[&str], seen: &Seen) -> Reply {
-        let place = self
-            .servers
-            .iter()
-            .position(|server| server["id"].to_string() == id);
+        let place = self.servers.iter().position(|server| has_id(server, id));
         let Some(place) = place else {
             return refusal(404, "not_found");
         };

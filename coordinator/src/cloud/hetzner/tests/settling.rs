@@ -31,7 +31,7 @@ fn stage_with(
 }
 
 fn polls(stage: &Stage) -> Vec<Seen> {
-    stage.seen(|seen| seen.is(Method::GET, "actions"))
+    stage.seen(|seen| seen.is(&Method::GET, "actions"))
 }
 
 /// On the so-manieth poll everything that runs ends like this, and the server with it.
@@ -43,7 +43,7 @@ fn ends_on_poll(
 ) -> impl FnMut(&Seen, &mut Miniature) -> Option<Reply> + Send + 'static {
     let mut polls = 0;
     move |seen, miniature| {
-        polls += usize::from(seen.is(Method::GET, "actions"));
+        polls += usize::from(seen.is(&Method::GET, "actions"));
         if polls >= number {
             for action in &mut miniature.actions {
                 if ids.iter().any(|id| action["id"] == *id) {
@@ -126,10 +126,10 @@ async fn an_action_that_is_stuck_for_ever_ends_at_the_deadline() {
 async fn an_action_that_resolves_no_more_proves_nothing() {
     let mut looks = 0;
     let twist = move |seen: &Seen, miniature: &mut Miniature| {
-        if seen.is(Method::GET, "actions") {
+        if seen.is(&Method::GET, "actions") {
             return Some(refusal(404, "not_found"));
         }
-        if seen.is(Method::GET, "servers/40/actions") {
+        if seen.is(&Method::GET, "servers/40/actions") {
             looks += 1;
             if looks == 3 {
                 miniature.actions[0]["status"] = json!("success");
@@ -204,7 +204,7 @@ async fn one_who_stops_waiting_hands_the_turn_on() {
 async fn a_poll_that_fails_fails_nothing_for_ever() {
     let mut polls = 0;
     let twist = move |seen: &Seen, miniature: &mut Miniature| {
-        if !seen.is(Method::GET, "actions") {
+        if !seen.is(&Method::GET, "actions") {
             return None;
         }
         polls += 1;

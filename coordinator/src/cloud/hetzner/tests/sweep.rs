@@ -81,12 +81,14 @@ fn third(page_number: u64, total: u64) -> Reply {
 #[tokio::test(start_paused = true)]
 async fn all_pages_are_read() {
     let stage = Stage::with(|seen, _| {
-        let listing = seen.is(Method::GET, "servers");
+        let listing = seen.is(&Method::GET, "servers");
         listing.then(|| third(seen.query("page").unwrap().parse().unwrap(), 3))
     });
     let all = stage.cloud.inventory().await.unwrap();
     assert_eq!(all.len(), 3);
-    let first = stage.seen(|seen| seen.is(Method::GET, "servers")).remove(0);
+    let first = stage
+        .seen(|seen| seen.is(&Method::GET, "servers"))
+        .remove(0);
     assert_eq!(
         (first.query("per_page"), first.query("sort")),
         (Some("50"), Some("id:asc"))
@@ -109,7 +111,7 @@ async fn a_list_that_changes_while_it_is_read_is_read_again_and_then_given_up() 
     // One was deleted between the pages: its successor slipped onto the page before.
     let mut reads = 0;
     let stage = Stage::with(move |seen, _| {
-        if !seen.is(Method::GET, "servers") {
+        if !seen.is(&Method::GET, "servers") {
             return None;
         }
         let page: u64 = seen.query("page").unwrap().parse().unwrap();
@@ -119,7 +121,7 @@ async fn a_list_that_changes_while_it_is_read_is_read_again_and_then_given_up() 
     assert_eq!(stage.cloud.inventory().await.unwrap().len(), 3);
 
     let restless = Stage::with(|seen, _| {
-        let listing = seen.is(Method::GET, "servers");
+        let listing = seen.is(&Method::GET, "servers");
         listing.then(|| third(seen.query("page").unwrap().parse().unwrap(), 4))
     });
     assert_eq!(fault(restless.cloud.inventory().await), Fault::Busy);
@@ -129,7 +131,7 @@ async fn a_list_that_changes_while_it_is_read_is_read_again_and_then_given_up() 
 async fn what_a_selector_found_without_our_labels_is_not_ours() {
     let stage = Stage::with(|seen, _| {
         let foreign = server(1, "foreign", &json!({"managed-by": "tidepool"}));
-        seen.is(Method::GET, "servers")
+        seen.is(&Method::GET, "servers")
             .then(|| page("servers", &[foreign]))
     });
     assert!(stage.cloud.inventory().await.unwrap().is_empty());
