@@ -55,7 +55,9 @@ impl Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     let fake = FakeHetzner::start(Arguments::parse().settings()).await?;
     say(&format!(
         "HCLOUD_ENDPOINT={} HCLOUD_TOKEN={}\nread-only token: {}\nswitches: {}",
