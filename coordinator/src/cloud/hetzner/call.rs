@@ -56,8 +56,7 @@ impl Call {
     }
 }
 
-/// A good answer.
-#[derive(Debug)]
+/// A good answer. Deliberately without `Debug`: the body may hold a root password.
 pub(super) struct Answer {
     /// Null if the body was empty.
     pub(super) body: Value,

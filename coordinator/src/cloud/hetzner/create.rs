@@ -36,13 +36,13 @@ impl HetznerCloud {
         if user_data.len() > USER_DATA_MAX {
             return Err(Trouble::UserData(user_data.len()));
         }
+        // Before anything is asked: who is held back tries again soon, and would spend what is refilled.
+        self.check_budget()?;
         if let Some(made) = self.find_server(&order.name).await? {
             return Ok(made);
         }
         let _turn = self.creations.acquire().await;
-        if let Some(left) = self.api.limiter().short_of() {
-            return Err(Trouble::HeldBack(left));
-        }
+        self.check_budget()?;
         let body = CreateServer {
             name: &order.name,
             server_type: &order.placement.server_type,
@@ -70,6 +70,13 @@ impl HetznerCloud {
             self.forget_firewall().await;
         }
         made?.seen().ok_or(Trouble::NoAddress)
+    }
+
+    fn check_budget(&self) -> Result<(), Trouble> {
+        match self.api.limiter().short_of() {
+            Some(left) => Err(Trouble::HeldBack(left)),
+            None => Ok(()),
+        }
     }
 
     /// Sends the `POST` until it is known what came of it.

@@ -26,8 +26,7 @@ pub(super) enum Transport {
     Here(axum::Router),
 }
 
-/// What came back.
-#[derive(Debug)]
+/// What came back. Deliberately without `Debug`, as [`super::call::Answer`].
 pub(super) struct Exchanged {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,

@@ -85,6 +85,13 @@ async fn deletions_go_on_while_creations_are_held_back() {
     stage.miniature(|miniature| miniature.servers.push(server(40, "tidepool-b", &ours())));
     assert_eq!(fault(stage.cloud.create(&order(NAME)).await), Fault::Busy);
     assert_eq!(stage.count(&Method::POST, "servers"), 0);
+    let asked = stage.seen(|_| true).len();
+    assert_eq!(fault(stage.cloud.create(&order(NAME)).await), Fault::Busy);
+    assert_eq!(
+        stage.seen(|_| true).len(),
+        asked,
+        "trying again spends nothing"
+    );
     stage.cloud.delete("tidepool-b").await.unwrap();
     stage.cloud.inventory().await.unwrap();
 }
