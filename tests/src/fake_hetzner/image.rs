@@ -235,7 +235,7 @@ pub(super) fn list(project: &mut Project, call: &Call) -> Outcome {
         .map(Image::view)
         .collect();
     let sortable = ["id", "name", "created"];
-    page::answer("images", rows, &sortable, project.settings.per_page, call)
+    page::answer("images", rows, &sortable, &project.settings, call)
 }
 
 pub(super) fn show(project: &mut Project, call: &Call) -> Outcome {

@@ -161,7 +161,7 @@ pub(super) fn list(project: &mut Project, call: &Call) -> Outcome {
         .map(|server| view(project, server))
         .collect();
     let sortable = ["id", "name", "created"];
-    page::answer("servers", rows, &sortable, project.settings.per_page, call)
+    page::answer("servers", rows, &sortable, &project.settings, call)
 }
 
 pub(super) fn show(project: &mut Project, call: &Call) -> Outcome {
