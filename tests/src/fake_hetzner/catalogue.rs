@@ -165,6 +165,7 @@ pub(super) fn show_location(project: &mut Project, call: &Call) -> Outcome {
     Ok(Reply::ok(json!({ "location": location })))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an operation among others")]
 pub(super) fn show_pricing(project: &mut Project, _call: &Call) -> Outcome {
     Ok(Reply::ok(json!({ "pricing": project.catalogue.pricing })))
 }

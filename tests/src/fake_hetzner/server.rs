@@ -67,6 +67,7 @@ pub(super) enum AttachedBy {
 
 /// One server. No `Debug`: its user data holds a token.
 #[derive(Clone)]
+#[expect(clippy::struct_field_names, reason = "as the API says it")]
 pub(super) struct Server {
     pub(super) id: ServerId,
     pub(super) name: String,

@@ -1,7 +1,7 @@
 //! Servers with machines behind them: real agents, from `running` to the end.
 
 use std::{
-    net::{Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -21,7 +21,10 @@ use tidepool_tests::{
     fake_hetzner::{self, FakeHetzner, Fault, LocalMachines, LocalMachinesSettings, Settings},
     programs,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    net::UdpSocket,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::world::{PATIENCE, World};
 
@@ -30,8 +33,8 @@ struct Machinery {
     world: World,
     machines: Arc<LocalMachines>,
     user_data: String,
-    /// Bound, so that nobody answers there, and silent.
-    _coordinator: UdpSocket,
+    /// Hears, and never answers.
+    coordinator: UdpSocket,
     _dir: TempDir,
 }
 
@@ -51,7 +54,7 @@ impl Machinery {
         })?);
         let settings = Settings::quick().with_room("cx23", "nbg1", 5);
         let fake = FakeHetzner::start_with(settings, machines.clone()).await?;
-        let coordinator = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let coordinator = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let authority =
             Authority::open_or_create(&dir.path().join("ca"), time::OffsetDateTime::UNIX_EPOCH)?;
         let user_data = UserData {
@@ -65,7 +68,7 @@ impl Machinery {
             world: World::around(fake)?,
             machines,
             user_data: serde_json::to_string(&user_data)?,
-            _coordinator: coordinator,
+            coordinator,
             _dir: dir,
         })
     }
@@ -124,6 +127,14 @@ async fn a_server_is_a_real_agent_that_lives_and_dies_with_it() -> anyhow::Resul
     let command = std::fs::read_to_string(format!("/proc/{first}/cmdline"))?;
     ensure!(command.contains(&address.to_string()), "{command}");
 
+    // It knocks at the coordinator's, from its own address, and again when nobody opens.
+    let mut packet = [0; 2048];
+    for _ in 0..2 {
+        let heard = timeout(PATIENCE, machinery.coordinator.recv_from(&mut packet));
+        let (_, from) = heard.await.context("the agent does not call home")??;
+        assert_eq!(from.ip(), IpAddr::V4(address));
+    }
+
     // It is started again when it dies, as systemd would, …
     kill(Pid::from_raw(first), Signal::SIGKILL)?;
     let deadline = Instant::now() + PATIENCE;
@@ -181,7 +192,7 @@ async fn a_server_that_never_calls_home_runs_nothing_and_one_refused_leaves_noth
     machinery.world.fake.set_room("cx23", "nbg1", 0);
     let full = machinery.world.order("full", &json!({})).await?;
     assert_eq!(full.status, 412);
-    assert_eq!(machinery.machines.processes().is_empty(), false);
+    assert!(!machinery.machines.processes().is_empty());
     let machines = machinery.machines.clone();
     machinery.world.end().await?;
     ensure!(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tidepool_tests::fake_hetzner::{Fault, Kind, Settings};
 
@@ -74,6 +75,19 @@ async fn a_name_is_taken_until_its_server_is_gone() -> anyhow::Result<()> {
         let refused = world.order(bad, &json!({})).await?;
         assert_eq!(refused.refusal(), (422, "invalid_input"), "{bad}");
     }
+    world.end().await
+}
+
+#[tokio::test]
+async fn of_many_creates_of_one_name_one_is_done() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let more = json!({});
+    let answers = try_join_all((0..20).map(|_| world.order("a", &more))).await?;
+    let made = answers.iter().filter(|answer| answer.status == 201);
+    assert_eq!(made.count(), 1);
+    let refused = answers.iter().filter(|answer| answer.refusal().0 == 409);
+    assert_eq!(refused.count(), 19);
+    assert_eq!(world.fake.books().ever(Kind::Server).count(), 1);
     world.end().await
 }
 
@@ -180,10 +194,8 @@ async fn labels_are_checked_replaced_whole_and_selected_by() -> anyhow::Result<(
         ("role notin (pool)", 1),
         ("env=u", 0),
     ] {
-        let encoded: String = selector
-            .bytes()
-            .map(|byte| format!("%{byte:02x}"))
-            .collect();
+        let encoded = selector.bytes().map(|byte| format!("%{byte:02x}"));
+        let encoded = encoded.collect::<Vec<_>>().concat();
         let list = world
             .get(&format!("/servers?label_selector={encoded}"))
             .await?;
