@@ -216,7 +216,9 @@ fn free_port() -> anyhow::Result<u16> {
         .context("no free port")
 }
 
-fn processes_of(dir: &Path) -> Vec<i32> {
+/// Ids of the processes that have this directory on their command line, in their environment or as
+/// their working directory.
+pub(crate) fn processes_of(dir: &Path) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };

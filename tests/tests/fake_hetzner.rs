@@ -1,11 +1,15 @@
 //! The fake Hetzner Cloud, by its own account and by that of clients that others wrote.
 
+#[path = "fake_hetzner/clients.rs"]
+mod clients;
 #[path = "fake_hetzner/faults.rs"]
 mod faults;
 #[path = "fake_hetzner/firewalls.rs"]
 mod firewalls;
 #[path = "fake_hetzner/images.rs"]
 mod images;
+#[path = "fake_hetzner/machines.rs"]
+mod machines;
 #[path = "fake_hetzner/servers.rs"]
 mod servers;
 #[path = "fake_hetzner/world.rs"]

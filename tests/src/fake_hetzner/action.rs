@@ -200,5 +200,5 @@ fn list(project: &Project, call: &Call, wanted: impl Fn(&Action) -> bool) -> Out
         .filter(|row| status(row).is_some_and(|status| call.admits("status", &status)))
         .collect();
     let sortable = ["id", "command", "status", "started", "finished"];
-    page::answer("actions", rows, &sortable, project.settings.per_page, call)
+    page::answer("actions", rows, &sortable, &project.settings, call)
 }

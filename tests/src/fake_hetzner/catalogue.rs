@@ -132,8 +132,14 @@ pub(super) fn list_server_types(project: &mut Project, call: &Call) -> Outcome {
         .filter(|name| call.admits("name", name))
         .collect();
     let rows = names.iter().map(|name| server_type_view(project, name));
-    let (rows, per_page) = (rows.collect(), project.settings.per_page);
-    page::answer("server_types", rows, &["id", "name"], per_page, call)
+    let rows = rows.collect();
+    page::answer(
+        "server_types",
+        rows,
+        &["id", "name"],
+        &project.settings,
+        call,
+    )
 }
 
 pub(super) fn show_server_type(project: &mut Project, call: &Call) -> Outcome {
@@ -148,8 +154,8 @@ pub(super) fn show_server_type(project: &mut Project, call: &Call) -> Outcome {
 pub(super) fn list_locations(project: &mut Project, call: &Call) -> Outcome {
     let rows = project.catalogue.locations.iter();
     let rows = rows.filter(|row| call.admits("name", text(row, "name")));
-    let (rows, per_page) = (rows.cloned().collect(), project.settings.per_page);
-    page::answer("locations", rows, &["id", "name"], per_page, call)
+    let rows = rows.cloned().collect();
+    page::answer("locations", rows, &["id", "name"], &project.settings, call)
 }
 
 pub(super) fn show_location(project: &mut Project, call: &Call) -> Outcome {
@@ -159,6 +165,7 @@ pub(super) fn show_location(project: &mut Project, call: &Call) -> Outcome {
     Ok(Reply::ok(json!({ "location": location })))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an operation among others")]
 pub(super) fn show_pricing(project: &mut Project, _call: &Call) -> Outcome {
     Ok(Reply::ok(json!({ "pricing": project.catalogue.pricing })))
 }

@@ -97,13 +97,7 @@ pub(super) fn list(project: &mut Project, call: &Call) -> Outcome {
         .map(|firewall| view(project, firewall))
         .collect();
     let sortable = ["id", "name", "created"];
-    page::answer(
-        "firewalls",
-        rows,
-        &sortable,
-        project.settings.per_page,
-        call,
-    )
+    page::answer("firewalls", rows, &sortable, &project.settings, call)
 }
 
 pub(super) fn show(project: &mut Project, call: &Call) -> Outcome {

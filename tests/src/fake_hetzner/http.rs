@@ -90,10 +90,10 @@ async fn carry(
     if strikes(Fault::DropBefore) {
         return dropped();
     }
-    let level = match admit(fake, operation, &parts.headers) {
-        Ok(level) => level,
-        Err((refusal, level)) => return respond(&Err(refusal), level),
-    };
+    let (level, admitted) = admit(fake, operation, &parts.headers);
+    if let Err(refusal) = admitted {
+        return respond(&Err(refusal), level);
+    }
     let outcome = run(fake, operation, id, &parts, body).await;
     if fake.settings.check_answers {
         check(fake, operation, &outcome);
@@ -105,9 +105,9 @@ async fn carry(
         return dropped();
     }
     if strikes(Fault::BadGatewayAfter) {
-        return respond(&Err(Refusal::bad_gateway()), Some(level));
+        return respond(&Err(Refusal::bad_gateway()), level);
     }
-    respond(&changed(fake, operation, outcome), Some(level))
+    respond(&changed(fake, operation, outcome), level)
 }
 
 /// An empty body counts as `{}`.
@@ -136,29 +136,29 @@ fn admit(
     fake: &Fake,
     operation: &Operation,
     headers: &HeaderMap,
-) -> Result<Level, (Refusal, Option<Level>)> {
+) -> (Option<Level>, Result<(), Refusal>) {
     let given = headers.get(header::AUTHORIZATION);
     let given = given.and_then(|value| value.to_str().ok());
-    let token = given.and_then(|value| value.strip_prefix("Bearer "));
-    let token = token.ok_or_else(|| (Refusal::no_token(), None))?;
+    let Some(token) = given.and_then(|value| value.strip_prefix("Bearer ")) else {
+        return (None, Err(Refusal::no_token()));
+    };
     let may_write = token == fake.settings.token;
     if !may_write && token != fake.settings.read_only_token {
-        return Err((Refusal::wrong_token(), None));
+        return (None, Err(Refusal::wrong_token()));
     }
-    let limit = fake.settings.rate.requests;
-    let level = fake.take_request();
-    let level = level.map_err(|level| (Refusal::rate(limit), Some(level)))?;
+    let refused = Err(Refusal::rate(fake.settings.rate.requests));
+    let level = match fake.take_request() {
+        Ok(level) => level,
+        Err(level) => return (Some(level), refused),
+    };
     if fake.faults.strikes(Fault::RateLimited, &[operation.key]) {
-        let spent = Level {
-            remaining: 0,
-            ..level
-        };
-        return Err((Refusal::rate(limit), Some(spent)));
+        let remaining = 0;
+        return (Some(Level { remaining, ..level }), refused);
     }
     if !may_write && !operation.key.starts_with("GET ") {
-        return Err((Refusal::read_only(), Some(level)));
+        return (Some(level), Err(Refusal::read_only()));
     }
-    Ok(level)
+    (Some(level), Ok(()))
 }
 
 async fn run(

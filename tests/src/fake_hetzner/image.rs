@@ -60,7 +60,7 @@ pub(super) struct Image {
     /// Snapshots have none.
     name: Option<String>,
     description: String,
-    image_size_gb: Option<f64>,
+    compressed_gb: Option<f64>,
     pub(super) disk_size_gb: u64,
     created: Moment,
     created_from: Option<(ServerId, String)>,
@@ -86,7 +86,7 @@ impl Image {
             "status": self.status.name(),
             "name": self.name,
             "description": self.description,
-            "image_size": self.image_size_gb,
+            "image_size": self.compressed_gb,
             "disk_size": self.disk_size_gb,
             "created": rfc3339(self.created),
             "created_from": self.created_from.as_ref().map(|(id, name)| json!({
@@ -136,7 +136,7 @@ pub(super) fn system_images(now: Moment) -> BTreeMap<ImageId, Image> {
         status: Status::Available,
         name: Some(name.to_owned()),
         description: name.to_owned(),
-        image_size_gb: None,
+        compressed_gb: None,
         disk_size_gb: 5,
         created: now,
         created_from: None,
@@ -207,7 +207,7 @@ pub(super) fn add(
         status,
         name: None,
         description: snapshot.description,
-        image_size_gb: Some(SNAPSHOT_SIZE_GB),
+        compressed_gb: Some(SNAPSHOT_SIZE_GB),
         disk_size_gb: snapshot.disk_size_gb,
         created: project.now,
         created_from,
@@ -235,7 +235,7 @@ pub(super) fn list(project: &mut Project, call: &Call) -> Outcome {
         .map(Image::view)
         .collect();
     let sortable = ["id", "name", "created"];
-    page::answer("images", rows, &sortable, project.settings.per_page, call)
+    page::answer("images", rows, &sortable, &project.settings, call)
 }
 
 pub(super) fn show(project: &mut Project, call: &Call) -> Outcome {

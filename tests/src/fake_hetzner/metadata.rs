@@ -21,12 +21,10 @@ pub(super) fn answer(project: &Project, address: &str, path: &str) -> Option<Str
     ];
     match path {
         "userdata" => Some(server.user_data.clone()),
-        "metadata" => Some(
-            fields
-                .iter()
-                .map(|(name, value)| format!("{name}: {value}\n"))
-                .collect(),
-        ),
+        "metadata" => {
+            let lines = fields.map(|(name, value)| format!("{name}: {value}\n"));
+            Some(lines.concat())
+        }
         "metadata/private-networks" => Some(String::new()),
         _ => {
             let wanted = path.strip_prefix("metadata/")?;

@@ -5,17 +5,15 @@ use serde_json::{Map, Value, json};
 use super::{
     call::{Call, Outcome, Reply},
     refusal::Refusal,
+    settings::Settings,
 };
-
-/// The most that one page holds.
-const MAX_PER_PAGE: usize = 50;
 
 /// The page of `rows` that the call asks for, sorted as it asks by one of `sortable`.
 pub(super) fn answer(
     name: &str,
     mut rows: Vec<Value>,
     sortable: &[&str],
-    default_per_page: usize,
+    settings: &Settings,
     call: &Call,
 ) -> Outcome {
     // The last key first: sorting is stable.
@@ -24,7 +22,7 @@ pub(super) fn answer(
         sort(&mut rows, order, sortable)?;
     }
     let page = number(call, "page", 1)?;
-    let per_page = number(call, "per_page", default_per_page)?.min(MAX_PER_PAGE);
+    let per_page = number(call, "per_page", settings.per_page)?.min(settings.max_per_page.max(1));
     let total = rows.len();
     let last = total.div_ceil(per_page).max(1);
     let shown: Vec<_> = rows

@@ -235,13 +235,7 @@ pub(super) fn list(project: &mut Project, call: &Call) -> Outcome {
         .map(|held| view(project, held))
         .collect();
     let sortable = ["id", "created"];
-    page::answer(
-        "primary_ips",
-        rows,
-        &sortable,
-        project.settings.per_page,
-        call,
-    )
+    page::answer("primary_ips", rows, &sortable, &project.settings, call)
 }
 
 fn get<'a>(project: &'a mut Project, call: &Call) -> Result<&'a mut PrimaryIp, Refusal> {
@@ -302,9 +296,7 @@ pub(super) fn create(project: &mut Project, call: &Call) -> Outcome {
     let id = add(project, new);
     let held = project.primary_ips.get(&id);
     let held = held.map(|held| view(project, held));
-    Ok(Reply::created(
-        json!({ "primary_ip": held, "action": null }),
-    ))
+    Ok(Reply::created(json!({ "primary_ip": held })))
 }
 
 fn check_name(project: &Project, name: &str, own: Option<PrimaryIpId>) -> Result<(), Refusal> {

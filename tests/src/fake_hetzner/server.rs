@@ -67,6 +67,7 @@ pub(super) enum AttachedBy {
 
 /// One server. No `Debug`: its user data holds a token.
 #[derive(Clone)]
+#[expect(clippy::struct_field_names, reason = "as the API says it")]
 pub(super) struct Server {
     pub(super) id: ServerId,
     pub(super) name: String,
@@ -161,7 +162,7 @@ pub(super) fn list(project: &mut Project, call: &Call) -> Outcome {
         .map(|server| view(project, server))
         .collect();
     let sortable = ["id", "name", "created"];
-    page::answer("servers", rows, &sortable, project.settings.per_page, call)
+    page::answer("servers", rows, &sortable, &project.settings, call)
 }
 
 pub(super) fn show(project: &mut Project, call: &Call) -> Outcome {

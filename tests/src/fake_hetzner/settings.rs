@@ -18,6 +18,9 @@ pub struct Settings {
     pub rate: Rate,
     /// `per_page` of a list whose caller names none; small ones make clients show their paging.
     pub per_page: usize,
+    /// The most that one page holds, whatever its caller says. 50 in the real service; less makes
+    /// clients page that ask for as much as they can get.
+    pub max_per_page: usize,
     /// How many more servers fit, by (server type, location). The catalogue decides for the others:
     /// what it calls available has no end, the rest has no room.
     pub room: BTreeMap<(String, String), u32>,
@@ -120,6 +123,7 @@ impl Settings {
             },
             rate: Rate::default(),
             per_page: 25,
+            max_per_page: 50,
             room: BTreeMap::new(),
             check_answers: true,
             remembered_requests: 10_000,

@@ -73,7 +73,7 @@ pub(super) fn list(project: &mut Project, call: &Call) -> Outcome {
         .map(SshKey::view)
         .collect();
     let sortable = ["id", "name"];
-    page::answer("ssh_keys", rows, &sortable, project.settings.per_page, call)
+    page::answer("ssh_keys", rows, &sortable, &project.settings, call)
 }
 
 fn get<'a>(project: &'a mut Project, call: &Call) -> Result<&'a mut SshKey, Refusal> {

@@ -1,13 +1,17 @@
 //! Snapshots: made, listed, changed, deleted, and too big or of the wrong kind for a server.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use tidepool_tests::fake_hetzner::{Kind, NewSnapshot};
+use tidepool_tests::fake_hetzner::{Kind, NewSnapshot, Settings};
 
 use crate::world::World;
 
 #[tokio::test]
 async fn a_snapshot_is_made_of_a_server_and_servers_of_it() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let mut settings = Settings::quick().with_room("cx23", "nbg1", 5);
+    settings.pace.snapshot = Duration::from_secs(2);
+    let world = World::with(settings).await?;
     let id = world.server("a", &json!({})).await?;
     let body = json!({ "type": "snapshot", "description": "golden", "labels": { "image": "1" } });
     let made = world

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tidepool_tests::fake_hetzner::{Kind, Settings};
+use tidepool_tests::fake_hetzner::{Fault, Kind, Settings};
 
 use crate::world::World;
 
 #[tokio::test]
 async fn a_server_is_initializing_then_off_then_starting_then_running() -> anyhow::Result<()> {
     let mut settings = Settings::quick().with_room("cx23", "nbg1", 1);
-    settings.pace.create = Duration::from_millis(200);
-    settings.pace.start = Duration::from_millis(400);
+    settings.pace.create = Duration::from_millis(500);
+    settings.pace.start = Duration::from_secs(1);
     let world = World::with(settings).await?;
     let ordered = world.order("a", &json!({})).await?;
     assert_eq!(ordered.status, 201, "{ordered:?}");
@@ -47,7 +48,10 @@ async fn a_server_is_initializing_then_off_then_starting_then_running() -> anyho
 
 #[tokio::test]
 async fn a_name_is_taken_until_its_server_is_gone() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let mut settings = Settings::quick().with_room("cx23", "nbg1", 5);
+    // Longer than this test takes.
+    settings.pace.create = Duration::from_hours(1);
+    let world = World::with(settings).await?;
     let first = world.order("a", &json!({})).await?;
     let again = world.order("a", &json!({})).await?;
     assert_eq!(again.refusal(), (409, "uniqueness_error"));
@@ -56,8 +60,6 @@ async fn a_name_is_taken_until_its_server_is_gone() -> anyhow::Result<()> {
     let path = format!("/servers/{}", first.id("/server/id"));
     let deleted = world.delete(&path).await?;
     assert_eq!(deleted.status, 200, "{deleted:?}");
-    assert_eq!(world.get(&path).await?.at("/server/status"), "deleting");
-    assert_eq!(world.delete(&path).await?.refusal(), (423, "locked"));
     world.success(deleted.id("/action/id")).await?;
     assert_eq!(world.get(&path).await?.status, 404);
     let outcome = world.outcome(first.id("/next_actions/0/id")).await?;
@@ -77,6 +79,19 @@ async fn a_name_is_taken_until_its_server_is_gone() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn of_many_creates_of_one_name_one_is_done() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let more = json!({});
+    let answers = try_join_all((0..20).map(|_| world.order("a", &more))).await?;
+    let made = answers.iter().filter(|answer| answer.status == 201);
+    assert_eq!(made.count(), 1);
+    let refused = answers.iter().filter(|answer| answer.refusal().0 == 409);
+    assert_eq!(refused.count(), 19);
+    assert_eq!(world.fake.books().ever(Kind::Server).count(), 1);
+    world.end().await
+}
+
+#[tokio::test]
 async fn one_action_at_a_time_and_the_rest_is_locked() -> anyhow::Result<()> {
     let world = World::start().await?;
     let id = world.server("a", &json!({})).await?;
@@ -84,15 +99,23 @@ async fn one_action_at_a_time_and_the_rest_is_locked() -> anyhow::Result<()> {
         let path = format!("/servers/{id}/actions/{what}");
         world.post(&path, &json!({})).await
     };
-    let off = act("poweroff").await?;
-    assert_eq!(off.status, 201);
+    let stuck = world.server("b", &json!({})).await?;
+    world
+        .fake
+        .faults()
+        .next(1, Fault::ActionStuck, "stop_server");
+    let path = format!("/servers/{stuck}/actions/poweroff");
+    assert_eq!(world.post(&path, &json!({})).await?.status, 201);
     for refused in ["poweron", "reset", "create_image", "shutdown", "reboot"] {
-        assert_eq!(act(refused).await?.refusal(), (423, "locked"), "{refused}");
+        let path = format!("/servers/{stuck}/actions/{refused}");
+        let answer = world.post(&path, &json!({})).await?;
+        assert_eq!(answer.refusal(), (423, "locked"), "{refused}");
     }
     assert_eq!(
-        world.delete(&format!("/servers/{id}")).await?.refusal(),
+        world.delete(&format!("/servers/{stuck}")).await?.refusal(),
         (423, "locked")
     );
+    let off = act("poweroff").await?;
     world.success(off.id("/action/id")).await?;
     let path = format!("/servers/{id}");
     assert_eq!(world.get(&path).await?.at("/server/status"), "off");
@@ -171,10 +194,8 @@ async fn labels_are_checked_replaced_whole_and_selected_by() -> anyhow::Result<(
         ("role notin (pool)", 1),
         ("env=u", 0),
     ] {
-        let encoded: String = selector
-            .bytes()
-            .map(|byte| format!("%{byte:02x}"))
-            .collect();
+        let encoded = selector.bytes().map(|byte| format!("%{byte:02x}"));
+        let encoded = encoded.collect::<Vec<_>>().concat();
         let list = world
             .get(&format!("/servers?label_selector={encoded}"))
             .await?;

@@ -19,7 +19,10 @@ use tidepool_coordinator::cloud::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Machines;
-use crate::{deployment::end_processes_of, fake_hetzner::id::ServerId};
+use crate::{
+    deployment::{end_processes_of, processes_of},
+    fake_hetzner::id::ServerId,
+};
 
 /// What local machines are made of.
 pub type LocalMachinesSettings = LocalSettings;
@@ -53,6 +56,11 @@ impl LocalMachines {
     /// The directory of a server's machine.
     pub fn directory(&self, server: ServerId) -> PathBuf {
         self.directory.join(name(server))
+    }
+
+    /// Ids of the processes of all machines.
+    pub fn processes(&self) -> Vec<i32> {
+        processes_of(&self.directory)
     }
 }
 

@@ -90,7 +90,7 @@ impl Project {
             }
             Effect::ServerGone(id) => self.gone(id),
             Effect::ServerRebuilt(id, image) => self.rebuilt(id, image),
-            Effect::TypeChanged(id, server_type, disk) => self.retyped(id, server_type, disk),
+            Effect::TypeChanged(id, server_type, disk) => self.retyped(id, &server_type, disk),
             Effect::ServerProtected(id, protection) => {
                 if let Some(server) = self.servers.get_mut(&id) {
                     server.protection = protection;
@@ -212,8 +212,8 @@ impl Project {
         self.set_running(id);
     }
 
-    fn retyped(&mut self, id: ServerId, server_type: String, disk: Disk) {
-        let bigger = self.catalogue.disk_gb(&server_type);
+    fn retyped(&mut self, id: ServerId, server_type: &str, disk: Disk) {
+        let bigger = self.catalogue.disk_gb(server_type);
         let Some(server) = self.servers.get_mut(&id) else {
             return;
         };
@@ -221,9 +221,9 @@ impl Project {
             server.disk_gb = bigger;
         }
         let location = server.location.clone();
-        let former = std::mem::replace(&mut server.server_type, server_type.clone());
+        let former = std::mem::replace(&mut server.server_type, server_type.to_owned());
         self.occupy(&former, &location, Place::Freed);
-        self.occupy(&server_type, &location, Place::Taken);
+        self.occupy(server_type, &location, Place::Taken);
     }
 
     fn applied(&mut self, firewall: FirewallId, server: ServerId) {

@@ -32,10 +32,8 @@ fn act(
     Ok(project.begin(work.on(Resource::Server(id))))
 }
 
-fn accepted(project: &Project, action: ActionId) -> Outcome {
-    Ok(Reply::created(
-        json!({ "action": project.action_view(action) }),
-    ))
+fn accepted(project: &Project, action: ActionId) -> Reply {
+    Reply::created(json!({ "action": project.action_view(action) }))
 }
 
 pub(in crate::fake_hetzner) fn power_on(project: &mut Project, call: &Call) -> Outcome {
@@ -46,7 +44,7 @@ pub(in crate::fake_hetzner) fn power_on(project: &mut Project, call: &Call) -> O
         (Effect::ServerStarted, Some(Status::Starting))
     };
     let action = act(project, call, "start_server", effect, meanwhile)?;
-    accepted(project, action)
+    Ok(accepted(project, action))
 }
 
 pub(in crate::fake_hetzner) fn power_off(project: &mut Project, call: &Call) -> Outcome {
@@ -58,7 +56,7 @@ pub(in crate::fake_hetzner) fn power_off(project: &mut Project, call: &Call) -> 
         Effect::ServerStopped,
         meanwhile,
     )?;
-    accepted(project, action)
+    Ok(accepted(project, action))
 }
 
 /// Succeeds when the machine has heard it; it is off later.
@@ -71,7 +69,7 @@ pub(in crate::fake_hetzner) fn shut_down(project: &mut Project, call: &Call) -> 
         Effect::ShutdownHeard,
         None,
     )?;
-    accepted(project, action)
+    Ok(accepted(project, action))
 }
 
 pub(in crate::fake_hetzner) fn reboot(project: &mut Project, call: &Call) -> Outcome {
@@ -83,13 +81,13 @@ pub(in crate::fake_hetzner) fn reboot(project: &mut Project, call: &Call) -> Out
         Effect::ServerRestarted,
         None,
     )?;
-    accepted(project, action)
+    Ok(accepted(project, action))
 }
 
 pub(in crate::fake_hetzner) fn reset(project: &mut Project, call: &Call) -> Outcome {
     check_on(project, call)?;
     let action = act(project, call, "reset_server", Effect::ServerRestarted, None)?;
-    accepted(project, action)
+    Ok(accepted(project, action))
 }
 
 fn check_on(project: &Project, call: &Call) -> Result<(), Refusal> {
@@ -118,7 +116,7 @@ pub(in crate::fake_hetzner) fn protect(project: &mut Project, call: &Call) -> Ou
     let protection = Protection::from(delete);
     let effect = |id| Effect::ServerProtected(id, protection);
     let action = act(project, call, "change_protection", effect, None)?;
-    accepted(project, action)
+    Ok(accepted(project, action))
 }
 
 #[derive(Deserialize)]
@@ -142,7 +140,7 @@ pub(in crate::fake_hetzner) fn change_type(project: &mut Project, call: &Call) -
     };
     let effect = |id| Effect::TypeChanged(id, wanted, disk);
     let action = act(project, call, "change_server_type", effect, None)?;
-    accepted(project, action)
+    Ok(accepted(project, action))
 }
 
 fn new_type(project: &Project, server: &Server, key: &str) -> Result<String, Refusal> {
