@@ -5,9 +5,9 @@
 //! so the server's unique name is it: whatever is in doubt is looked up by name, and adopted if it bears
 //! our two labels. A thing without them is never touched, whatever it is called.
 //!
-//! The parts, from the wire up: [`transport`] and [`api`] make calls, [`limiter`] keeps the budget,
-//! [`code`] knows what errors mean, [`wire`] and [`request`] are the bodies, [`waiter`] waits for
-//! actions; on them stand [`create`], [`settle`], [`delete`], [`firewall`], [`inventory`], [`prices`].
+//! The parts, from the wire up: `transport` and `api` make calls, `limiter` keeps the budget,
+//! `code` knows what errors mean, `wire` and `request` are the bodies, `waiter` waits for
+//! actions; on them stand `create`, `settle`, `delete`, `firewall`, `inventory`, `prices`.
 
 use std::{collections::HashMap, sync::Arc};
 
