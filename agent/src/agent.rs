@@ -183,7 +183,7 @@ async fn linked(
         identity,
         identity_dir,
         root,
-        coordinator: settings.user_data.coordinator,
+        coordinators: settings.user_data.coordinators.clone(),
         local,
         boot: rand::rngs::OsRng
             .try_next_u64()

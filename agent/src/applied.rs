@@ -17,8 +17,10 @@ use tidepool_certs::secret_file;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Applied {
-    /// The newest generation whose configuration the gateway has taken, or has refused for good.
+    /// The newest generation of which everything is done: its configuration and its restart.
     pub observed: Generation,
+    /// The newest generation whose configuration the gateway has taken, or has refused for good.
+    pub configured: Generation,
     /// The generation that was refused and rolled back, and the gateway's reason.
     pub rejected: Option<RejectedConfig>,
     /// How far the document's counter of wanted restarts is done. `None` until the first document:

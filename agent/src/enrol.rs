@@ -6,7 +6,11 @@
 //! lost, this server never becomes warm and is replaced; a second spending is not the remedy, because
 //! that is exactly what a thief of the token would ask for.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tidepool_certs::{
@@ -125,11 +129,11 @@ async fn attempts(settings: &Settings, user_data: &UserData) -> Result<Identity,
         manifest: settings.manifest.clone(),
     };
     let mut failures = 0;
-    loop {
+    for coordinator in (0..).map(|attempt| user_data.coordinators.at(attempt)) {
         let tls = tls::client_enrol(&root)?;
         let attempt = timeout(
             settings.deadline,
-            attempt(settings, user_data, tls, &request),
+            attempt(settings, coordinator, tls, &request),
         );
         let failure = match attempt.await {
             Ok(Ok(Answer::Issued(issued))) => {
@@ -147,6 +151,7 @@ async fn attempts(settings: &Settings, user_data: &UserData) -> Result<Identity,
         warn!(error = %error_chain(&failure), wait_ms, "not enrolled yet");
         sleep(wait).await;
     }
+    Err(EnrolError::GaveUp(settings.give_up_after))
 }
 
 /// An answer that ends enrolment.
@@ -157,11 +162,11 @@ enum Answer {
 
 async fn attempt(
     settings: &Settings,
-    user_data: &UserData,
+    coordinator: SocketAddr,
     tls: rustls::ClientConfig,
     request: &Enrol,
 ) -> Result<Answer, Passing> {
-    let dialled = dial(settings.local, user_data.coordinator, tls).await?;
+    let dialled = dial(settings.local, coordinator, tls).await?;
     let (mut send, recv) = dialled.connection.open_bi().await?;
     wire::write(&mut send, request).await?;
     drop(send.finish());

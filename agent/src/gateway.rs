@@ -122,6 +122,12 @@ impl Gateway {
         )
     }
 
+    /// Is its listener closed? One that is too busy to answer is open.
+    pub async fn refuses_connections(&self) -> bool {
+        let connected = timeout(PROBE_TIMEOUT, session::connect(self)).await;
+        matches!(connected, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    }
+
     /// Are its channels fine too? For health reports, never for routing.
     pub async fn readiness(&self) -> Readiness {
         match self.ask("/readyz", As::Owner).await {

@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod identity;
 pub mod ledger;
 pub mod link;
+pub mod lock;
 pub mod nginx;
 pub mod observe;
 pub mod openclaw;

@@ -5,9 +5,10 @@
 //! hurries: after a link that was welcomed it comes back within the spread that the coordinator asked
 //! for, after a refusal it backs off, both with full jitter.
 
-use std::{net::IpAddr, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use rustls::pki_types::CertificateDer;
+use tidepool_shared::user_data::Coordinators;
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
@@ -42,7 +43,7 @@ pub struct Config {
     pub identity_dir: PathBuf,
     /// The root certificate from user data.
     pub root: CertificateDer<'static>,
-    pub coordinator: SocketAddr,
+    pub coordinators: Coordinators,
     /// The address to dial from: the server's own, by which the coordinator knows it.
     pub local: IpAddr,
     /// Random per start of the agent.
@@ -106,6 +107,8 @@ enum Ended {
 /// What is remembered from one session to the next.
 #[derive(Debug)]
 struct Memory {
+    /// Attempts so far: each goes to the next coordinator, so that a dead one costs one attempt.
+    attempts: usize,
     last_epoch: u64,
     spread: Duration,
     /// When the certificate may be renewed next.
@@ -120,6 +123,7 @@ pub async fn run(
     cancel: CancellationToken,
 ) {
     let mut memory = Memory {
+        attempts: usize::from(config.boot.to_be_bytes()[7]),
         last_epoch: 0,
         spread: config.pace.first_spread,
         renew_not_before: Instant::now(),
@@ -130,6 +134,7 @@ pub async fn run(
         let started = Instant::now();
         let ended = session::run(&mut config, &mut memory, &desk, &mut view, &cancel).await;
         config.status.send_modify(|status| status.epoch = None);
+        memory.attempts = memory.attempts.wrapping_add(1);
         if started.elapsed() >= STEADY {
             failures = 0;
         }

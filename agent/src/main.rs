@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tidepool_agent::{
     agent::{self, Agent},
+    lock::{Lock, NotLocked},
     settings::{RunArguments, Settings},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +14,9 @@ use tracing_subscriber::EnvFilter;
 
 /// The command line or a file that it names is wrong: `EX_USAGE`.
 const EXIT_SETTINGS: u8 = 64;
+
+/// Another agent runs with this state directory: `EX_TEMPFAIL`, it may be over soon.
+const EXIT_HELD: u8 = 75;
 
 /// Keeps one server: enrols it, holds the link, and makes the document true.
 #[derive(Debug, Parser)]
@@ -48,6 +52,20 @@ fn main() -> ExitCode {
                 "settings"
             );
             return ExitCode::from(EXIT_SETTINGS);
+        }
+    };
+    // Until the end of the program. `stop-all` needs none: it comes after an agent that was ended.
+    let lock =
+        matches!(arguments.command, Command::Run(_)).then(|| Lock::take(&settings.state_dir));
+    let _lock = match lock.transpose() {
+        Ok(lock) => lock,
+        Err(error) => {
+            let code = match &error {
+                NotLocked::Held(_) => ExitCode::from(EXIT_HELD),
+                NotLocked::File { .. } => ExitCode::FAILURE,
+            };
+            tracing::error!(error = format!("{:#}", anyhow::Error::new(error)), "lock");
+            return code;
         }
     };
     // One thread: everything here waits, and an idle thread's stack and arena are memory too.

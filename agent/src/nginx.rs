@@ -98,7 +98,7 @@ impl Nginx {
     /// Ends nginx, at once for its clients, by force if it does not go.
     pub async fn stop(&self) {
         let Some(master) = Master::find(&self.site.prefix) else {
-            return;
+            return self.end_orphans().await;
         };
         // Gone in between is as good.
         drop(master.signal(Signal::SIGTERM));
@@ -165,7 +165,12 @@ impl Nginx {
         write(&self.config_path())
     }
 
+    async fn end_orphans(&self) {
+        master::end_orphans(&self.site.prefix, Instant::now() + STOP_DEADLINE).await;
+    }
+
     async fn start(&self, wanted: &Rendered, claim: Option<&Claim>) -> Result<(), NotServing> {
+        self.end_orphans().await;
         self.run(&self.config_path(), &[])
             .await
             .map_err(NotServing::NotStarted)?;

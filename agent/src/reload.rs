@@ -13,19 +13,22 @@
 
 mod proof;
 mod records;
+mod restart;
 mod table;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use self::{
     proof::{Proof, Watch},
     records::Records,
+    restart::{comes_up, has_gone_through_restart},
 };
 pub use self::{
     records::Intent,
+    restart::restart_by_signal,
     table::{RestartSignal, Table, UnknownVersion, Way},
 };
 use crate::{
@@ -255,21 +258,15 @@ impl Reloader {
         }
     }
 
-    /// Waits for a restart in progress: the listener closes, then it answers again.
+    /// Waits for a restart in progress.
     async fn await_restart(
         &self,
         runtime: &dyn Runtime,
         gateway: &Gateway,
         mut watch: Watch<'_>,
     ) -> Result<Tried, ApplyFailed> {
-        let deadline = Instant::now() + self.deadlines.close;
-        while gateway.is_live().await && !watch.has_restarted() {
-            if Instant::now() >= deadline {
-                return self.start_again(runtime, gateway).await;
-            }
-            sleep(POLL).await;
-        }
-        if self.comes_up(runtime, gateway).await {
+        let said_ready = || watch.has_restarted();
+        if has_gone_through_restart(runtime, gateway, said_ready, self.deadlines).await {
             Ok(Tried::Taken(How::Restarted))
         } else {
             self.start_again(runtime, gateway).await
@@ -287,7 +284,7 @@ impl Reloader {
             .await
             .map_err(ApplyFailed::Stop)?;
         runtime.start().await.map_err(ApplyFailed::Start)?;
-        if self.comes_up(runtime, gateway).await {
+        if comes_up(runtime, gateway, self.deadlines.start).await {
             return Ok(Tried::Taken(How::StartedAgain));
         }
         let said = runtime.log().tail(3).unwrap_or_default().join(" / ");
@@ -297,24 +294,9 @@ impl Reloader {
         )))
     }
 
-    /// Whether the gateway takes traffic in time; a process that has ended is not waited for.
-    async fn comes_up(&self, runtime: &dyn Runtime, gateway: &Gateway) -> bool {
-        let deadline = Instant::now() + self.deadlines.start;
-        while Instant::now() < deadline {
-            if gateway.startup().await == Startup::Started {
-                return true;
-            }
-            if runtime.state().await != State::Running {
-                return false;
-            }
-            sleep(POLL).await;
-        }
-        false
-    }
-
     async fn ensure_up(&self, runtime: &dyn Runtime, gateway: &Gateway) -> Result<(), ApplyFailed> {
         runtime.start().await.map_err(ApplyFailed::Start)?;
-        if self.comes_up(runtime, gateway).await {
+        if comes_up(runtime, gateway, self.deadlines.start).await {
             return Ok(());
         }
         match self.start_again(runtime, gateway).await? {

@@ -22,6 +22,12 @@ use crate::reload::RestartSignal;
 /// channel it has been seen never to come to an end.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// Pid and start time of this very process.
+pub(crate) fn own_identity() -> Option<(i32, u64)> {
+    let pid = i32::try_from(std::process::id()).ok()?;
+    identity::Identity::of(pid).map(identity::Identity::parts)
+}
+
 /// Something that runs one gateway. Every call is idempotent and bounded in time.
 #[async_trait]
 pub trait Runtime: Send + Sync {
@@ -83,6 +89,8 @@ pub enum StartFailed {
     OpenLog(#[source] io::Error),
     #[error("start the gateway's program")]
     Spawn(#[source] io::Error),
+    #[error("end what an earlier gateway has left running")]
+    EndLeftOvers(#[source] SignalFailed),
     #[error("record the gateway's process")]
     Record(#[source] io::Error),
 }

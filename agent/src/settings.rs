@@ -243,7 +243,7 @@ mod tests {
         fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
         let user_data = serde_json::json!({
             "server": "srv_00000000000000000000000001", "enrolment_token": "s3cret",
-            "coordinator": "127.0.0.1:7443", "ca": "", "proxy": "http://127.0.0.1:4000",
+            "coordinators": ["127.0.0.1:7443"], "ca": "", "proxy": "http://127.0.0.1:4000",
         });
         fs::write(dir.join("user-data.json"), user_data.to_string()).unwrap();
         RunArguments {

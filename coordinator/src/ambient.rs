@@ -31,6 +31,15 @@ impl Moment {
         )
     }
 
+    /// This moment less a while.
+    #[must_use]
+    pub fn minus(self, while_: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(while_.as_micros()).unwrap_or(i64::MAX)),
+        )
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

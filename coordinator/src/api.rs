@@ -15,6 +15,7 @@ pub mod events;
 pub mod idempotency;
 pub mod instances;
 pub mod logs;
+pub mod neighbours;
 pub mod openapi;
 pub mod operations;
 pub mod page;
@@ -23,6 +24,7 @@ pub mod pool;
 pub mod probe;
 pub mod problem;
 pub mod request_id;
+pub mod servers;
 pub mod serving;
 pub mod state;
 pub mod tokens;
@@ -35,8 +37,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
     logs::{GatewayLogs, LogsUnavailable},
+    neighbours::Neighbours,
     serving::serve,
-    state::{ApiState, TierOutlook},
+    state::{ApiState, PoolOutlook},
 };
 
 /// The whole API, ready to be served.
@@ -65,6 +68,8 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
     let replayed = OpenApiRouter::new()
         .routes(routes!(instances::create::create))
         .routes(routes!(instances::restart::restart))
+        .routes(routes!(instances::undelete::undelete))
+        .routes(routes!(instances::undelete::purge))
         .route_layer(middleware::from_fn_with_state(
             state.clone(),
             idempotency::replay,
@@ -82,12 +87,16 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
             instances::basic_auth::set,
             instances::basic_auth::remove
         ))
+        .routes(routes!(instances::sessions::end))
         .routes(routes!(instances::logs::tail))
         .routes(routes!(operations::show))
         .routes(routes!(events::list))
         .routes(routes!(events::stream::stream))
         .routes(routes!(pool::show))
-        .routes(routes!(pool::revoke))
+        .routes(routes!(pool::pause))
+        .routes(routes!(pool::resume))
+        .routes(routes!(servers::steps))
+        .routes(routes!(servers::revoke))
         .routes(routes!(tokens::list))
         .routes(routes!(tokens::revoke))
         .routes(routes!(tokens::whoami));

@@ -72,11 +72,16 @@ impl std::fmt::Debug for Common {
 pub enum Command {
     /// Run everything on this machine, until Ctrl-C
     Up(crate::up::UpOptions),
+    /// Run a coordinator in production
+    Serve(crate::serve::ServeOptions),
     /// Create, look at, change and delete instances
     #[command(subcommand)]
     Instance(instance::Command),
-    /// Show servers by state
-    Pool,
+    /// Show pools and servers; pause and resume
+    Pool {
+        #[command(subcommand)]
+        command: Option<pool::Command>,
+    },
     /// Show the event log
     Events(events::Options),
     /// Create, list and revoke API tokens
@@ -93,6 +98,8 @@ pub enum CommandFailed {
     Call(#[from] CallFailed),
     #[error("{0}")]
     Usage(String),
+    #[error("make a token in the store")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("write output")]
     Output(#[from] std::io::Error),
 }
@@ -102,6 +109,7 @@ impl CommandFailed {
     pub fn code(&self) -> u8 {
         match self {
             Self::Call(CallFailed::Refused(_) | CallFailed::NotYet | CallFailed::Garbled(_))
+            | Self::Store(_)
             | Self::Output(_) => 1,
             Self::Usage(_) => 2,
             Self::Call(CallFailed::NotReachable { .. }) => 69,
@@ -126,11 +134,21 @@ async fn execute(
     command: Command,
     output: &mut Output,
 ) -> Result<(), CommandFailed> {
+    if let Command::Token(command) = &command
+        && let Some(made) = tokens::first(command).await
+    {
+        let token = made.map_err(|error| CommandFailed::Store(error.into()))?;
+        return output.show(&serde_json::json!({ "token": token }), |_| {
+            vec![token.clone()]
+        });
+    }
     let client = Client::new(Target::resolve(common)?)?;
     match command {
-        Command::Up(_) => Err(CommandFailed::Usage("`up` is no client".to_owned())),
+        Command::Up(_) | Command::Serve(_) => {
+            Err(CommandFailed::Usage("it is no client".to_owned()))
+        }
         Command::Instance(command) => instance::run(command, &client, output).await,
-        Command::Pool => pool::show(&client, output).await,
+        Command::Pool { command } => pool::run(command, &client, output).await,
         Command::Events(options) => events::run(&options, &client, output).await,
         Command::Token(command) => tokens::run(command, &client, output).await,
         Command::Openapi => {

@@ -1,14 +1,22 @@
 //! The doorbell: tells parts of the coordinator that the store changed, and nothing more.
 //!
 //! A ring may be lost, repeated or late without harm: whoever hears it reads the store, and every
-//! listener also looks on a timer. With SQLite the bell is in this process; PostgreSQL's
-//! `NOTIFY` will ring the same one.
+//! listener also looks on a timer. With SQLite the bell is in this process; with PostgreSQL every ring
+//! also goes to the bells of all other processes ([`postgres`]). Who rings has committed before.
+
+use std::sync::Arc;
 
 use tidepool_shared::id::{InstanceId, ServerId};
 use tokio::sync::broadcast;
 
+mod outbox;
+mod payload;
+pub mod postgres;
+
+use outbox::Outbox;
+
 /// What changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ring {
     /// The document, the binding or the right of a server to be served.
     Server(ServerId),
@@ -25,29 +33,44 @@ const BACKLOG: usize = 1024;
 
 /// The bell. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Doorbell(broadcast::Sender<Ring>);
+pub struct Doorbell {
+    here: broadcast::Sender<Heard>,
+    /// What other processes are still to be told, if there are any.
+    elsewhere: Option<Arc<Outbox>>,
+}
 
 impl Default for Doorbell {
     fn default() -> Self {
-        Self(broadcast::channel(BACKLOG).0)
+        Self {
+            here: broadcast::channel(BACKLOG).0,
+            elsewhere: None,
+        }
     }
 }
 
 impl Doorbell {
     /// Rings. Nobody listening is fine.
     pub fn ring(&self, ring: Ring) {
-        drop(self.0.send(ring));
+        self.tell(Heard::Ring(ring));
+        if let Some(outbox) = &self.elsewhere {
+            outbox.add(ring);
+        }
+    }
+
+    /// Tells who listens in this process only.
+    fn tell(&self, heard: Heard) {
+        drop(self.here.send(heard));
     }
 
     /// Hears every ring from now on.
     pub fn listen(&self) -> Listener {
-        Listener(self.0.subscribe())
+        Listener(self.here.subscribe())
     }
 }
 
 /// One listener's ear.
 #[derive(Debug)]
-pub struct Listener(broadcast::Receiver<Ring>);
+pub struct Listener(broadcast::Receiver<Heard>);
 
 /// What a listener heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +86,7 @@ impl Listener {
     /// Waits for the next ring. Cancel-safe.
     pub async fn hear(&mut self) -> Heard {
         match self.0.recv().await {
-            Ok(ring) => Heard::Ring(ring),
+            Ok(heard) => heard,
             Err(broadcast::error::RecvError::Lagged(_)) => Heard::Missed,
             Err(broadcast::error::RecvError::Closed) => Heard::Closed,
         }

@@ -1,9 +1,10 @@
 //! The built-in edge: the one public door of a single-machine Tidepool.
 //!
 //! A host name leads to an instance's server or to a clear page that says why not. Only a signed-in
-//! user passes: a session opened by a login link, or HTTP basic auth. Such a request carries the
-//! instance's proof to the server's nginx, which fails closed without it; everything a client might
-//! say about who it is or where it comes from is dropped on the way.
+//! user passes: a session opened by a login link, or HTTP basic auth; and, as nobody, a web hook that
+//! brings a token for the gateway to judge. What passes carries the instance's proof to the server's
+//! nginx, which refuses whatever has none; everything a client might say about who it is or where it
+//! comes from is dropped on the way.
 //!
 //! The table of routes is a cache of the store, swapped as a whole, fed by the doorbell and looked
 //! over on a timer. Bodies pass in both directions as they come; nothing is held back. When an
@@ -22,6 +23,8 @@ mod handle;
 mod headers;
 mod host;
 mod login;
+mod logout;
+mod own;
 mod page;
 mod passes;
 mod serve;
@@ -48,8 +51,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::verify::NotReachable;
 use self::{access::Gate, body::Body, host::Site, table::Table};
 use crate::{
-    ambient::{Chance, Clock},
+    ambient::{Chance, Clock, Moment},
     doorbell::{Doorbell, Listener},
+    model::Instance,
     store::{AccessStore, RouteStore, Store, StoreError},
 };
 
@@ -181,13 +185,13 @@ impl Edge {
         let table = Table::default();
         table.replace_all(store.routes.routes().await.map_err(BindError::Routes)?);
         let tasks = TaskTracker::new();
+        let port = settings.public_port.unwrap_or(address.port());
+        let site = Site::new(settings.https, port);
+        let access = Arc::clone(&store.access);
         let inner = Arc::new(Inner {
             address,
-            site: Site::new(
-                settings.https,
-                settings.public_port.unwrap_or(address.port()),
-            ),
-            gate: Gate::new(Arc::clone(&store.access), Arc::clone(&clock), &chance),
+            gate: Gate::new(access, &site, Arc::clone(&clock), &chance),
+            site,
             table,
             store,
             clock,
@@ -270,6 +274,13 @@ impl EdgeHandle {
                     .any(|entry| entry.route.instance == instance && entry.route.upstream.is_some())
             })
             .await;
+    }
+
+    /// When the edge took in the way to this instance's present server.
+    pub fn routed_at(&self, instance: &Instance) -> Option<Moment> {
+        let entry = self.0.table.find(instance.hosts.first()?)?;
+        entry.route.upstream?;
+        Some(self.0.clock.now().minus(entry.since.elapsed()))
     }
 
     /// Waits until no host name leads to this instance any more. Cancel-safe.

@@ -15,7 +15,7 @@ use tidepool_shared::{
 pub use self::name::{InvalidName, Name};
 use crate::{
     ambient::{Chance, Moment},
-    model::{DocumentChange, Instance, NewInstance, OperationKind},
+    model::{DocumentChange, Instance, NewInstance, OperationKind, PoolKey},
 };
 
 /// Under which names instances are reached by browsers.
@@ -48,7 +48,7 @@ impl PublicNames {
 #[derive(Debug, Clone)]
 pub struct Wish {
     pub name: Name,
-    pub tier: String,
+    pub pool: PoolKey,
     pub external_id: Option<String>,
     pub config: Value,
 }
@@ -73,7 +73,7 @@ pub fn prepare(wish: Wish, names: &PublicNames, now: Moment, chance: &Chance) ->
         operation: OperationId::new(chance.uuid(now)),
         name: wish.name.into(),
         external_id: wish.external_id,
-        tier: wish.tier,
+        pool: wish.pool,
         hosts,
         url,
         edge_proof,
@@ -101,6 +101,17 @@ pub fn restart(instance: &Instance, operation: OperationId) -> DocumentChange {
         OperationKind::Restart,
         instance.config.clone(),
         restarts,
+        operation,
+    )
+}
+
+/// The next document of an instance that comes back from deletion: the same, to be proven again.
+pub fn undelete(instance: &Instance, operation: OperationId) -> DocumentChange {
+    change(
+        instance,
+        OperationKind::Undelete,
+        instance.config.clone(),
+        instance.restarts,
         operation,
     )
 }
@@ -141,7 +152,7 @@ mod tests {
     fn wish(name: &str) -> Wish {
         Wish {
             name: name.parse().unwrap(),
-            tier: "basic".into(),
+            pool: crate::model::sample::pool(),
             external_id: None,
             config: json!({"ui": {"name": "x"}}),
         }

@@ -5,18 +5,25 @@
 
 pub mod ambient;
 pub mod api;
+mod causes;
 pub mod cli;
 pub mod cloud;
 pub mod config;
 pub mod doorbell;
 pub mod edge;
 pub mod instance;
+pub mod lead;
 pub mod link;
 pub mod model;
+pub mod parts;
 pub mod pool;
 pub mod presence;
 mod process;
+pub mod purge;
 pub mod ready;
 pub mod retention;
+pub mod serve;
+mod signals;
 pub mod store;
+pub mod sweep;
 pub mod up;

@@ -15,7 +15,7 @@ use tidepool_certs::{
 };
 use tidepool_shared::{
     capability::{ALPN_ENROL, ALPN_LINK, close},
-    id::ServerId,
+    id::{CoordinatorId, ServerId},
 };
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -24,6 +24,7 @@ use tracing::{debug, error, info};
 
 use crate::{
     ambient::{Chance, Clock, Moment},
+    causes::chain,
     doorbell::{Doorbell, Heard, Listener, Ring},
     store::Store,
 };
@@ -38,6 +39,8 @@ mod enrolment;
 mod issuing;
 mod keys;
 mod links;
+mod pace;
+mod rate;
 mod recent;
 mod renewal;
 mod report;
@@ -50,11 +53,14 @@ use audit::Audit;
 use keys::Keys;
 pub use keys::KeysError;
 pub use links::{Links, LogsError};
+use pace::Paces;
 use recent::Recent;
 
 /// How the link server is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Whose links these are, as other coordinators know it.
+    pub coordinator: CoordinatorId,
     /// Where agents dial (UDP).
     pub listen: SocketAddr,
     /// The file of the keys that a restart must not change.
@@ -83,8 +89,9 @@ pub struct Settings {
 
 impl Settings {
     /// The usual settings.
-    pub fn new(listen: SocketAddr, keys: PathBuf) -> Self {
+    pub fn new(coordinator: CoordinatorId, listen: SocketAddr, keys: PathBuf) -> Self {
         Self {
+            coordinator,
             listen,
             keys,
             hello_deadline: Duration::from_secs(10),
@@ -132,6 +139,7 @@ struct Context {
     links: Links,
     admissions: Admissions,
     audit: Audit,
+    paces: Paces,
     renewed: Recent<ServerId>,
 }
 
@@ -174,6 +182,7 @@ impl LinkServer {
             authority,
             links: Links::default(),
             audit: Audit::default(),
+            paces: Paces::default(),
             renewed: renewal::recent(),
         });
         Ok(Self {
@@ -262,7 +271,7 @@ impl LinkServer {
                 info!("the coordinator's certificate was made anew");
             }
             Err(failure) => {
-                error!(error = %wire::chain(&failure), "the coordinator's certificate was not made anew");
+                error!(error = %chain(&failure), "the coordinator's certificate was not made anew");
             }
         }
     }
@@ -275,7 +284,7 @@ async fn receive(context: Arc<Context>, incoming: quinn::Incoming, admission: Ad
     let connection = match timeout(context.settings.hello_deadline, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(failure)) => {
-            debug!(peer = %peer, error = %wire::chain(&failure), "handshake failed");
+            debug!(peer = %peer, error = %chain(&failure), "handshake failed");
             return;
         }
         Err(_) => return,

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tidepool_coordinator::{
     cli::{self, Cli, Command},
-    up,
+    serve, up,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -21,8 +21,12 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Up(options) => runtime
             .block_on(up::run(options, &common.data_dir))
             .map(|()| ExitCode::SUCCESS),
+        Command::Serve(options) => {
+            log_to_stderr_as_json();
+            runtime.block_on(serve::run(options))
+        }
         command @ (Command::Instance(_)
-        | Command::Pool
+        | Command::Pool { .. }
         | Command::Events(_)
         | Command::Token(_)
         | Command::Openapi) => {
@@ -35,6 +39,16 @@ fn main() -> anyhow::Result<ExitCode> {
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("TIDEPOOL_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// A service's log is read by programs.
+fn log_to_stderr_as_json() {
+    let filter = EnvFilter::try_from_env("TIDEPOOL_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .json()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();

@@ -9,10 +9,13 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use tidepool_shared::{
     document::{EdgeProof, Generation, SealedDocument},
-    id::{EventId, InstanceId, OperationId, ServerId, TokenId},
+    id::{CoordinatorId, EventId, InstanceId, OperationId, ServerId, TokenId},
 };
 
-use crate::ambient::Moment;
+use crate::{ambient::Moment, cloud::Placement};
+
+#[cfg(any(test, feature = "test-util"))]
+pub mod sample;
 
 /// Declares an enum whose variants are stored and shown as snake-case words.
 macro_rules! words {
@@ -69,8 +72,10 @@ words! {
         Starting = "starting",
         /// Answered through the edge as its owner.
         Running = "running",
-        /// Deleted; routes, trust and sessions are gone.
+        /// Deleted: routes, trust and sessions are gone, the server is kept until it is purged.
         Deleted = "deleted",
+        /// Deleted for good.
+        Purged = "purged",
         /// Needs a person.
         Failed = "failed",
     }
@@ -88,6 +93,7 @@ words! {
         Configure = "configure",
         Restart = "restart",
         Delete = "delete",
+        Undelete = "undelete",
     }
 }
 
@@ -102,13 +108,77 @@ words! {
     }
 }
 
+/// Which pool: servers and customers meet within one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PoolKey {
+    pub tier: String,
+    pub region: String,
+}
+
+impl std::fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.tier, self.region)
+    }
+}
+
+/// How a pool stands: what must outlive the process that plans for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PoolStanding {
+    /// An operator's switch: nothing is ordered or retired.
+    pub paused: bool,
+    /// Too many failures in a row: nothing is ordered until an operator resumes.
+    pub halted: bool,
+    /// Servers in a row that did not become warm.
+    pub failures: u32,
+    pub last_failure: Option<Moment>,
+    /// The cloud refused for a reason that concerns every order: nothing is ordered until then.
+    pub held_until: Option<Moment>,
+    /// Since when there are fewer warm servers than wanted.
+    pub below_since: Option<Moment>,
+    /// Whether somebody was told.
+    pub told_below: bool,
+}
+
+words! {
+    /// Whose fault it is that a server did not become warm.
+    Blame {
+        /// The server's: counts towards the pool's failures in a row.
+        Server = "server",
+        /// Nobody's: there was no room, or a crash came between.
+        Nobody = "nobody",
+    }
+}
+
+words! {
+    /// What is done to a server, step by step.
+    SagaKind { Provision = "provision", Destroy = "destroy", }
+}
+
+words! {
+    /// How far a step is.
+    StepState { Begun = "begun", Done = "done", Failed = "failed", }
+}
+
+/// A row of a saga's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SagaStep {
+    pub server: ServerId,
+    pub saga: SagaKind,
+    pub step: String,
+    pub state: StepState,
+    /// Why it failed, for people; holds nothing secret.
+    pub error: Option<String>,
+    pub at: Moment,
+}
+
 /// A row to be: the intent to have a server, committed before the cloud is asked.
 #[derive(Debug, Clone)]
 pub struct NewServer {
     pub id: ServerId,
     /// Unique for ever; the name that the cloud object bears, and so the key for adopting it.
     pub name: String,
-    pub tier: String,
+    pub pool: PoolKey,
+    pub placement: Placement,
     /// SHA-256 of the enrolment token, and until when it may be spent.
     pub token_hash: [u8; 32],
     pub token_expires: Moment,
@@ -119,7 +189,10 @@ pub struct NewServer {
 pub struct Server {
     pub id: ServerId,
     pub name: String,
-    pub tier: String,
+    pub pool: PoolKey,
+    pub placement: Placement,
+    /// What the cloud made it from, known once the cloud answered.
+    pub image: Option<String>,
     pub state: ServerState,
     /// The cloud's own id, known once the cloud answered.
     pub cloud_id: Option<String>,
@@ -129,6 +202,8 @@ pub struct Server {
     pub openclaw_version: Option<String>,
     /// The last link session's number; 0 before the first.
     pub epoch: u64,
+    /// The coordinator that holds its link, as far as is known: one that died could not take this back.
+    pub holder: Option<CoordinatorId>,
     pub served: Generation,
     pub observed: Generation,
     pub health: Health,
@@ -139,6 +214,8 @@ pub struct Server {
     pub failure: Option<String>,
     pub created_at: Moment,
     pub state_since: Moment,
+    /// When it became warm for the first time.
+    pub warmed_at: Option<Moment>,
 }
 
 /// What an agent's report means to the store.
@@ -173,7 +250,7 @@ pub struct NewInstance {
     pub operation: OperationId,
     pub name: String,
     pub external_id: Option<String>,
-    pub tier: String,
+    pub pool: PoolKey,
     /// Exact host names, lower case, without port; the first is the main one.
     pub hosts: Vec<String>,
     /// The main URL, as shown to people.
@@ -190,7 +267,7 @@ pub struct Instance {
     pub id: InstanceId,
     pub name: String,
     pub external_id: Option<String>,
-    pub tier: String,
+    pub pool: PoolKey,
     pub status: InstanceStatus,
     pub health: Health,
     pub reasons: Vec<String>,
@@ -216,6 +293,8 @@ pub struct Instance {
     pub claimed_at: Option<Moment>,
     pub ready_at: Option<Moment>,
     pub deleted_at: Option<Moment>,
+    /// When a deleted one is purged, or was.
+    pub purge_at: Option<Moment>,
 }
 
 /// A step of an operation.
@@ -290,4 +369,13 @@ pub struct ApiToken {
     pub created_at: Moment,
     pub expires_at: Option<Moment>,
     pub revoked_at: Option<Moment>,
+}
+
+/// A coordinator, as others know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coordinator {
+    pub id: CoordinatorId,
+    /// Where the others reach its API.
+    pub api_address: String,
+    pub heartbeat_at: Moment,
 }

@@ -4,19 +4,29 @@
 //! over the path that the customer's browser will take. Woken by the bell, so that the claim waits for
 //! nothing; also looks at everything on a timer, so that a lost ring costs a second and no instance.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tidepool_shared::{document::Generation, id::InstanceId};
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ambient::Clock,
+    ambient::{Clock, Moment},
     doorbell::{Doorbell, Heard, Ring},
     edge::EdgeHandle,
-    model::{Instance, InstanceStatus, StepMs},
+    model::{Instance, InstanceStatus},
     store::{Page, Store, StoreError, Transition},
 };
+
+use steps::Seen;
 
 /// Every instance that is starting is looked at this often, whatever the bell says.
 const TURN_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,7 +50,7 @@ impl Readiness {
     pub async fn run(self, cancel: CancellationToken) {
         let readiness = Arc::new(self);
         let mut bell = readiness.doorbell.listen();
-        let mut looks = Looks::default();
+        let mut looks = Looks::since(readiness.clock.now());
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -57,6 +67,7 @@ impl Readiness {
     }
 
     async fn look_at_all(self: &Arc<Self>, looks: &mut Looks) {
+        let mut starting = HashSet::new();
         let mut page = Page {
             after: None,
             limit: 200,
@@ -68,9 +79,12 @@ impl Readiness {
                 .await
             {
                 Ok(instances) => {
-                    let Some(last) = instances.last() else { return };
+                    let Some(last) = instances.last() else {
+                        return looks.keep(&starting);
+                    };
                     page.after = Some(last.id);
                     for instance in &instances {
+                        starting.insert(instance.id);
                         looks.begin(self, instance.id);
                     }
                 }
@@ -83,7 +97,7 @@ impl Readiness {
     }
 
     /// Looks at one instance; does what can be done now.
-    async fn look(&self, id: InstanceId) -> Result<(), StoreError> {
+    async fn look(&self, id: InstanceId, known: Known) -> Result<(), StoreError> {
         let Some(instance) = self.store.instance(id).await? else {
             return Ok(());
         };
@@ -95,11 +109,16 @@ impl Readiness {
         };
         let served = self.store.server(server).await?.map(|found| found.served);
         if served.unwrap_or_default() >= Generation::FIRST {
-            let served_at = self.clock.now();
+            let served = self.clock.now();
             match self.edge.verify(&instance).await {
-                Ok(took) => {
-                    let timings = timings(&instance, served_at, took, self.clock.now());
-                    return self.mark_running(&instance, &timings).await;
+                Ok(_) => {
+                    let seen = Seen {
+                        committed: known.committed(&instance),
+                        routed: self.edge.routed_at(&instance),
+                        served,
+                        verified: self.clock.now(),
+                    };
+                    return self.mark_running(&instance, &seen).await;
                 }
                 Err(error) => tracing::info!(
                     error = &error as &dyn std::error::Error,
@@ -108,16 +127,12 @@ impl Readiness {
                 ),
             }
         }
-        self.give_up_if_late(&instance).await
+        self.give_up_if_late(&instance, known.process).await
     }
 
-    async fn mark_running(
-        &self,
-        instance: &Instance,
-        timings: &[StepMs],
-    ) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        if self.store.mark_running(instance.id, timings, now).await? == Transition::Done {
+    async fn mark_running(&self, instance: &Instance, seen: &Seen) -> Result<(), StoreError> {
+        let (timings, now) = (steps::steps(instance, seen), seen.verified);
+        if self.store.mark_running(instance.id, &timings, now).await? == Transition::Done {
             tracing::info!(instance.id = %instance.id, name = %instance.name, "instance is running");
             self.doorbell.ring(Ring::Instance(instance.id));
             self.doorbell.ring(Ring::Events);
@@ -125,10 +140,11 @@ impl Readiness {
         Ok(())
     }
 
-    async fn give_up_if_late(&self, instance: &Instance) -> Result<(), StoreError> {
+    /// Time in which no coordinator ran does not count: nobody could have seen it answer.
+    async fn give_up_if_late(&self, instance: &Instance, since: Moment) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let since = instance.claimed_at.unwrap_or(instance.created_at);
-        if now.since(since) > START_DEADLINE {
+        let claimed = instance.claimed_at.unwrap_or(instance.created_at);
+        if now.since(claimed.max(since)) > START_DEADLINE {
             let problem = "the server did not answer through the edge in time";
             tracing::error!(instance.id = %instance.id, problem, "instance failed to start");
             self.store
@@ -141,23 +157,64 @@ impl Readiness {
     }
 }
 
+/// Since when this process looks at all, and since when it knows of one instance.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    process: Moment,
+    instance: Moment,
+}
+
+impl Known {
+    /// When the instance was committed: whoever committed it rang at once. Unknown if that was before
+    /// this process listened.
+    fn committed(self, instance: &Instance) -> Option<Moment> {
+        (self.process <= instance.created_at).then_some(self.instance)
+    }
+}
+
 /// The looks that are under way: at most one an instance, and one more if it rang meanwhile.
-#[derive(Default)]
 struct Looks {
+    since: Moment,
+    /// When each instance that may be starting was first heard of.
+    heard: HashMap<InstanceId, Moment>,
     tasks: JoinSet<InstanceId>,
     under_way: HashSet<InstanceId>,
     again: HashSet<InstanceId>,
 }
 
 impl Looks {
+    fn since(since: Moment) -> Self {
+        Self {
+            since,
+            heard: HashMap::new(),
+            tasks: JoinSet::new(),
+            under_way: HashSet::new(),
+            again: HashSet::new(),
+        }
+    }
+
+    /// Forgets since when it knows of any but these and those that it looks at now.
+    fn keep(&mut self, starting: &HashSet<InstanceId>) {
+        let under_way = &self.under_way;
+        self.heard
+            .retain(|id, _| starting.contains(id) || under_way.contains(id));
+    }
+
     fn begin(&mut self, readiness: &Arc<Readiness>, id: InstanceId) {
+        let known = Known {
+            process: self.since,
+            instance: *self
+                .heard
+                .entry(id)
+                .or_insert_with(|| readiness.clock.now()),
+        };
         if self.under_way.contains(&id) {
             self.again.insert(id);
         } else if self.tasks.len() < AT_ONCE {
             self.under_way.insert(id);
             let readiness = Arc::clone(readiness);
             self.tasks.spawn(async move {
-                if let Err(error) = readiness.look(id).await {
+                if let Err(error) = readiness.look(id, known).await {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, instance.id = %id, "look at instance");
                 }
@@ -186,25 +243,4 @@ impl Looks {
             }
         }
     }
-}
-
-/// The customer's milliseconds, step by step, from the create call on.
-fn timings(
-    instance: &Instance,
-    served_at: crate::ambient::Moment,
-    verify: Duration,
-    now: crate::ambient::Moment,
-) -> Vec<StepMs> {
-    let step = |name: &str, took: Duration| StepMs {
-        name: name.to_owned(),
-        ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-    };
-    let claimed_at = instance.claimed_at.unwrap_or(instance.created_at);
-    let first = if instance.warm { "claim" } else { "wait" };
-    vec![
-        step(first, claimed_at.since(instance.created_at)),
-        step("agent", served_at.since(claimed_at)),
-        step("verify", verify),
-        step("total", now.since(instance.created_at)),
-    ]
 }

@@ -9,7 +9,7 @@ use crate::{ambient::Clock, store::Store};
 
 const TURN_INTERVAL: Duration = Duration::from_mins(10);
 
-/// The retention job. The event log is kept whole.
+/// The retention job.
 pub struct Retention {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
@@ -17,7 +17,7 @@ pub struct Retention {
 
 impl Retention {
     /// Runs until cancelled.
-    pub async fn run(self, cancel: CancellationToken) {
+    pub async fn run(&self, cancel: CancellationToken) {
         loop {
             match self.store.forget_expired(self.clock.now()).await {
                 Ok(0) => {}

@@ -4,26 +4,58 @@
 //! are written in the same transaction as the change they tell of. Time and ids come from the
 //! caller. What is required of an implementation beyond the types is in [`conformance`], which every
 //! implementation must pass.
+//!
+//! There are two, [`sqlite`] and [`postgres`], and one text of every statement: the files in `store/sql` are
+//! compiled twice, as modules of each, written against what `super` calls the types of its database
+//! (`SqlStore`, `Connection`, `Row`) and against its `dialect`, which has the little that differs. Generics
+//! over sqlx's drivers would need their bounds on every function, `sqlx::Any` knows neither bytes nor
+//! booleans, and a copy of each file would drift from the other.
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
+#[cfg(test)]
+pub(crate) mod faults;
+#[expect(
+    clippy::duplicate_mod,
+    reason = "the statements are compiled for each database"
+)]
+pub mod postgres;
 pub mod sqlite;
+#[cfg(any(test, feature = "test-util"))]
+pub mod throwaway;
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use sqlx::postgres::PgConnectOptions;
 use tidepool_shared::{
+    database_url::DatabaseUrl,
     document::{Generation, SealedDocument},
-    id::{InstanceId, OperationId, ServerId, TokenId},
+    id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId},
 };
 
 use crate::{
-    ambient::Moment,
+    ambient::{Chance, Moment},
+    cloud::{CloudServer, Placement},
     model::{
-        ApiToken, DocumentChange, Event, Instance, InstanceStatus, NewInstance, NewServer,
-        Operation, Route, Server, ServerReport, StepMs,
+        ApiToken, Blame, Coordinator, DocumentChange, Event, Instance, InstanceStatus, NewInstance,
+        NewServer, Operation, PoolKey, PoolStanding, Route, SagaStep, Server, ServerReport, StepMs,
     },
 };
+
+/// Opens the store that a URL names, and brings its tables up to date.
+pub async fn open(url: &DatabaseUrl, chance: Arc<Chance>) -> Stored<Arc<dyn Store>> {
+    Ok(match url {
+        DatabaseUrl::Sqlite(path) => Arc::new(sqlite::SqliteStore::open(path, chance).await?),
+        DatabaseUrl::Postgres(url) => {
+            let options = PgConnectOptions::from_str(url).map_err(|source| StoreError {
+                doing: "read the database's URL",
+                source: source.into(),
+            })?;
+            Arc::new(postgres::PostgresStore::open(options, chance).await?)
+        }
+    })
+}
 
 /// The database did not do what it was asked. Callers cannot tell causes apart, nor need to.
 #[derive(Debug, thiserror::Error)]
@@ -58,21 +90,25 @@ pub trait ServerStore: Send + Sync {
     async fn record_created(
         &self,
         id: ServerId,
-        cloud_id: &str,
-        address: IpAddr,
+        made: &CloudServer,
         now: Moment,
     ) -> Stored<Transition>;
-    /// A new link session: raises and returns the epoch. `None` when the server is unknown, revoked,
-    /// or past `claimed`.
+    /// A new link session, held by a coordinator: raises and returns the epoch. `None` when the server is
+    /// unknown, revoked, or past `claimed`.
     async fn open_session(
         &self,
         id: ServerId,
         openclaw_version: &str,
+        holder: CoordinatorId,
         now: Moment,
     ) -> Stored<Option<(u64, Server)>>;
+    /// A link session has ended: nobody holds the server's link, unless a newer session does.
+    async fn close_session(&self, id: ServerId, epoch: u64) -> Stored<()>;
     /// What the agent reports. Ignored when its epoch is not the current one. `warm` turns `booting`
-    /// into `warm`, its absence `warm` into `booting`; `failed` turns anything before `claimed` into `failed`; a claimed server's report
-    /// updates its instance's health and observed generation in the same transaction, finishes the
+    /// into `warm` and ends the pool's failures in a row, its absence `warm` into `booting`; `failed` turns
+    /// anything before `claimed` into `failed`; a claimed server's report
+    /// updates its instance's health and observed generation (which never goes back, nor beyond what was
+    /// written; nor does a rejected one) in the same transaction, finishes the
     /// instance's `configure` or `restart` operation once its generation is observed (failing it, with
     /// the reason, if that generation was rejected) and emits `config.applied`, `config.rejected`,
     /// `instance.health_changed`. Returns the server as it is afterwards, or `None` when ignored.
@@ -82,8 +118,18 @@ pub trait ServerStore: Send + Sync {
         report: &ServerReport,
         now: Moment,
     ) -> Stored<Option<Server>>;
-    /// Anything before `claimed` → `failed`; out of the trust table.
-    async fn mark_failed(&self, id: ServerId, why: &str, now: Moment) -> Stored<Transition>;
+    /// Anything before `claimed` → `failed`; out of the trust table. The server's own fault counts towards
+    /// its pool's failures in a row.
+    async fn mark_failed(
+        &self,
+        id: ServerId,
+        why: &str,
+        blame: Blame,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// The cloud does not have the server any more. One that was nobody's becomes `failed`; a claimed one
+    /// is `draining`, its instance `failed` with the reason, out of routes and trust. Emits `server.lost`.
+    async fn mark_lost(&self, id: ServerId, why: &str, now: Moment) -> Stored<Transition>;
     /// Nothing is heard of a server: it was switched off, or its link is gone. `warm` → `booting`, so that
     /// nobody is given it before its agent says again that it is warm. A claimed one stays claimed; its
     /// health and its instance's become `unknown`, for this reason.
@@ -95,13 +141,48 @@ pub trait ServerStore: Send + Sync {
     async fn mark_deleting(&self, id: ServerId, now: Moment) -> Stored<Transition>;
     /// `deleting` → `gone`.
     async fn mark_gone(&self, id: ServerId, now: Moment) -> Stored<Transition>;
-    /// No session of this server is accepted from now on.
+    /// No session of this server is accepted from now on, the proxy does not trust its address, and no
+    /// route leads to it, all in the same transaction. Its instance keeps its names.
     async fn revoke(&self, id: ServerId, now: Moment) -> Stored<()>;
     async fn server(&self, id: ServerId) -> Stored<Option<Server>>;
     /// All servers that are not gone, oldest first.
     async fn servers(&self) -> Stored<Vec<Server>>;
     /// Whose address this is, in the proxy's trust table.
     async fn trusted(&self, address: IpAddr) -> Stored<Option<(ServerId, Option<InstanceId>)>>;
+}
+
+/// Pools: how they stand, and who came.
+#[async_trait]
+pub trait PoolStore: Send + Sync {
+    async fn pool_standing(&self, pool: &PoolKey) -> Stored<PoolStanding>;
+    /// When instances of the pool were created since then, the newest 10,000 at most, in no order.
+    async fn arrivals(&self, pool: &PoolKey, since: Moment) -> Stored<Vec<Moment>>;
+    /// The operator's switch. Emits `pool.paused`.
+    async fn pause_pool(&self, pool: &PoolKey, now: Moment) -> Stored<()>;
+    /// Ends a pause, a halt, a hold and the count of failures. Emits `pool.resumed`.
+    async fn resume_pool(&self, pool: &PoolKey, now: Moment) -> Stored<()>;
+    /// Nothing is ordered until an operator resumes. Emits `pool.halted`, once.
+    async fn halt_pool(&self, pool: &PoolKey, now: Moment) -> Stored<()>;
+    /// Nothing is ordered until then. Emits `pool.held` with the reason, unless the pool is held already.
+    async fn hold_pool(&self, pool: &PoolKey, until: Moment, why: &str, now: Moment) -> Stored<()>;
+    /// The pool is below its target since now.
+    async fn pool_fell_below(&self, pool: &PoolKey, now: Moment) -> Stored<()>;
+    /// Emits `pool.below_target`, once until the pool reached its target.
+    async fn tell_pool_below(&self, pool: &PoolKey, now: Moment) -> Stored<()>;
+    /// The pool is at its target again. Emits `pool.recovered` if somebody was told that it was not.
+    async fn pool_reached(&self, pool: &PoolKey, now: Moment) -> Stored<()>;
+    /// Leaves a placement alone until then.
+    async fn cool(&self, placement: &Placement, until: Moment) -> Stored<()>;
+    /// The placements that are left alone now.
+    async fn cooling(&self, now: Moment) -> Stored<HashSet<Placement>>;
+}
+
+/// The sagas' log: append only, decides nothing.
+#[async_trait]
+pub trait SagaStore: Send + Sync {
+    async fn note_step(&self, step: &SagaStep) -> Stored<()>;
+    /// A server's steps, oldest first.
+    async fn steps(&self, server: ServerId) -> Stored<Vec<SagaStep>>;
 }
 
 /// What became of an enrolment token.
@@ -180,7 +261,7 @@ pub struct Page<K> {
 #[async_trait]
 pub trait InstanceStore: Send + Sync {
     /// The claim. In one transaction: the instance, its document, its `create` operation, its routes;
-    /// and, if nobody of the tier waits before it, the oldest warm server bound to it, with its trust
+    /// and, if nobody of its pool waits before it, the oldest warm server bound to it, with its trust
     /// row pointing at the instance. Without a server it is `pending`. Emits `instance.created`, and
     /// `pool.empty` when there was no warm server.
     async fn create_instance(
@@ -188,9 +269,9 @@ pub trait InstanceStore: Send + Sync {
         new: &NewInstance,
         now: Moment,
     ) -> Result<Instance, CreateRefused>;
-    /// Binds warm servers to pending instances of the tier, first come first served, one at a time.
+    /// Binds warm servers to pending instances of the pool, first come first served, one at a time.
     /// `None` when nobody waits or no server is warm.
-    async fn claim_for_pending(&self, tier: &str, now: Moment) -> Stored<Option<Instance>>;
+    async fn claim_for_pending(&self, pool: &PoolKey, now: Moment) -> Stored<Option<Instance>>;
     /// `starting` → `running` with the milliseconds of each step; finishes the `create` operation and
     /// emits `instance.ready`.
     async fn mark_running(
@@ -219,15 +300,28 @@ pub trait InstanceStore: Send + Sync {
         credentials: Option<&str>,
         now: Moment,
     ) -> Stored<Transition>;
-    /// Any status → `deleted`: routes, trust row, sessions and login links go in the same transaction,
-    /// the server is `draining`, other operations are canceled, `delete` has succeeded when the server
-    /// is gone. Repeating it is `NotPossible`.
+    /// Any status before it → `deleted`: routes, trust row, sessions and login links go in the same
+    /// transaction, other operations are canceled. Its server is kept until `purge_at`; when that is now,
+    /// it is purged in the same transaction. `delete` has succeeded when the server is out of reach.
+    /// Repeating it is `NotPossible`.
     async fn delete_instance(
         &self,
         id: InstanceId,
         operation: OperationId,
+        purge_at: Moment,
         now: Moment,
     ) -> Stored<Transition>;
+    /// `deleted` → `starting` on the server it had, or `pending` if it had none: routes and trust are back, with a
+    /// new generation of the document so that everything is proven again.
+    async fn undelete_instance(
+        &self,
+        change: &DocumentChange,
+        now: Moment,
+    ) -> Result<Instance, ChangeRefused>;
+    /// `deleted` → `purged`: its server is `draining`, its name free. Emits `instance.purged`.
+    async fn purge_instance(&self, id: InstanceId, now: Moment) -> Stored<Transition>;
+    /// Deleted instances whose time is over.
+    async fn to_be_purged(&self, now: Moment) -> Stored<Vec<InstanceId>>;
     async fn instance(&self, id: InstanceId) -> Stored<Option<Instance>>;
     /// By name, deleted ones left out.
     async fn instance_named(&self, name: &str) -> Stored<Option<Instance>>;
@@ -238,8 +332,8 @@ pub trait InstanceStore: Send + Sync {
         status: Option<InstanceStatus>,
         page: &Page<InstanceId>,
     ) -> Stored<Vec<Instance>>;
-    /// How many of the tier wait for a server.
-    async fn pending_count(&self, tier: &str) -> Stored<u32>;
+    /// How many of the pool wait for a server.
+    async fn pending_count(&self, pool: &PoolKey) -> Stored<u32>;
     /// The document a server should hold, if it belongs to an instance.
     async fn document_for(&self, server: ServerId) -> Stored<Option<SealedDocument>>;
     async fn operation(&self, id: OperationId) -> Stored<Option<Operation>>;
@@ -268,6 +362,8 @@ pub trait EventStore: Send + Sync {
     ) -> Stored<Vec<Event>>;
     /// The sequence number of an event, for `Last-Event-ID`.
     async fn event_sequence(&self, id: &str) -> Stored<Option<u64>>;
+    /// Writes an event that is about no single server or instance.
+    async fn tell(&self, kind: &str, data: serde_json::Value, now: Moment) -> Stored<()>;
     /// The newest sequence number; 0 when there is none.
     async fn last_sequence(&self) -> Stored<u64>;
 }
@@ -313,6 +409,12 @@ pub trait AccessStore: Send + Sync {
     ) -> Stored<bool>;
     /// The instance that a live session opens.
     async fn session(&self, session_hash: [u8; 32], now: Moment) -> Stored<Option<InstanceId>>;
+    /// Ends one session of an instance, or all of them when none is named; returns how many ended.
+    async fn end_sessions(
+        &self,
+        instance: InstanceId,
+        session_hash: Option<[u8; 32]>,
+    ) -> Stored<u64>;
 
     /// Takes or looks up an idempotency key; a key held for longer than two minutes by a request that never
     /// finished counts as fresh.
@@ -332,23 +434,64 @@ pub trait AccessStore: Send + Sync {
         now: Moment,
     ) -> Stored<()>;
     async fn abandon_idempotent(&self, token: TokenId, key: &str) -> Stored<()>;
-    /// Forgets idempotency keys, login links and sessions that are over; returns how many.
+    /// Forgets idempotency keys, login links, sessions and coordinators that are over, and the oldest events
+    /// once they are 30 days old, a bounded number at a time; what is left of the log has no gaps, and the
+    /// newest event stays. Returns how many of all.
     async fn forget_expired(&self, now: Moment) -> Stored<u64>;
+}
+
+/// Which coordinators are there, and which of them does what only one may do. Timed by the database's
+/// clock if several processes share it (PostgreSQL), otherwise by `now`; moments that are returned are of
+/// that clock.
+#[async_trait]
+pub trait LeaseStore: Send + Sync {
+    /// Takes a lease that is free or has expired, or renews one's own; until when it is held now. `None`
+    /// when another holds it.
+    async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: CoordinatorId,
+        ttl: Duration,
+        now: Moment,
+    ) -> Stored<Option<Moment>>;
+    /// Gives a lease back, if it is one's own.
+    async fn release_lease(&self, name: &str, holder: CoordinatorId) -> Stored<()>;
+    /// Says that a coordinator is there, and where others reach its API.
+    async fn heartbeat(
+        &self,
+        coordinator: CoordinatorId,
+        api_address: &str,
+        now: Moment,
+    ) -> Stored<()>;
+    /// The coordinators that were there within a while, oldest first.
+    async fn live_coordinators(&self, within: Duration, now: Moment) -> Stored<Vec<Coordinator>>;
 }
 
 /// All of it.
 pub trait Store:
-    ServerStore + EnrolmentStore + InstanceStore + RouteStore + EventStore + AccessStore + 'static
+    ServerStore
+    + PoolStore
+    + SagaStore
+    + EnrolmentStore
+    + InstanceStore
+    + RouteStore
+    + EventStore
+    + AccessStore
+    + LeaseStore
+    + 'static
 {
 }
 
 impl<S> Store for S where
     S: ServerStore
+        + PoolStore
+        + SagaStore
         + EnrolmentStore
         + InstanceStore
         + RouteStore
         + EventStore
         + AccessStore
+        + LeaseStore
         + 'static
 {
 }

@@ -8,39 +8,40 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use tidepool_certs::authority::Authority;
-use tidepool_shared::manifest::ImageManifest;
-use time::OffsetDateTime;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
+use tidepool_shared::{
+    database_url::{self, DatabaseUrl, GivenUrl},
+    manifest::ImageManifest,
 };
+use time::OffsetDateTime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 mod data;
+mod log;
 mod proxy;
 mod screen;
 
 use crate::{
     ambient::{Chance, Clock, SystemClock},
-    api::{self, ApiState, TierOutlook},
     cli::target::Target,
-    cloud::local::{LocalCloud, LocalSettings},
+    cloud::{
+        Placement,
+        local::{LocalCloud, LocalSettings},
+    },
     config::ConfigSchema,
-    doorbell::Doorbell,
-    edge::{Edge, EdgeSettings},
+    edge::EdgeSettings,
     instance::PublicNames,
-    link::{self, LinkServer},
-    pool::{Busy, Introduction, Policy, Pool},
-    presence::Presence,
-    ready::Readiness,
-    retention::Retention,
-    store::{Store, sqlite::SqliteStore},
+    model::PoolKey,
+    parts::{Ground, Parts, Plan},
+    pool::{Introduction, Policy},
+    signals::Signals,
+    store::Store,
+    sweep,
 };
 use data::{DataDir, LocalPlaces};
 use proxy::ProxyProcess;
@@ -54,6 +55,9 @@ const DOMAIN: &str = "localhost";
 /// The only tier of local mode.
 const TIER: &str = "basic";
 
+/// Its only region, and what its servers are made as.
+const HERE: &str = "local";
+
 /// Where nginx listens on every local server's own address.
 const SERVER_HTTP_PORT: u16 = 8080;
 
@@ -61,7 +65,9 @@ const SERVER_HTTP_PORT: u16 = 8080;
 const RECONNECT_SPREAD: Duration = Duration::from_millis(200);
 
 /// What a customer is told to expect before the first boot was measured.
-const FIRST_BOOT_ESTIMATE_S: u64 = 40;
+const EXPECTED_BOOT: Duration = Duration::from_secs(40);
+
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Everything that ends with the process must have ended this long after Ctrl-C; servers have their
 /// own deadline.
@@ -103,6 +109,18 @@ pub struct UpOptions {
     /// Port under which customers' names answer; remembered [default: 8080, or a free one]
     #[arg(long, env = "TIDEPOOL_EDGE_PORT", hide_env_values = true)]
     pub edge_port: Option<u16>,
+    /// Seconds in which a deleted instance can be brought back; its server is kept running meanwhile
+    #[arg(
+        long,
+        env = "TIDEPOOL_DELETION_GRACE",
+        hide_env_values = true,
+        default_value_t = 0
+    )]
+    pub deletion_grace: u64,
+    /// The store, `sqlite:PATH` or `postgres://USER@HOST/NAME`. A URL with a password belongs in the
+    /// environment: arguments are shown to everybody on the machine [default: a file in --data-dir]
+    #[arg(long, env = database_url::VARIABLE, hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<GivenUrl>,
     /// The agent's program [default: beside this one]
     #[arg(long, env = "TIDEPOOL_AGENT", hide_env_values = true)]
     pub agent: Option<PathBuf>,
@@ -111,25 +129,27 @@ pub struct UpOptions {
     pub proxy: Option<PathBuf>,
 }
 
-/// Runs until SIGINT or SIGTERM.
+/// Runs until SIGINT or SIGTERM, or until its terminal is closed.
 pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
     let data = DataDir::open(data_dir)?;
     data.begin_log()?;
     let mut signals = Signals::listen().context("listen for signals")?;
     let places = data.places(&options)?;
-    let parts = Parts::construct(&options, &data, &places).await?;
-    let client = parts.client(&data, &places).await?;
-    parts.power_on().await?;
-    let (store, cloud) = (Arc::clone(&parts.store), parts.cloud.clone());
     let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-    parts.start(&tasks, &cancel);
+    let (local, client) = Local::construct(&options, &data, &places).await?;
+    local.power_on().await?;
+    let (store, cloud) = (Arc::clone(&local.store), local.cloud.clone());
+    local.start(&tasks, &cancel);
     tasks.close();
     tracing::info!(api = %client.url, edge.port = places.edge_port, "tidepool is up");
     let screen = Screen::begin();
     tokio::select! {
         () = signals.stop() => {}
         shown = screen.show(store.as_ref(), &options, data_dir, &client) => {
-            shown?;
+            // Nothing to see is no reason to leave: everything runs on, and is stopped in order.
+            if let Err(error) = shown {
+                tracing::warn!(error = format!("{error:#}"), "the pool is not shown any more");
+            }
             signals.stop().await;
         }
     }
@@ -147,116 +167,59 @@ pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The signals that end everything.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn stop(&mut self) {
-        tokio::select! { _ = self.interrupt.recv() => {} _ = self.terminate.recv() => {} }
-    }
-}
-
-/// What almost every part is handed.
-struct Common {
-    store: Arc<dyn Store>,
-    doorbell: Doorbell,
-    clock: Arc<dyn Clock>,
-    chance: Arc<Chance>,
-}
-
-/// All parts, constructed and bound to their ports, none running.
-struct Parts {
+/// What is running besides the parts of every coordinator.
+struct Local {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    chance: Arc<Chance>,
     cloud: LocalCloud,
-    link: LinkServer,
-    edge: Edge,
-    listener: TcpListener,
-    api: ApiState,
-    pool: Pool,
-    readiness: Readiness,
-    presence: Presence,
-    retention: Retention,
     proxy: ProxyProcess,
+    parts: Parts,
 }
 
-impl Parts {
+impl Local {
     async fn construct(
         options: &UpOptions,
         data: &DataDir,
         places: &LocalPlaces,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<(Self, Target)> {
         let manifest = read_manifest(&options.manifest)?;
-        let schema = Arc::new(ConfigSchema::read(&manifest.config_schema)?);
-        let chance = Arc::new(Chance::from_os());
-        let store = SqliteStore::open(&data.join("tidepool.db"), Arc::clone(&chance)).await?;
-        let common = Common {
-            store: Arc::new(store),
-            doorbell: Doorbell::default(),
-            clock: Arc::new(SystemClock),
-            chance,
-        };
-        let (link, introduction) = common.link(data, places)?;
-        let edge = common.edge(places).await?;
-        let listener = listen(places.api_port).await?;
-        let outlook = TierOutlook {
-            name: TIER.to_owned(),
-            target: Arc::new(AtomicU64::new(options.pool_size.into())),
-            boot_estimate_s: Arc::new(AtomicU64::new(FIRST_BOOT_ESTIMATE_S)),
-            boots_at_once: options.starting_at_once.into(),
-        };
+        let (chance, clock) = (Arc::new(Chance::from_os()), Arc::new(SystemClock));
+        let database = database(options, data)?;
         let cloud = LocalCloud::open(local_settings(options, data, places, &manifest)?)?;
-        Ok(Self {
-            api: common.api(places, schema, &link, outlook.clone()),
-            pool: common.pool(options, &cloud, introduction, outlook),
-            readiness: Readiness {
-                store: Arc::clone(&common.store),
-                edge: edge.handle(),
-                doorbell: common.doorbell.clone(),
-                clock: Arc::clone(&common.clock),
-            },
-            presence: Presence {
-                store: Arc::clone(&common.store),
-                links: link.links(),
-                doorbell: common.doorbell.clone(),
-                clock: Arc::clone(&common.clock),
-            },
-            retention: Retention {
-                store: Arc::clone(&common.store),
-                clock: Arc::clone(&common.clock),
-            },
+        let seam = Arc::new(cloud.clone());
+        let ground = Ground::open(
+            &database,
+            seam,
+            chance,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        )
+        .await?;
+        let now = OffsetDateTime::from_unix_timestamp_nanos(i128::from(clock.now().0) * 1000)?;
+        let authority = Authority::open_or_create(&data.join("certs"), now)?;
+        let plan = plan(options, data, places, &manifest, &authority)?;
+        let store = Arc::clone(&ground.store);
+        let client = data
+            .client(
+                places.api_port,
+                store.as_ref(),
+                clock.as_ref(),
+                &ground.chance,
+            )
+            .await?;
+        let local = Self {
+            parts: Parts::construct(ground, plan, authority).await?,
             proxy: ProxyProcess {
                 program: beside_this(options.proxy.as_ref(), "tidepool-proxy")?,
                 port: places.proxy_port,
-                database: data.join("tidepool.db"),
+                database,
                 log: data.log_file("proxy.log")?,
-                mark: data.join("proxy.pid"),
+                lock: data.join("proxy.lock"),
             },
-            store: common.store,
-            clock: common.clock,
-            chance: common.chance,
+            store,
+            clock,
             cloud,
-            link,
-            edge,
-            listener,
-        })
-    }
-
-    async fn client(&self, data: &DataDir, places: &LocalPlaces) -> anyhow::Result<Target> {
-        let (store, clock) = (self.store.as_ref(), self.clock.as_ref());
-        data.client(places.api_port, store, clock, &self.chance)
-            .await
+        };
+        Ok((local, client))
     }
 
     /// Switches every server on. Of those that were off nothing is known until their agents speak.
@@ -279,133 +242,81 @@ impl Parts {
 
     /// Lets everything run until cancelled.
     fn start(self, tasks: &TaskTracker, cancel: &CancellationToken) {
-        let cloud = self.cloud;
-        let token = || cancel.clone();
-        tasks.spawn(self.link.run(token()));
-        tasks.spawn(self.edge.run(token()));
-        tasks.spawn(self.pool.run(token()));
-        tasks.spawn(self.readiness.run(token()));
-        tasks.spawn(self.presence.run(token()));
-        tasks.spawn(self.retention.run(token()));
-        tasks.spawn(self.proxy.run(token()));
-        let supervised = token();
+        self.parts.start(tasks, cancel);
+        tasks.spawn(self.proxy.run(cancel.clone()));
+        let (cloud, supervised) = (self.cloud, cancel.clone());
         tasks.spawn(async move { cloud.supervise(supervised).await });
-        tasks.spawn(serve_api(self.listener, self.api, token()));
     }
 }
 
-/// Serves the API; requests that wait and streams end first, then those that must end anyway.
-async fn serve_api(listener: TcpListener, state: ApiState, cancel: CancellationToken) {
-    let (tasks, closing) = (state.tasks.clone(), state.closing.clone());
-    let ending = cancel.clone();
-    let close = async move {
-        ending.cancelled().await;
-        closing.cancel();
-    };
-    tokio::join!(close, api::serve(listener, api::router(state), cancel));
-    tasks.close();
-    tasks.wait().await;
-}
-
-impl Common {
-    fn link(
-        &self,
-        data: &DataDir,
-        places: &LocalPlaces,
-    ) -> anyhow::Result<(LinkServer, Introduction)> {
-        let now = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.clock.now().0) * 1000)?;
-        let authority = Authority::open_or_create(&data.join("certs"), now)?;
-        let coordinator = SocketAddr::from((LOOPBACK, places.link_port));
-        let introduction = Introduction {
-            coordinator,
-            ca: authority.root_pem().to_owned(),
-            proxy: format!("http://{LOOPBACK}:{}", places.proxy_port),
-        };
-        let link = LinkServer::bind(
-            link::Settings {
-                reconnect_spread: RECONNECT_SPREAD,
-                ..link::Settings::new(coordinator, data.join("link-keys"))
-            },
-            Arc::clone(&self.store),
-            self.doorbell.clone(),
-            Arc::clone(&self.clock),
-            Arc::clone(&self.chance),
-            authority,
-        )?;
-        Ok((link, introduction))
-    }
-
-    async fn edge(&self, places: &LocalPlaces) -> anyhow::Result<Edge> {
-        let settings = EdgeSettings {
+fn plan(
+    options: &UpOptions,
+    data: &DataDir,
+    places: &LocalPlaces,
+    manifest: &ImageManifest,
+    authority: &Authority,
+) -> anyhow::Result<Plan> {
+    let link = SocketAddr::from((LOOPBACK, places.link_port));
+    Ok(Plan {
+        api: (LOOPBACK, places.api_port).into(),
+        advertised: None,
+        link,
+        link_keys: data.join("link-keys"),
+        reconnect_spread: RECONNECT_SPREAD,
+        edge: EdgeSettings {
             listen: (LOOPBACK, places.edge_port).into(),
             http_port: SERVER_HTTP_PORT,
             ..EdgeSettings::default()
-        };
-        let edge = Edge::bind(
-            settings,
-            Arc::clone(&self.store),
-            &self.doorbell,
-            Arc::clone(&self.clock),
-            Arc::clone(&self.chance),
-        );
-        Ok(edge.await?)
-    }
+        },
+        names: PublicNames {
+            domain: DOMAIN.to_owned(),
+            scheme: "http".to_owned(),
+            port: Some(places.edge_port),
+        },
+        schema: Arc::new(ConfigSchema::read(&manifest.config_schema)?),
+        introduction: Introduction {
+            coordinators: link.into(),
+            ca: authority.root_pem().to_owned(),
+            proxy: format!("http://{LOOPBACK}:{}", places.proxy_port),
+        },
+        pools: vec![policy(options)],
+        expected_boot: EXPECTED_BOOT,
+        sweep: (sweep::Policy::default(), SWEEP_INTERVAL),
+        deletion_grace: Duration::from_secs(options.deletion_grace),
+    })
+}
 
-    fn api(
-        &self,
-        places: &LocalPlaces,
-        schema: Arc<ConfigSchema>,
-        link: &LinkServer,
-        outlook: TierOutlook,
-    ) -> ApiState {
-        ApiState {
-            store: Arc::clone(&self.store),
-            doorbell: self.doorbell.clone(),
-            clock: Arc::clone(&self.clock),
-            chance: Arc::clone(&self.chance),
-            names: PublicNames {
-                domain: DOMAIN.to_owned(),
-                scheme: "http".to_owned(),
-                port: Some(places.edge_port),
-            },
-            schema,
-            logs: Arc::new(link.links()),
-            tiers: vec![outlook],
-            tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
-        }
-    }
-
-    fn pool(
-        &self,
-        options: &UpOptions,
-        cloud: &LocalCloud,
-        introduction: Introduction,
-        outlook: TierOutlook,
-    ) -> Pool {
-        Pool {
-            store: Arc::clone(&self.store),
-            cloud: Arc::new(cloud.clone()),
-            doorbell: self.doorbell.clone(),
-            clock: Arc::clone(&self.clock),
-            chance: Arc::clone(&self.chance),
-            policy: policy(options),
-            introduction,
-            outlook,
-            busy: Busy::default(),
-        }
+/// The database that was asked for, or the file in the data directory.
+fn database(options: &UpOptions, data: &DataDir) -> anyhow::Result<DatabaseUrl> {
+    match &options.database_url {
+        Some(given) => given.read().context("read --database-url"),
+        None => Ok(DatabaseUrl::Sqlite(data.join("tidepool.db"))),
     }
 }
 
 fn policy(options: &UpOptions) -> Policy {
     Policy {
-        tier: TIER.to_owned(),
-        size: options.pool_size,
+        pool: PoolKey {
+            tier: TIER.to_owned(),
+            region: HERE.to_owned(),
+        },
+        placements: vec![Placement {
+            server_type: HERE.to_owned(),
+            location: HERE.to_owned(),
+        }],
+        // A person's machine pays for every idle server, so their number is what was asked for.
+        floor: options.pool_size,
+        most_idle: options.pool_size,
+        hits_per_mille: 0,
+        idle_budget_cents: None,
         ceiling: options.max_servers,
         creating_at_once: options.starting_at_once,
         boot_deadline: Duration::from_mins(5),
         minimum_idle: Duration::from_mins(1),
+        max_age: Duration::from_hours(30 * 24),
         failure_pause: Duration::from_secs(5),
+        halt_after: 10,
+        below_target_for: Duration::from_mins(10),
     }
 }
 
@@ -425,20 +336,15 @@ fn local_settings(
         network: places.network,
         http_port: SERVER_HTTP_PORT,
         gateway_ports: manifest.gateway_ports,
+        image: format!("openclaw-{}", manifest.openclaw_version),
     })
 }
 
-fn read_manifest(path: &Path) -> anyhow::Result<ImageManifest> {
+pub(crate) fn read_manifest(path: &Path) -> anyhow::Result<ImageManifest> {
     let text = std::fs::read(path)
         .with_context(|| format!("read the image's manifest `{}`", path.display()))?;
     serde_json::from_slice(&text)
         .with_context(|| format!("read the image's manifest `{}`", path.display()))
-}
-
-async fn listen(port: u16) -> anyhow::Result<TcpListener> {
-    TcpListener::bind((LOOPBACK, port))
-        .await
-        .with_context(|| format!("listen on {LOOPBACK}:{port} for the API (see --api-port)"))
 }
 
 /// The program that was given, or the one in this program's directory.

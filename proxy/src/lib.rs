@@ -7,6 +7,7 @@
 pub mod answer;
 mod bodies;
 pub mod demo;
+pub mod lock;
 pub mod prompt;
 pub mod refusal;
 pub mod server;

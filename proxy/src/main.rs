@@ -4,7 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use tidepool_proxy::{server, settings::Settings, trust::Trust};
+use tidepool_proxy::{
+    lock::{Lock, NotLocked},
+    server,
+    settings::Settings,
+    trust::Trust,
+};
+use tidepool_shared::database_url::DatabaseUrl;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -14,6 +20,9 @@ use tracing_subscriber::EnvFilter;
 
 /// `EX_USAGE`: the settings are wrong, and starting again will not help.
 const BAD_SETTINGS: u8 = 64;
+
+/// `EX_TEMPFAIL`: another proxy holds the lock and may be gone soon.
+const HELD: u8 = 75;
 
 fn main() -> ExitCode {
     let settings = match Settings::try_parse() {
@@ -27,12 +36,31 @@ fn main() -> ExitCode {
         eprintln!("tidepool-proxy: `{}` is not a log filter", settings.log);
         return ExitCode::from(BAD_SETTINGS);
     };
+    let database = match settings.database.read() {
+        Ok(database) => database,
+        Err(error) => {
+            eprintln!("tidepool-proxy: --database: {error}");
+            return ExitCode::from(BAD_SETTINGS);
+        }
+    };
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    match run(&settings) {
+    // Until the end of the program.
+    let _lock = match settings.lock.as_deref().map(Lock::take).transpose() {
+        Ok(lock) => lock,
+        Err(error) => {
+            let code = match &error {
+                NotLocked::Held(_) => ExitCode::from(HELD),
+                NotLocked::File { .. } => ExitCode::FAILURE,
+            };
+            tracing::error!(error = format!("{:#}", anyhow::Error::new(error)), "lock");
+            return code;
+        }
+    };
+    match run(&settings, &database) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "model proxy ended");
@@ -41,24 +69,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(settings: &Settings) -> anyhow::Result<()> {
+fn run(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("build the runtime")?
-        .block_on(serve(settings))
+        .block_on(serve(settings, database))
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
+    let trust = Trust::of(database).context("read the database's URL")?;
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("listen on {}", settings.listen))?;
     let address = listener.local_addr().context("read the bound address")?;
     tracing::info!(%address, "model proxy listens");
     let cancel = CancellationToken::new();
-    let serving = server::serve(listener, Trust::at(&settings.database), cancel.clone());
+    let serving = server::serve(listener, trust, cancel.clone());
     let stopping = async {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
+use tidepool_shared::database_url::{self, GivenUrl};
 
 /// The model proxy of Tidepool.
 #[derive(Debug, Clone, Parser)]
@@ -12,9 +13,18 @@ pub struct Settings {
     /// address.
     #[arg(long, env = "TIDEPOOL_PROXY_LISTEN", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// The coordinator's SQLite database; opened read-only.
-    #[arg(long, env = "TIDEPOOL_DATABASE", value_name = "PATH")]
-    pub database: PathBuf,
+    /// The coordinator's database, `sqlite:PATH` or `postgres://...`; only read. A URL with a password
+    /// belongs in the environment: arguments are shown to everybody on the machine.
+    #[arg(
+        long,
+        env = database_url::VARIABLE,
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub database: GivenUrl,
+    /// A file to hold locked for as long as this process lives; it says which process that is.
+    #[arg(long, env = "TIDEPOOL_PROXY_LOCK", value_name = "PATH")]
+    pub lock: Option<PathBuf>,
     /// What to log, as a `tracing` filter.
     #[arg(
         long,

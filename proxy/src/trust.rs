@@ -6,10 +6,15 @@
 use std::{net::IpAddr, path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    Row as _, SqlitePool,
+    PgPool, SqlitePool,
+    pool::PoolOptions,
+    postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
-use tidepool_shared::id::{InstanceId, ServerId};
+use tidepool_shared::{
+    database_url::DatabaseUrl,
+    id::{InstanceId, ServerId},
+};
 
 /// Readers at the same time. A look-up takes microseconds; more would only wait for the same disk.
 const READERS: u32 = 4;
@@ -37,34 +42,60 @@ pub enum NotTrusted {
 
 /// The trust table, read-only.
 #[derive(Debug, Clone)]
-pub struct Trust(SqlitePool);
+pub struct Trust(Table);
+
+/// Where it is.
+#[derive(Debug, Clone)]
+enum Table {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// A server's and its instance's id, as text.
+type Ids = (String, Option<String>);
 
 impl Trust {
     /// Names the database; it is opened when first asked, so that the proxy may start before it is
     /// there.
+    pub fn of(database: &DatabaseUrl) -> sqlx::Result<Self> {
+        match database {
+            DatabaseUrl::Sqlite(path) => Ok(Self::at(path)),
+            DatabaseUrl::Postgres(url) => {
+                let options = PgConnectOptions::from_str(url)?
+                    .application_name("tidepool-proxy")
+                    .options([("default_transaction_read_only", "on")]);
+                let pool = PoolOptions::new()
+                    .max_connections(READERS)
+                    .acquire_timeout(PATIENCE)
+                    .connect_lazy_with(options);
+                Ok(Self(Table::Postgres(pool)))
+            }
+        }
+    }
+
+    /// The same with a file.
     pub fn at(database: &Path) -> Self {
         let options = SqliteConnectOptions::new()
             .filename(database)
             .read_only(true)
             .busy_timeout(PATIENCE);
-        Self(
+        Self(Table::Sqlite(
             SqlitePoolOptions::new()
                 .max_connections(READERS)
                 .acquire_timeout(PATIENCE)
                 .connect_lazy_with(options),
-        )
+        ))
     }
 
     /// Whose address this is.
     pub async fn caller(&self, address: IpAddr) -> Result<Caller, NotTrusted> {
-        let row = sqlx::query("SELECT server_id, instance_id FROM trust WHERE address = ?")
-            .bind(address.to_canonical().to_string())
-            .fetch_optional(&self.0)
+        // The one text of an address: a dual-stack socket shows IPv4 peers as mapped IPv6 addresses.
+        let (server, instance) = self
+            .0
+            .look_up(address.to_canonical().to_string())
             .await
             .map_err(NotTrusted::Database)?
             .ok_or(NotTrusted::Unknown)?;
-        let server: String = row.try_get(0).map_err(NotTrusted::Database)?;
-        let instance: Option<String> = row.try_get(1).map_err(NotTrusted::Database)?;
         Ok(Caller {
             server: ServerId::from_str(&server).map_err(NotTrusted::Corrupt)?,
             instance: instance
@@ -72,5 +103,26 @@ impl Trust {
                 .transpose()
                 .map_err(NotTrusted::Corrupt)?,
         })
+    }
+}
+
+impl Table {
+    async fn look_up(&self, address: String) -> sqlx::Result<Option<Ids>> {
+        const TRUST: &str = "SELECT server_id, instance_id FROM trust WHERE address = $1";
+        match self {
+            Self::Sqlite(pool) => {
+                sqlx::query_as(TRUST)
+                    .bind(address)
+                    .fetch_optional(pool)
+                    .await
+            }
+            Self::Postgres(pool) => {
+                // A server that does not answer must not keep a caller waiting.
+                let found = sqlx::query_as(TRUST).bind(address).fetch_optional(pool);
+                tokio::time::timeout(PATIENCE, found)
+                    .await
+                    .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            }
+        }
     }
 }

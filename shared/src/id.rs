@@ -109,6 +109,8 @@ ids! {
     EventId = "evt";
     /// An API token (the public part of it).
     TokenId = "tok";
+    /// A running coordinator; each start is another.
+    CoordinatorId = "coord";
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 pub mod capability;
 pub mod config_schema;
+pub mod database_url;
 pub mod document;
 pub mod frame;
 pub mod id;

@@ -46,7 +46,7 @@ impl Api {
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 
-    /// One request; the answer whatever its status.
+    /// One request; the answer whatever its status. The secrets in both are noted.
     pub async fn send(
         &self,
         method: Method,
@@ -62,6 +62,7 @@ impl Api {
             request = request.header(*name, *value);
         }
         if let Some(body) = body {
+            evidence::note_secrets_in(body);
             request = request.json(body);
         }
         let answer = request.send().await?;
@@ -71,6 +72,7 @@ impl Api {
         } else {
             serde_json::from_slice(&bytes)?
         };
+        evidence::note_secrets_in(&value);
         Ok((status, value))
     }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -50,10 +50,16 @@ impl Customer {
         })
     }
 
-    /// Opens a login link. Whether it let this customer in.
+    /// Opens a login link and sends its page's form. Whether that let this customer in.
     pub async fn open_link(&mut self, link: &str) -> anyhow::Result<bool> {
         let path = link.splitn(4, '/').nth(3).context("a link has a path")?;
-        let answer = self.request(&format!("/{path}")).send().await?;
+        let shown = self.request(&format!("/{path}")).send().await?;
+        ensure!(
+            shown.status() == StatusCode::OK && !shown.headers().contains_key("set-cookie"),
+            "a link that is only looked at: {}",
+            shown.status()
+        );
+        let answer = self.post(&format!("/{path}")).send().await?;
         let cookie = answer
             .headers()
             .get("set-cookie")
@@ -85,9 +91,24 @@ impl Customer {
 
     /// A request of this browser, to be changed and sent.
     pub fn request(&self, path: &str) -> reqwest::RequestBuilder {
+        self.to(Method::GET, path)
+    }
+
+    /// A form of one of the instance's own pages.
+    pub fn post(&self, path: &str) -> reqwest::RequestBuilder {
+        self.to(Method::POST, path)
+            .header("origin", format!("http://{}", self.authority))
+    }
+
+    /// Signs out.
+    pub async fn sign_out(&self) -> anyhow::Result<StatusCode> {
+        Ok(self.post("/.tidepool/logout").send().await?.status())
+    }
+
+    fn to(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self
             .http
-            .get(format!("http://{}{path}", self.edge))
+            .request(method, format!("http://{}{path}", self.edge))
             .header("host", &self.authority);
         match &self.cookie {
             Some(cookie) => request.header("cookie", cookie),

@@ -1,6 +1,7 @@
 //! A whole Tidepool of one's own: the real programs in a temporary directory, on free ports.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -32,6 +33,8 @@ pub struct Options {
     pub starting_at_once: u32,
     /// The image; the stub when `None`.
     pub manifest: Option<PathBuf>,
+    /// Switches of the stub, `NAME=value`.
+    pub stub: Vec<String>,
 }
 
 impl Default for Options {
@@ -41,6 +44,7 @@ impl Default for Options {
             max_servers: 64,
             starting_at_once: 8,
             manifest: None,
+            stub: Vec::new(),
         }
     }
 }
@@ -63,7 +67,7 @@ impl Deployment {
         let dir = tempfile::Builder::new().prefix("tidepool-").tempdir()?;
         let manifest = match &options.manifest {
             Some(manifest) => manifest.clone(),
-            None => programs::stub_image(dir.path())?,
+            None => programs::stub_image(dir.path(), &options.stub)?,
         };
         let mut deployment = Self {
             name: name.to_owned(),
@@ -150,12 +154,17 @@ impl Deployment {
 
     /// Ctrl-C, and the wait for its end.
     pub async fn stop(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+        self.stop_by(Signal::SIGINT).await
+    }
+
+    /// A signal that ends it, and the wait for its end.
+    pub async fn stop_by(&mut self, signal: Signal) -> anyhow::Result<std::process::ExitStatus> {
         let mut child = self.coordinator.take().context("the coordinator runs")?;
         let pid = child
             .id()
             .and_then(|pid| i32::try_from(pid).ok())
             .context("it has a pid")?;
-        kill(Pid::from_raw(pid), Signal::SIGINT).context("interrupt the coordinator")?;
+        kill(Pid::from_raw(pid), signal).context("signal the coordinator")?;
         timeout(PATIENCE, child.wait())
             .await
             .context("the coordinator did not stop")?
@@ -179,6 +188,15 @@ impl Deployment {
     pub fn processes(&self) -> Vec<i32> {
         processes_of(self.dir.path())
     }
+
+    /// Those of [`Self::processes`] whose program has this name.
+    pub fn programs(&self, name: &str) -> BTreeSet<i32> {
+        let is = |pid: &i32| {
+            fs::read_link(format!("/proc/{pid}/exe"))
+                .is_ok_and(|exe| exe.file_name().is_some_and(|file| file == name))
+        };
+        self.processes().into_iter().filter(is).collect()
+    }
 }
 
 impl Drop for Deployment {
@@ -187,30 +205,38 @@ impl Drop for Deployment {
         if let Some(child) = &mut self.coordinator {
             drop(child.start_kill());
         }
-        for _ in 0..50 {
-            let left = processes_of(self.dir.path());
-            if left.is_empty() {
-                break;
-            }
-            for pid in left {
-                // It may have ended meanwhile, which is as good.
-                kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        end_processes_of(self.dir.path());
         evidence::collect(self.dir.path(), &self.name);
     }
 }
 
+/// Kills the processes that have this directory on their command line, in their environment or as
+/// their working directory, and those that these start meanwhile.
+pub(crate) fn end_processes_of(dir: &Path) {
+    for _ in 0..50 {
+        let left = processes_of(dir);
+        if left.is_empty() {
+            break;
+        }
+        for pid in left {
+            // It may have ended meanwhile, which is as good.
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A port that is free now, from below the range that the kernel hands out to clients.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     std::iter::repeat_with(|| rand::rng().random_range(5_000..10_000))
         .take(1000)
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .context("no free port")
 }
 
-fn processes_of(dir: &Path) -> Vec<i32> {
+/// Ids of the processes that have this directory on their command line, in their environment or as
+/// their working directory.
+pub(crate) fn processes_of(dir: &Path) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };

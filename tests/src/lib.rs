@@ -7,5 +7,6 @@ pub mod browser;
 pub mod customer;
 pub mod deployment;
 pub mod evidence;
+pub mod fake_hetzner;
 pub mod programs;
 pub mod stub;

@@ -18,15 +18,18 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(found)
 }
 
-/// An image whose gateway is the stub; its manifest is written into `dir`.
-pub fn stub_image(dir: &Path) -> anyhow::Result<PathBuf> {
+/// An image whose gateway is the stub with these switches; its manifest is written into `dir`.
+pub fn stub_image(dir: &Path, switches: &[String]) -> anyhow::Result<PathBuf> {
     let manifest = ImageManifest {
         image: "stub".to_owned(),
         openclaw_version: "2026.9.6".to_owned(),
-        gateway: vec![
+        gateway: [
             program("stub-gateway")?.display().to_string(),
             "gateway".to_owned(),
-        ],
+        ]
+        .into_iter()
+        .chain(switches.iter().cloned())
+        .collect(),
         config_schema: Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/stub-schema.json"),
         nginx: nginx()?,
         gateway_ports: 1,

@@ -3,9 +3,11 @@
 mod config;
 mod http;
 mod session;
+mod traces;
 
 use std::{
     path::PathBuf,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +17,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
+    process::{Child, Command},
     signal::unix::{Signal, SignalKind, signal},
     sync::RwLock,
     task::JoinSet,
@@ -27,6 +30,9 @@ use self::config::{Config, Watcher};
 /// OpenClaw's exit code for a configuration that it cannot start with.
 const BAD_CONFIG: u8 = 78;
 
+/// The first argument of a helper.
+pub const HELPER: &str = "helper";
+
 /// How this run differs from an ordinary one.
 #[derive(Debug, Clone)]
 pub struct Switches {
@@ -34,13 +40,22 @@ pub struct Switches {
     pub boot: Duration,
     pub deaf: bool,
     pub wedge: bool,
+    pub helper: bool,
     pub config_path: PathBuf,
 }
 
 impl Switches {
-    /// Reads the switches that the module of the program lists.
-    pub fn from_environment() -> Self {
-        let variable = |name: &str| std::env::var(name).ok();
+    /// Reads the switches that the module of the program lists; an argument goes before a variable.
+    pub fn read() -> Self {
+        let arguments: Vec<String> = std::env::args().collect();
+        let variable = |name: &str| {
+            let argument = arguments
+                .iter()
+                .find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='));
+            argument
+                .map(str::to_owned)
+                .or_else(|| std::env::var(name).ok())
+        };
         Self {
             version: variable("STUB_VERSION").unwrap_or_else(|| "2026.9.6".to_owned()),
             boot: Duration::from_millis(
@@ -50,6 +65,7 @@ impl Switches {
             ),
             deaf: variable("STUB_DEAF").is_some(),
             wedge: variable("STUB_WEDGE").is_some(),
+            helper: variable("STUB_HELPER").is_some(),
             config_path: variable("OPENCLAW_CONFIG_PATH")
                 .unwrap_or_else(|| "openclaw.json".to_owned())
                 .into(),
@@ -88,6 +104,13 @@ enum End {
 /// Runs until it is told to stop; answers the exit code.
 pub async fn run(switches: Switches) -> u8 {
     say("[gateway] loading configuration…");
+    let _helper = match switches.helper.then(start_helper).transpose() {
+        Ok(helper) => helper,
+        Err(error) => {
+            say(&format!("[gateway] no helper: {error}"));
+            return 1;
+        }
+    };
     loop {
         let config = match Config::load(&switches.config_path) {
             Ok(config) => config,
@@ -105,6 +128,17 @@ pub async fn run(switches: Switches) -> u8 {
             }
         }
     }
+}
+
+/// A process that an orderly end takes along and SIGKILL does not.
+fn start_helper() -> std::io::Result<Child> {
+    Command::new(std::env::current_exe()?)
+        .arg(HELPER)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// One life of the listener.

@@ -35,7 +35,7 @@ async fn a_create_without_a_server_is_pending_with_its_place() -> anyhow::Result
         assert_eq!(world.get(answer.header("location")).await?.status, 200);
     }
     let pool = world.get("/v1/pool").await?;
-    assert_eq!(pool.at("/tiers/0/pending"), &json!(3));
+    assert_eq!(pool.at("/pools/0/pending"), &json!(3));
     world.end().await
 }
 
@@ -84,6 +84,8 @@ async fn the_same_key_gets_the_same_answer_and_one_instance() -> anyhow::Result<
         .await?;
     assert_eq!((first.status, &first.body), (again.status, &again.body));
     assert_eq!(again.header("idempotent-replayed"), "true");
+    assert!(first.header("location").starts_with("/v1/operations/op_"));
+    assert_eq!(first.header("location"), again.header("location"));
     let other = world
         .call(
             Method::POST,
@@ -386,11 +388,11 @@ async fn waiting_ends_with_the_status_the_time_or_the_impossible() -> anyhow::Re
     let deleted = world
         .call(Method::DELETE, "/v1/instances/anna", &[], None)
         .await?;
-    assert_eq!((deleted.status, deleted.text("/status")), (202, "deleted"));
+    assert_eq!((deleted.status, deleted.text("/status")), (202, "purged"));
     let never = world
         .get(&format!("/v1/instances/{id}/wait?timeout_s=60"))
         .await?;
-    assert_eq!((never.status, never.text("/status")), (408, "deleted"));
+    assert_eq!((never.status, never.text("/status")), (408, "purged"));
     let again = world
         .call(Method::DELETE, &format!("/v1/instances/{id}"), &[], None)
         .await?;
@@ -597,6 +599,36 @@ async fn a_login_link_is_stored_by_its_hash_for_its_own_instance() -> anyhow::Re
             .await?;
         assert_eq!(answer.faults().first().map(|fault| fault.0), Some("/ttl_s"));
     }
+    world.end().await
+}
+
+#[tokio::test]
+async fn all_sessions_of_an_instance_are_ended_at_once() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let id = world.create("anna").await?.text("/id").parse()?;
+    let (now, later) = (
+        START_OF_REPORT,
+        START_OF_REPORT.plus(Duration::from_secs(9)),
+    );
+    for session in [[1; 32], [2; 32]] {
+        world
+            .store
+            .create_login_link(session, id, later, now)
+            .await?;
+        world
+            .store
+            .redeem_login_link(session, id, session, later, now)
+            .await?;
+    }
+    let path = "/v1/instances/anna/sessions";
+    for ended in [2, 0] {
+        let answer = world.call(Method::DELETE, path, &[], None).await?;
+        assert_eq!((answer.status, answer.at("/ended")), (200, &json!(ended)));
+    }
+    assert_eq!(world.store.session([1; 32], now).await?, None);
+    let unknown = "/v1/instances/nobody/sessions";
+    let answer = world.call(Method::DELETE, unknown, &[], None).await?;
+    assert_eq!(answer.status, 404);
     world.end().await
 }
 

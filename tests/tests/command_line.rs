@@ -58,6 +58,17 @@ async fn an_operator_lives_an_agents_whole_life_from_the_command_line() -> anyho
         text(&events)
     );
 
+    // What is shown once is in no log.
+    let token = tidepool.tidepool(&["token", "create", "web"]).await?;
+    let set = ["instance", "basic-auth", "set", "shell", "ann"];
+    let password = tidepool.tidepool(&set).await?;
+    for shown in [&token, &password] {
+        let said = text(shown);
+        let secret = said.trim().rsplit(['_', ':']).next().unwrap_or_default();
+        ensure!(secret.len() >= 32, "no secret was shown: {said}");
+        evidence::note_secret(secret);
+    }
+
     let gone = tidepool.tidepool(&["instance", "delete", "shell"]).await?;
     ensure!(gone.status.success());
     Ok(())

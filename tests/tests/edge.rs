@@ -19,5 +19,7 @@ mod ends;
 mod latency;
 #[path = "edge/real.rs"]
 mod real;
+#[path = "edge/sign_in.rs"]
+mod sign_in;
 #[path = "edge/streams.rs"]
 mod streams;

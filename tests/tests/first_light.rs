@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidepool_tests::{
@@ -49,6 +50,20 @@ async fn a_created_instance_answers_as_its_owner_and_to_nobody_else() -> anyhow:
         other.hello().await.is_err(),
         "one customer's cookie opened another's WebSocket"
     );
+
+    ensure!(owner.sign_out().await? == StatusCode::OK);
+    ensure!(!owner.is_owner().await?, "who signed out was let in");
+    let link = api.login_link(text(&alice, "id")).await?;
+    ensure!(owner.open_link(&link).await?, "the login link was refused");
+    let ended = api
+        .delete(&format!("/instances/{}/sessions", text(&alice, "id")))
+        .await?;
+    ensure!(ended.get("ended") == Some(&json!(1)), "{ended}");
+    let out = tokio::time::timeout(PATIENCE, async {
+        while owner.is_owner().await? {}
+        anyhow::Ok(())
+    });
+    out.await.context("an ended session is still let in")??;
     Ok(())
 }
 
@@ -131,15 +146,32 @@ async fn a_server_refuses_every_host_but_its_own() -> anyhow::Result<()> {
             "host `{refused}`: {status}"
         );
     }
-    // At home, but past the edge: without its proof nobody is the owner.
-    let own = format!("http://{at_alice}:8080/control-ui-config.json");
-    let status = http
-        .get(own)
-        .header("host", host_of(&alice))
-        .send()
-        .await?
-        .status();
-    ensure!(status == StatusCode::UNAUTHORIZED, "no proof: {status}");
+    // At home, but past the edge: without its proof nothing is answered, not even the page.
+    let past_the_edge = [
+        ("x-forwarded-user", "owner@tidepool.internal"),
+        ("x-tidepool-visitor", "owner"),
+        ("x-tidepool-proof", "0000"),
+        ("x-forwarded-for", "203.0.113.7"),
+        ("authorization", "Bearer guess"),
+        ("accept", "text/html"),
+    ];
+    for path in ["/", "/healthz", "/control-ui-config.json", "/hooks/agent"] {
+        for forged in [&past_the_edge[..0], &past_the_edge[..]] {
+            let request = http.get(format!("http://{at_alice}:8080{path}"));
+            let request = forged.iter().fold(request, |request, (name, value)| {
+                request.header(*name, *value)
+            });
+            let status = request
+                .header("host", host_of(&alice))
+                .send()
+                .await?
+                .status();
+            ensure!(
+                status == StatusCode::FORBIDDEN,
+                "no proof, {path}: {status}"
+            );
+        }
+    }
     Ok(())
 }
 
@@ -235,6 +267,31 @@ async fn a_deleted_instance_is_gone_at_once_and_its_server_soon() -> anyhow::Res
             .any(|server| matches!(text(server, "state"), "claimed" | "draining" | "deleting"))
     };
     api.until("/pool", PATIENCE, |pool| !used(pool)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_closed_terminal_stops_everything_in_order() -> anyhow::Result<()> {
+    let options = Options {
+        pool_size: 1,
+        ..Options::default()
+    };
+    let mut tidepool = Deployment::start("hangup", options).await?;
+    let api = tidepool.api()?;
+    api.until("/pool", PATIENCE, |pool| warm(pool) == 1).await?;
+    let ignored = std::fs::read_to_string("/proc/self/status")?
+        .lines()
+        .any(|line| {
+            line.starts_with("SigIgn:") && line.ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f'])
+        });
+    if ignored {
+        eprintln!("SKIPPED: this test runs under nohup, and so does what it starts");
+        return Ok(());
+    }
+    let status = tidepool.stop_by(Signal::SIGHUP).await?;
+    ensure!(status.success(), "a hangup ended with {status}");
+    let left = tidepool.processes();
+    ensure!(left.is_empty(), "left running: {left:?}");
     Ok(())
 }
 

@@ -7,16 +7,22 @@
 
 #[path = "gateway_contract/bench.rs"]
 mod bench;
+#[path = "gateway_contract/rows.rs"]
+mod rows;
 #[path = "gateway_contract/sentences.rs"]
 mod sentences;
 
 use std::time::Duration;
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::json;
 use tidepool_agent::{
     gateway::{As, Startup},
     reload::{Deadlines, How, Outcome},
-    runtime::{Runtime as _, State, Stopped},
+    runtime::{ProcessRuntime, Runtime as _, Started, State, Stopped},
 };
 
 use self::bench::{Bench, manifest_from};
@@ -45,6 +51,7 @@ on_the_stub! {
     only_the_owner_is_let_in
     a_foreign_origin_is_refused_at_connect
     the_warm_up_turn_asks_the_model_and_leaves_no_trace
+    a_gateway_warmed_up_twice_still_holds_no_trace
     a_customers_configuration_is_applied_while_serving
     a_configuration_against_the_schema_is_not_even_written
     what_the_gateway_wrote_itself_survives
@@ -66,6 +73,16 @@ async fn real_openclaw_keeps_the_contract() {
 async fn slow_previous_openclaw_keeps_the_contract() {
     if let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_PREVIOUS_MANIFEST") {
         sentences::all(&Bench::real(manifest).await).await;
+    }
+}
+
+#[tokio::test]
+async fn slow_real_openclaw_does_what_every_row_of_the_reload_table_says() {
+    if let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_MANIFEST") {
+        let bench = Bench::real(manifest).await;
+        rows::the_gateway_does_what_the_table_says(&bench, rows::every()).await;
+        rows::a_gateway_that_prints_nothing_is_restarted_by_signal_too(&bench).await;
+        bench.end().await;
     }
 }
 
@@ -119,6 +136,27 @@ async fn the_previous_version_gets_the_other_signal() {
         ),
         "{outcome:?}"
     );
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_gateway_had_started_is_ended_and_never_taken_for_it() {
+    let bench = Bench::stub(&[("STUB_HELPER", "1")]).await;
+    let before = bench.processes();
+    assert_eq!(before.len(), 2, "the gateway and its helper");
+    let gateway = bench.recorded_process();
+    kill(Pid::from_raw(gateway), Signal::SIGKILL).expect("kill");
+    while bench.runtime.state().await == State::Running {
+        tokio::task::yield_now().await;
+    }
+    let helper: Vec<_> = before.into_iter().filter(|pid| *pid != gateway).collect();
+    assert_eq!(bench.processes(), helper, "the helper outlives the gateway");
+    let next = ProcessRuntime::new(bench.command.clone());
+    assert_eq!(next.start().await.expect("start"), Started::Fresh);
+    assert!(bench.gateway.started_within(SHORT.start).await);
+    let now = bench.processes();
+    assert_eq!(now.len(), 2, "the new gateway and its helper");
+    assert!(!now.contains(&helper[0]), "the old helper is still there");
     bench.end().await;
 }
 

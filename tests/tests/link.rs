@@ -1,5 +1,7 @@
 //! Both ends of the link against each other, over real QUIC on loopback, with the SQLite store.
 
+#[path = "link/flood.rs"]
+mod flood;
 #[path = "link/rig.rs"]
 mod rig;
 
@@ -32,6 +34,24 @@ async fn a_server_enrols_and_its_link_comes_up() {
     soon("registered", || rig.links().is_connected(server.id)).await;
     agent.stop().await;
     soon("unregistered", || !rig.links().is_connected(server.id)).await;
+}
+
+#[tokio::test]
+async fn a_links_holder_is_in_the_store_as_long_as_it_is_up() {
+    let mut coordinator = None;
+    let rig = Rig::start_with(|settings| coordinator = Some(settings.coordinator)).await;
+    let server = rig.plan().await;
+    let identity = rig.enrol(&server).await.unwrap();
+    let mut agent = rig.agent(identity);
+    assert_eq!(agent.connected().await, 1);
+    let row = rig.store.server(server.id).await.unwrap().unwrap();
+    assert!(coordinator.is_some());
+    assert_eq!(row.holder, coordinator);
+    agent.stop().await;
+    // The session gives up its place last of all.
+    soon("unregistered", || !rig.links().is_connected(server.id)).await;
+    let row = rig.store.server(server.id).await.unwrap().unwrap();
+    assert_eq!(row.holder, None);
 }
 
 #[tokio::test]

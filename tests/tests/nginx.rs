@@ -16,6 +16,8 @@ use tidepool_agent::{
 };
 
 const OWN: &str = "a1.localhost";
+/// What the edge sends with a signed-in user's request.
+const OWNER: &[(&str, &str)] = &[("X-Tidepool-Proof", PROOF), ("X-Tidepool-Visitor", "owner")];
 
 #[tokio::test]
 async fn an_unclaimed_server_answers_403_to_everybody_and_asks_the_gateway_nothing() {
@@ -40,7 +42,7 @@ async fn a_claimed_server_answers_to_its_exact_names_only() {
         "A1.LOCALHOST".into(),
         format!("{OWN}."),
     ] {
-        assert_eq!(place.get(&host, &[]).await.status, 200, "{host}");
+        assert_eq!(place.get(&host, OWNER).await.status, 200, "{host}");
     }
     let asked = place.upstream.seen().len();
     for host in [
@@ -53,11 +55,11 @@ async fn a_claimed_server_answers_to_its_exact_names_only() {
         INTERNAL_HOST,
         "_",
     ] {
-        let answer = place.get(host, &[("X-Tidepool-Proof", PROOF)]).await;
+        let answer = place.get(host, OWNER).await;
         assert_eq!(answer.status, 403, "{host}");
     }
     let bare = place.http().to_string();
-    assert_eq!(place.get(&bare, &[]).await.status, 403);
+    assert_eq!(place.get(&bare, OWNER).await.status, 403);
     assert_eq!(place.raw("GET / HTTP/1.0\r\n\r\n").await.status, 403);
     assert_eq!(place.get("", &[]).await.status, 400);
     let two = format!("GET / HTTP/1.1\r\nHost: {OWN}\r\nHost: a2.localhost\r\n\r\n");
@@ -66,27 +68,55 @@ async fn a_claimed_server_answers_to_its_exact_names_only() {
 }
 
 #[tokio::test]
-async fn identity_reaches_the_gateway_only_beside_the_right_proof() {
+async fn without_the_right_proof_nothing_reaches_the_gateway_whatever_is_forged() {
     let place = Place::claimed(&document(1, &[OWN])).await;
-
-    place.get(OWN, &[("X-Forwarded-User", "me@evil")]).await;
-    assert_eq!(place.upstream.last().header("x-forwarded-user"), None);
-
     let upper = PROOF.to_uppercase();
     let longer = format!("{PROOF}0");
-    for wrong in ["0", &PROOF[1..], &upper, &longer] {
-        let asked = place.upstream.seen().len();
-        let answer = place.get(OWN, &[("X-Tidepool-Proof", wrong)]).await;
-        assert_eq!(answer.status, 403, "{wrong}");
-        assert_eq!(place.upstream.seen().len(), asked);
+    let forged = [
+        ("X-Tidepool-Visitor", "owner"),
+        ("X-Forwarded-User", INTERNAL_USER),
+        ("X-Forwarded-For", "203.0.113.7"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", INTERNAL_HOST),
+        ("Authorization", "Bearer guess"),
+    ];
+    assert_eq!(place.get(OWN, &[]).await.status, 403);
+    assert_eq!(place.get(OWN, &forged).await.status, 403);
+    for wrong in ["", "0", &PROOF[1..], &upper, &longer] {
+        let mut headers = forged.to_vec();
+        headers.push(("X-Tidepool-Proof", wrong));
+        assert_eq!(place.get(OWN, &headers).await.status, 403, "{wrong}");
+    }
+    let twice = [("X-Tidepool-Proof", "0"), ("X-Tidepool-Proof", PROOF)];
+    assert_eq!(place.get(OWN, &twice).await.status, 403);
+    let path = format!("GET /.well-known/tidepool/serving HTTP/1.0\r\nHost: {OWN}\r\n\r\n");
+    assert_eq!(place.raw(&path).await.status, 403);
+    assert!(place.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn identity_reaches_the_gateway_only_if_the_edge_says_that_it_is_the_owner() {
+    let place = Place::claimed(&document(1, &[OWN])).await;
+
+    for visitor in ["", "hook", "owners", "Owner", "not owner", "owner, owner"] {
+        let headers = [
+            ("X-Tidepool-Proof", PROOF),
+            ("X-Tidepool-Visitor", visitor),
+            ("X-Forwarded-User", "me@evil"),
+        ];
+        assert_eq!(place.get(OWN, &headers).await.status, 200);
+        let seen = place.upstream.last();
+        assert_eq!(seen.header("x-forwarded-user"), None, "{visitor}");
     }
 
-    let headers = [("X-Tidepool-Proof", PROOF), ("X-Forwarded-User", "me@evil")];
+    let mut headers = OWNER.to_vec();
+    headers.push(("X-Forwarded-User", "me@evil"));
     assert_eq!(place.get(OWN, &headers).await.status, 200);
     let seen = place.upstream.last();
     assert_eq!(seen.header("x-forwarded-user"), Some(INTERNAL_USER));
     assert_eq!(seen.count("x-forwarded-user"), 1);
     assert_eq!(seen.header("x-tidepool-proof"), None);
+    assert_eq!(seen.header("x-tidepool-visitor"), None);
 }
 
 #[tokio::test]
@@ -101,6 +131,8 @@ async fn the_gateway_sees_constant_names_and_the_one_address_that_the_edge_told(
         ("X-Real-IP", "6.6.6.6"),
         ("X-Tidepool-Client", "203.0.113.7"),
         ("X-Tidepool-User", "me"),
+        ("X-Tidepool-Proof", PROOF),
+        ("X-Tidepool-Visitor", "owner"),
         ("Authorization", "Basic Zm9vOmJhcg=="),
     ];
     place.get(OWN, &forged).await;
@@ -108,7 +140,8 @@ async fn the_gateway_sees_constant_names_and_the_one_address_that_the_edge_told(
     assert_eq!(seen.header("host"), Some(INTERNAL_HOST));
     assert_eq!(seen.header("x-forwarded-host"), Some(INTERNAL_HOST));
     assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
-    assert_eq!(seen.header("x-forwarded-for"), Some("192.0.2.1"));
+    assert_eq!(seen.header("x-forwarded-for"), Some("203.0.113.7"));
+    assert_eq!(seen.count("x-forwarded-for"), 1);
     for gone in [
         "forwarded",
         "x-real-ip",
@@ -122,13 +155,6 @@ async fn the_gateway_sees_constant_names_and_the_one_address_that_the_edge_told(
     }
     assert_eq!(seen.peer.ip(), place.http().ip());
 
-    let mut proved = forged.to_vec();
-    proved.push(("X-Tidepool-Proof", PROOF));
-    place.get(OWN, &proved).await;
-    let seen = place.upstream.last();
-    assert_eq!(seen.header("x-forwarded-for"), Some("203.0.113.7"));
-    assert_eq!(seen.count("x-forwarded-for"), 1);
-
     let nonsense = [
         ("X-Tidepool-Proof", PROOF),
         ("X-Tidepool-Client", "1.2.3.4, 5.6.7.8"),
@@ -139,12 +165,23 @@ async fn the_gateway_sees_constant_names_and_the_one_address_that_the_edge_told(
 }
 
 #[tokio::test]
-async fn a_hook_token_passes_without_proof_and_a_browsers_credentials_never() {
+async fn a_hook_token_passes_through_the_edge_as_nobody_and_a_browsers_credentials_never() {
     let place = Place::claimed(&document(1, &[OWN])).await;
-    place.get(OWN, &[("Authorization", "Bearer hook")]).await;
+    let hook = |token| {
+        [
+            ("Authorization", token),
+            ("X-Tidepool-Proof", PROOF),
+            ("X-Tidepool-Visitor", "hook"),
+        ]
+    };
+    place.get(OWN, &hook("Bearer hook")).await;
     let seen = place.upstream.last();
     assert_eq!(seen.header("authorization"), Some("Bearer hook"));
-    let headers = [("Authorization", "Bearer x"), ("X-Tidepool-Proof", PROOF)];
+    assert_eq!(seen.header("x-forwarded-user"), None);
+    place.get(OWN, &hook("Basic Zm9vOmJhcg==")).await;
+    assert_eq!(place.upstream.last().header("authorization"), None);
+    let mut headers = OWNER.to_vec();
+    headers.push(("Authorization", "Bearer x"));
     place.get(OWN, &headers).await;
     assert_eq!(place.upstream.last().header("authorization"), None);
 }
@@ -158,6 +195,7 @@ async fn the_instances_own_origin_becomes_the_constant_one_and_any_other_is_refu
         ("Sec-WebSocket-Version", "13"),
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ("X-Tidepool-Proof", PROOF),
+        ("X-Tidepool-Visitor", "owner"),
         ("X-Forwarded-User", "me@evil"),
     ];
     for foreign in [
@@ -168,15 +206,18 @@ async fn the_instances_own_origin_becomes_the_constant_one_and_any_other_is_refu
         "http://a1.localhost",
     ] {
         let asked = place.upstream.seen().len();
-        let plain = place.get(OWN, &[("Origin", foreign)]).await;
-        assert_eq!(plain.status, 403, "{foreign}");
+        let mut plain = OWNER.to_vec();
+        plain.push(("Origin", foreign));
+        assert_eq!(place.get(OWN, &plain).await.status, 403, "{foreign}");
         let mut headers = upgrade.to_vec();
         headers.push(("Origin", foreign));
         assert_eq!(place.get(OWN, &headers).await.status, 403, "{foreign}");
         assert_eq!(place.upstream.seen().len(), asked);
     }
     let own = "http://a1.localhost:8443";
-    assert_eq!(place.get(OWN, &[("Origin", own)]).await.status, 200);
+    let mut plain = OWNER.to_vec();
+    plain.push(("Origin", own));
+    assert_eq!(place.get(OWN, &plain).await.status, 200);
     assert_eq!(
         place.upstream.last().header("origin"),
         Some(INTERNAL_ORIGIN)
@@ -212,8 +253,8 @@ async fn a_switch_leaves_no_moment_in_which_the_old_names_answer() {
             Served::Reloaded
         );
         for _ in 0..20 {
-            assert_eq!(place.get(&name, &[]).await.status, 200, "{name}");
-            assert_eq!(place.get(&before, &[]).await.status, 403, "{before}");
+            assert_eq!(place.get(&name, OWNER).await.status, 200, "{name}");
+            assert_eq!(place.get(&before, OWNER).await.status, 403, "{before}");
         }
         assert_eq!(
             place.nginx.serve(Some(&wanted)).await.unwrap(),
@@ -250,10 +291,10 @@ async fn two_servers_on_one_machine_answer_each_to_its_own_name() {
         Place::claimed(&document(1, &["b.localhost"])).await,
     );
     assert_ne!(a.http(), b.http());
-    assert_eq!(a.get("a.localhost", &[]).await.status, 200);
-    assert_eq!(a.get("b.localhost", &[]).await.status, 403);
-    assert_eq!(b.get("b.localhost", &[]).await.status, 200);
-    assert_eq!(b.get("a.localhost", &[]).await.status, 403);
+    assert_eq!(a.get("a.localhost", OWNER).await.status, 200);
+    assert_eq!(a.get("b.localhost", OWNER).await.status, 403);
+    assert_eq!(b.get("b.localhost", OWNER).await.status, 200);
+    assert_eq!(b.get("a.localhost", OWNER).await.status, 403);
 }
 
 #[tokio::test]
@@ -261,13 +302,31 @@ async fn a_new_agent_adopts_the_running_nginx_without_a_reload() {
     let mut place = Place::claimed(&document(1, &[OWN])).await;
     let before = place.master();
     place.forget_nginx();
-    assert_eq!(place.get(OWN, &[]).await.status, 200);
+    assert_eq!(place.get(OWN, OWNER).await.status, 200);
     let wanted = document(1, &[OWN]);
     assert_eq!(
         place.nginx.serve(Some(&wanted)).await.unwrap(),
         Served::Already
     );
     assert_eq!(place.master(), before);
+}
+
+#[tokio::test]
+async fn an_nginx_whose_master_was_killed_is_started_again() {
+    let place = Place::claimed(&document(1, &[OWN])).await;
+    let wanted = document(1, &[OWN]);
+    for _ in 0..2 {
+        place.kill_master();
+        place.eventually(|| !place.nginx.is_running()).await;
+        let served = place.nginx.serve(Some(&wanted)).await.unwrap();
+        assert_eq!(served, Served::Started);
+        assert_eq!(place.get(OWN, OWNER).await.status, 200);
+    }
+    // What it left behind ends with the server, too.
+    place.kill_master();
+    place.eventually(|| !place.nginx.is_running()).await;
+    place.nginx.stop().await;
+    assert!(std::net::TcpListener::bind(place.http()).is_ok());
 }
 
 #[tokio::test]
@@ -305,7 +364,9 @@ async fn the_relay_passes_model_calls_from_the_servers_address_and_only_under_it
 async fn no_log_holds_a_query_string_and_the_proof_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::claimed(&document(1, &[OWN])).await;
-    let request = format!("GET /path?token=hunter2 HTTP/1.0\r\nHost: {OWN}\r\n\r\n");
+    let request = format!(
+        "GET /path?token=hunter2 HTTP/1.0\r\nHost: {OWN}\r\nX-Tidepool-Proof: {PROOF}\r\n\r\n"
+    );
     assert_eq!(place.raw(&request).await.status, 200);
     place.upstream.close();
     assert_eq!(place.raw(&request).await.status, 502);
@@ -346,5 +407,5 @@ async fn a_document_that_nginx_cannot_serve_is_refused_and_the_old_names_stay() 
     let place = Place::claimed(&document(1, &[OWN])).await;
     let bad = document(2, &["a;b"]);
     place.nginx.serve(Some(&bad)).await.unwrap_err();
-    assert_eq!(place.get(OWN, &[]).await.status, 200);
+    assert_eq!(place.get(OWN, OWNER).await.status, 200);
 }

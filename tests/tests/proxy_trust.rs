@@ -6,10 +6,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, SystemClock},
     model::NewServer,
-    store::{ServerStore as _, sqlite::SqliteStore},
+    store::{ServerStore, postgres::PostgresStore, sqlite::SqliteStore, throwaway::Throwaway},
 };
 use tidepool_proxy::trust::{Caller, NotTrusted, Trust};
-use tidepool_shared::id::ServerId;
+use tidepool_shared::{database_url::GivenUrl, id::ServerId};
 
 #[tokio::test]
 async fn the_proxy_knows_a_server_from_its_creation_until_it_is_retired() {
@@ -18,45 +18,72 @@ async fn the_proxy_knows_a_server_from_its_creation_until_it_is_retired() {
     let store = SqliteStore::open(&file, Arc::new(Chance::from_os()))
         .await
         .unwrap();
-    let trust = Trust::at(&file);
+    knows_a_server_until_it_is_retired(&store, &Trust::at(&file))
+        .await
+        .unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_proxy_reads_the_same_from_postgres() {
+    let Some(database) = Throwaway::database().await.unwrap() else {
+        return;
+    };
+    let chance = Arc::new(Chance::from_os());
+    let store = PostgresStore::open(database.options().unwrap(), chance)
+        .await
+        .unwrap();
+    let url = GivenUrl::from(database.url()).read().unwrap();
+    let trust = Trust::of(&url).unwrap();
+    knows_a_server_until_it_is_retired(&store, &trust)
+        .await
+        .unwrap();
+    store.close().await;
+}
+
+async fn knows_a_server_until_it_is_retired(
+    store: &impl ServerStore,
+    trust: &Trust,
+) -> anyhow::Result<()> {
     for (number, address) in [(1, "127.3.0.1"), (2, "fd00::1")] {
-        let address: IpAddr = address.parse().unwrap();
-        let id: ServerId = format!("srv_{number:026}").parse().unwrap();
+        let address: IpAddr = address.parse()?;
+        let id: ServerId = format!("srv_{number:026}").parse()?;
         let now = SystemClock.now();
         let new = NewServer {
             id,
             name: format!("pool-{number}"),
-            tier: "basic".to_owned(),
+            pool: tidepool_coordinator::model::sample::pool(),
+            placement: tidepool_coordinator::model::sample::placement(),
             token_hash: [number; 32],
             token_expires: now.plus(Duration::from_hours(1)),
         };
-        store.plan_server(&new, now).await.unwrap();
-        store.mark_creating(id, now).await.unwrap();
+        store.plan_server(&new, now).await?;
+        store.mark_creating(id, now).await?;
         assert!(matches!(
             trust.caller(address).await,
             Err(NotTrusted::Unknown)
         ));
         store
-            .record_created(id, &format!("cloud-{number}"), address, now)
-            .await
-            .unwrap();
+            .record_created(
+                id,
+                &tidepool_coordinator::model::sample::made(&format!("cloud-{number}"), address),
+                now,
+            )
+            .await?;
         let known = Caller {
             server: id,
             instance: None,
         };
-        assert_eq!(trust.caller(address).await.unwrap(), known);
+        assert_eq!(trust.caller(address).await?, known);
         if let IpAddr::V4(v4) = address {
             // As a listener on `[::]` sees the same server.
-            assert_eq!(
-                trust.caller(v4.to_ipv6_mapped().into()).await.unwrap(),
-                known
-            );
+            assert_eq!(trust.caller(v4.to_ipv6_mapped().into()).await?, known);
         }
-        store.retire_unclaimed(id, now).await.unwrap();
+        store.retire_unclaimed(id, now).await?;
         assert!(matches!(
             trust.caller(address).await,
             Err(NotTrusted::Unknown)
         ));
     }
-    store.close().await;
+    Ok(())
 }

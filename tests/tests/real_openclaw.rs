@@ -1,5 +1,8 @@
 //! The whole path with the real OpenClaw, seen through a real browser.
 
+#[path = "real_openclaw/disk.rs"]
+mod disk;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -33,6 +36,7 @@ async fn a_customer_chats_in_a_browser_and_a_second_customer_stays_out() -> anyh
         max_servers: 2,
         starting_at_once: 1,
         manifest: Some(manifest),
+        ..Options::default()
     };
     let tidepool = Deployment::start("browser", options).await?;
     let api = tidepool.api()?;
@@ -49,6 +53,9 @@ async fn a_customer_chats_in_a_browser_and_a_second_customer_stays_out() -> anyh
             == 2
     };
     api.until("/pool", PATIENCE, warm).await?;
+    for server in tidepool.servers() {
+        disk::holds_nothing_of_the_warm_up(&server.join("state/home/.openclaw")).await?;
+    }
     let alice = api.create("alice", 60).await?;
     let bob = api.create("bob", 60).await?;
     ensure!(text(&alice, "status") == "running", "{alice}");
@@ -87,7 +94,7 @@ async fn no_trace_of_the_warm_up(
     let tokens = usage
         .pointer("/totals/totalTokens")
         .and_then(Value::as_f64)
-        .unwrap_or(0.0);
+        .with_context(|| format!("no total of tokens: {usage}"))?;
     ensure!(
         tokens.abs() < f64::EPSILON,
         "usage before the first word: {usage}"

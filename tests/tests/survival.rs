@@ -1,6 +1,9 @@
 //! kill -9 of anything, and many customers at once: nothing is lost, nothing is doubled, no gateway
 //! is restarted for the coordinator's sake.
 
+#[path = "survival/chaos.rs"]
+mod chaos;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -66,7 +69,7 @@ async fn of_64_creates_on_a_pool_of_8_eight_get_a_server_and_the_rest_wait_in_or
         pool_size: 8,
         max_servers: 8,
         starting_at_once: 8,
-        manifest: None,
+        ..Options::default()
     };
     let tidepool = Deployment::start("sixty-four", options).await?;
     let api = tidepool.api()?;
@@ -128,7 +131,7 @@ async fn a_coordinator_killed_while_customers_arrive_loses_and_doubles_nothing()
         pool_size: 4,
         max_servers: 24,
         starting_at_once: 8,
-        manifest: None,
+        ..Options::default()
     };
     let mut tidepool = Deployment::start("killed-coordinator", options).await?;
     let mut rng = StdRng::seed_from_u64(7);
@@ -221,7 +224,7 @@ async fn a_coordinator_restart_touches_no_gateway() -> anyhow::Result<()> {
     api.until("/pool", PATIENCE, starts).await?;
     // What five dead coordinators left behind goes with the sixth, the proxy included.
     let one = tokio::time::timeout(PATIENCE, async {
-        while programs(&tidepool, "tidepool-proxy").len() != 1 {
+        while tidepool.programs("tidepool-proxy").len() != 1 {
             sleep(Duration::from_millis(20)).await;
         }
     });
@@ -249,7 +252,7 @@ async fn a_killed_agent_comes_back_to_the_same_gateway() -> anyhow::Result<()> {
         .await?;
     let before = gateways(&tidepool);
     for _ in 0..5 {
-        for agent in programs(&tidepool, "tidepool-agent") {
+        for agent in tidepool.programs("tidepool-agent") {
             kill(Pid::from_raw(agent), Signal::SIGKILL).context("kill the agent")?;
         }
         ensure!(
@@ -312,7 +315,7 @@ async fn agents_and_gateways_killed_while_they_boot_claim_and_reconfigure_conver
         pool_size: 2,
         max_servers: 12,
         starting_at_once: 4,
-        manifest: None,
+        ..Options::default()
     };
     let tidepool = Deployment::start("killed-at-work", options).await?;
     let api = tidepool.api()?;
@@ -331,7 +334,7 @@ async fn agents_and_gateways_killed_while_they_boot_claim_and_reconfigure_conver
             } else {
                 "stub-gateway"
             };
-            let victims: Vec<_> = programs(&tidepool, program).into_iter().collect();
+            let victims: Vec<_> = tidepool.programs(program).into_iter().collect();
             if let Some(victim) = victims.get(rng.random_range(0..victims.len().max(1))) {
                 // It may have ended by itself meanwhile.
                 kill(Pid::from_raw(*victim), Signal::SIGKILL).ok();
@@ -360,14 +363,5 @@ async fn agents_and_gateways_killed_while_they_boot_claim_and_reconfigure_conver
 }
 
 fn gateways(tidepool: &Deployment) -> BTreeSet<i32> {
-    programs(tidepool, "stub-gateway")
-}
-
-/// Processes of this deployment whose program has this name.
-fn programs(tidepool: &Deployment, name: &str) -> BTreeSet<i32> {
-    let is = |pid: &i32| {
-        std::fs::read_link(format!("/proc/{pid}/exe"))
-            .is_ok_and(|exe| exe.file_name().is_some_and(|file| file == name))
-    };
-    tidepool.processes().into_iter().filter(is).collect()
+    tidepool.programs("stub-gateway")
 }

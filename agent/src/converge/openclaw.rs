@@ -3,30 +3,24 @@
 //! The configuration's schema is 2.4 MB of JSON and several times that when compiled, so it is held
 //! only while a configuration is applied: the agent is small the rest of the time.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use tidepool_shared::document::DesiredDocument;
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::task::spawn_blocking;
 
 use super::{
-    body::{Configured, Gateway, Probe},
+    body::{Configured, Gateway, Probe, Restarted},
     chain,
 };
 use crate::{
     desk::LogSource,
     gateway::{self, Startup},
     openclaw::{self, Place, Schema, Stage},
-    reload::{Outcome, Reloader, Table},
+    reload::{Deadlines, Outcome, Reloader, Table, restart_by_signal},
     runtime::{Command, ProcessRuntime, Runtime, STOP_GRACE, State},
 };
 
-/// For the listener to close after a restart signal: runs in progress are waited for.
-const CLOSE_DEADLINE: Duration = Duration::from_mins(1);
-const POLL: Duration = Duration::from_millis(50);
 /// A reply with more lines is not asked for; the link bounds its bytes.
 const MAX_LOG_LINES: u32 = 2_000;
 
@@ -38,6 +32,7 @@ pub struct OpenClaw {
     gateway: gateway::Gateway,
     runtime: ProcessRuntime,
     process_record: PathBuf,
+    deadlines: Deadlines,
 }
 
 impl OpenClaw {
@@ -51,17 +46,22 @@ impl OpenClaw {
             place,
             table,
             schema,
+            deadlines: Deadlines::default(),
         }
+    }
+
+    /// The same with other deadlines.
+    #[must_use]
+    pub fn with_deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.deadlines = deadlines;
+        self
     }
 
     async fn reloader(&self) -> anyhow::Result<Reloader> {
         let path = self.schema.clone();
         let schema = spawn_blocking(move || Schema::load(&path)).await??;
-        Ok(Reloader::new(
-            self.place.clone(),
-            self.table,
-            Arc::new(schema),
-        ))
+        let reloader = Reloader::new(self.place.clone(), self.table, Arc::new(schema));
+        Ok(reloader.with_deadlines(self.deadlines))
     }
 
     async fn apply(&self, wanted: &serde_json::Value) -> anyhow::Result<Configured> {
@@ -74,6 +74,15 @@ impl OpenClaw {
                 Ok(Configured::Applied)
             }
             Outcome::RolledBack { reason } => Ok(Configured::Rejected(reason)),
+        }
+    }
+
+    async fn be_neutral(&self, stage: Stage) -> anyhow::Result<()> {
+        match self.apply(&openclaw::neutral(&self.place, stage)).await? {
+            Configured::Applied => Ok(()),
+            Configured::Rejected(reason) => {
+                anyhow::bail!("the neutral configuration was refused: {reason}")
+            }
         }
     }
 }
@@ -112,15 +121,11 @@ impl Gateway for OpenClaw {
     }
 
     async fn warm_up(&self) -> anyhow::Result<()> {
+        // An earlier warm-up has left the configuration of a customer, under which a turn is recorded.
+        self.be_neutral(Stage::WarmingUp).await?;
         self.gateway.warm_up().await?;
         // What made the turn leave no trace must not keep the customer's own traces away.
-        let ready = openclaw::neutral(&self.place, Stage::Ready);
-        match self.apply(&ready).await? {
-            Configured::Applied => Ok(()),
-            Configured::Rejected(reason) => {
-                anyhow::bail!("the neutral configuration was refused: {reason}")
-            }
-        }
+        self.be_neutral(Stage::Ready).await
     }
 
     async fn configure(&self, document: &DesiredDocument) -> anyhow::Result<Configured> {
@@ -130,21 +135,17 @@ impl Gateway for OpenClaw {
         }
     }
 
-    async fn restart(&self) -> anyhow::Result<()> {
-        if self.gateway.startup().await == Startup::Started {
-            self.runtime.restart_by(self.table.restart_signal()).await?;
-            let deadline = Instant::now() + CLOSE_DEADLINE;
-            while Instant::now() < deadline {
-                if !self.gateway.is_live().await {
-                    return Ok(());
-                }
-                sleep(POLL).await;
-            }
-            tracing::warn!("the gateway did not restart by signal: starting it again");
+    async fn restart(&self) -> anyhow::Result<Restarted> {
+        let signal = self.table.restart_signal();
+        // A signal during boot kills, and not in order.
+        if self.gateway.startup().await == Startup::Started
+            && restart_by_signal(&self.runtime, &self.gateway, signal, self.deadlines).await
+        {
+            return Ok(Restarted::InProcess);
         }
+        tracing::warn!("the gateway did not restart by signal: ending it");
         self.runtime.stop(STOP_GRACE).await?;
-        self.runtime.start().await?;
-        Ok(())
+        Ok(Restarted::Ended)
     }
 
     async fn stop(&self) {

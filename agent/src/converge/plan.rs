@@ -27,6 +27,8 @@ pub enum Action {
     /// Give the gateway the customer's configuration.
     Configure,
     Restart(u64),
+    /// Say that all of the generation is done, now that the gateway has also come back from it.
+    Conclude,
 }
 
 /// The next thing to do, or nothing.
@@ -50,10 +52,13 @@ pub fn plan(desired: Option<&DesiredDocument>, applied: &Applied, seen: &Seen) -
     if applied.restarts.is_none() {
         return Some(Action::AdoptRestarts(desired.restarts));
     }
-    if applied.observed < desired.generation {
+    if applied.configured < desired.generation {
         return Some(Action::Configure);
     }
-    (applied.restarts < Some(desired.restarts)).then_some(Action::Restart(desired.restarts))
+    if applied.restarts < Some(desired.restarts) {
+        return Some(Action::Restart(desired.restarts));
+    }
+    (applied.observed < desired.generation).then_some(Action::Conclude)
 }
 
 #[cfg(test)]
@@ -116,16 +121,36 @@ mod tests {
             Some(Action::AdoptRestarts(7))
         );
         applied.restarts = Some(7);
+        applied.configured = Generation(1);
         applied.observed = Generation(1);
         assert_eq!(plan(Some(&first), &applied, &up("a", 1)), None);
         let second = wanted(2, 8);
-        applied.observed = Generation(2);
+        applied.configured = Generation(2);
         assert_eq!(
             plan(Some(&second), &applied, &up("a", 2)),
             Some(Action::Restart(8))
         );
         applied.restarts = Some(8);
+        applied.observed = Generation(2);
         assert_eq!(plan(Some(&second), &applied, &up("a", 2)), None);
+    }
+
+    #[test]
+    fn a_generation_is_done_only_when_the_gateway_is_back_from_its_restart() {
+        let applied = Applied {
+            configured: Generation(2),
+            observed: Generation(1),
+            restarts: Some(8),
+            ..Applied::default()
+        };
+        let second = wanted(2, 8);
+        let mut seen = up("a", 2);
+        seen.started = false;
+        let next = |seen: &Seen| plan(Some(&second), &applied, seen);
+        assert_eq!(next(&seen), Some(Action::AwaitGateway));
+        seen.process = None;
+        assert_eq!(next(&seen), Some(Action::StartGateway));
+        assert_eq!(next(&up("a", 2)), Some(Action::Conclude));
     }
 
     proptest! {
@@ -158,7 +183,11 @@ mod tests {
                     Some(Action::AdoptRestarts(count) | Action::Restart(count)) => {
                         applied.restarts = Some(count);
                     }
-                    Some(Action::Configure) => applied.observed = Generation(generation),
+                    Some(Action::Configure) => applied.configured = Generation(generation),
+                    Some(Action::Conclude) => {
+                        prop_assert!(applied.restarts >= Some(restarts));
+                        applied.observed = Generation(generation);
+                    }
                 }
             }
             prop_assert!(false, "no end");

@@ -176,7 +176,7 @@ impl Session {
     }
 }
 
-async fn connect(gateway: &Gateway) -> std::io::Result<TcpStream> {
+pub(super) async fn connect(gateway: &Gateway) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if let Some(source) = gateway.place.source {
         socket.bind((source, 0).into())?;

@@ -134,7 +134,7 @@ async fn open(
 ) -> Result<(Dialled, SendStream, FrameReader, Welcome), OpenError> {
     let identity = &config.identity;
     let tls = tls::client_link(&config.root, identity.chain.clone(), &identity.key)?;
-    let dialled = super::dial(config.local, config.coordinator, tls).await?;
+    let dialled = super::dial(config.local, config.coordinators.at(memory.attempts), tls).await?;
     let (reply, held) = oneshot::channel();
     desk.send(Request::Held { reply })
         .await

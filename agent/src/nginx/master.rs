@@ -112,6 +112,39 @@ impl Master {
     }
 }
 
+/// Kills the workers of a master of this prefix that died without them, and waits until they are gone:
+/// they hold its ports, and nobody tells them anything any more. Only for when no master runs.
+pub(super) async fn end_orphans(prefix: &Path, deadline: Instant) {
+    let orphans = orphans(prefix);
+    for orphan in &orphans {
+        // Gone already is as good.
+        kill(*orphan, Signal::SIGKILL).ok();
+    }
+    if !orphans.is_empty() {
+        tracing::warn!(
+            workers = orphans.len(),
+            "nginx died without its workers: killed them"
+        );
+        until(deadline, || self::orphans(prefix).is_empty()).await;
+    }
+}
+
+/// A worker's title names no directory, but it works in its master's, which is ours alone.
+fn orphans(prefix: &Path) -> Vec<Pid> {
+    let Ok(prefix) = prefix.canonicalize() else {
+        return Vec::new();
+    };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| title(*pid).starts_with("nginx: worker process"))
+        .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == prefix))
+        .map(Pid::from_raw)
+        .collect()
+}
+
 async fn until(deadline: Instant, mut done: impl FnMut() -> bool) -> bool {
     loop {
         if done() {

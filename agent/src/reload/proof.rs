@@ -87,9 +87,7 @@ impl<'log> Watch<'log> {
 
     /// Whether the gateway has finished a restart since the last look.
     pub(super) fn has_restarted(&mut self) -> bool {
-        self.lines()
-            .iter()
-            .any(|line| line.ends_with("[gateway] ready"))
+        self.lines().iter().any(|line| says_ready(line))
     }
 
     fn lines(&mut self) -> Vec<String> {
@@ -114,6 +112,13 @@ fn accepted_copy(place: &Place) -> PathBuf {
 
 fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
+}
+
+/// Whether this is what a gateway prints at the end of each start, also of one in its process.
+pub(super) fn says_ready(line: &str) -> bool {
+    // Directly behind the time: the gateway also prints what models say.
+    line.split_once(' ')
+        .is_some_and(|(_, said)| said == "[gateway] ready")
 }
 
 fn judge(line: &str) -> Option<Proof> {

@@ -1,7 +1,10 @@
 //! What a change of a configuration key costs, per version of OpenClaw.
 //!
-//! Every entry was tried on the real thing (`tests/gateway_contract*`). A version that is not in the
-//! list is refused: the wrong restart signal kills a 2026.9.5, and opens a debugger on a 2026.9.6.
+//! Every entry that a customer can reach is tried on the real thing (`tests/gateway_contract/rows.rs`);
+//! those of `/gateway` are what OpenClaw's own reload plan says. What is not in the list may be hot all
+//! the same: the gateway's word decides how it is done, the list only what is expected of it. A
+//! version that is not in the list is refused: the wrong restart signal kills a 2026.9.5, and opens a
+//! debugger on a 2026.9.6.
 
 use std::collections::BTreeSet;
 
@@ -36,20 +39,22 @@ const KNOWN: &[(&str, RestartSignal)] = &[
 /// Keys with what they cost; the longest that fits counts, and one that is not here restarts.
 /// The same for all of [`KNOWN`] so far.
 const COSTS: &[(&str, Way)] = &[
+    ("/acp", Way::Hot),
     ("/agents", Way::Hot),
+    ("/approvals", Way::Hot),
+    ("/auth", Way::Hot),
     ("/bindings", Way::Hot),
     ("/channels", Way::Hot),
     ("/commands", Way::Hot),
     ("/cron", Way::Hot),
+    ("/diagnostics/flags", Way::Hot),
     ("/gateway/auth/identityScopes", Way::Hot),
     ("/gateway/auth/rateLimit", Way::Hot),
     ("/gateway/auth/trustedProxy", Way::Hot),
     ("/gateway/bind", Way::StartAgain),
-    ("/gateway/controlUi", Way::Hot),
-    ("/gateway/controlUi/basePath", Way::Restart),
+    ("/gateway/controlUi/allowedOrigins", Way::Hot),
     ("/gateway/customBindHost", Way::StartAgain),
     ("/gateway/http/endpoints", Way::Hot),
-    ("/gateway/nodes", Way::Hot),
     ("/gateway/port", Way::StartAgain),
     ("/gateway/publicOrigin", Way::Hot),
     ("/gateway/reload", Way::Hot),
@@ -58,12 +63,16 @@ const COSTS: &[(&str, Way)] = &[
     ("/gateway/trustedProxies", Way::Hot),
     ("/hooks", Way::Hot),
     ("/logging", Way::Hot),
+    ("/mcp", Way::Hot),
+    ("/mcp/apps", Way::Restart),
+    ("/memory/citations", Way::Hot),
     ("/messages", Way::Hot),
     ("/meta", Way::Hot),
     ("/models", Way::Hot),
     ("/plugins", Way::Hot),
     ("/session", Way::Hot),
     ("/skills", Way::Hot),
+    ("/talk", Way::Hot),
     ("/tools", Way::Hot),
     ("/ui", Way::Hot),
 ];

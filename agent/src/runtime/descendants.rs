@@ -1,7 +1,7 @@
 //! All that a process has started, found through `/proc`.
 //!
 //! A process group is not enough: OpenClaw's helpers make sessions of their own. What has already
-//! lost its parent is not found; OpenClaw's helpers end by themselves when their pipe closes.
+//! lost its parent is found by its environment, which a process hands on to all that it starts.
 
 use std::fs;
 
@@ -33,16 +33,29 @@ pub(crate) fn of(root: Identity) -> Vec<Identity> {
         .collect()
 }
 
-/// The process with this variable (`NAME=value`) in its environment whose parent does not have it.
-pub(crate) fn eldest_with_variable(variable: &str) -> Option<Identity> {
-    let bearers: Vec<_> = living()
+/// The processes with this variable (`NAME=value`) in their environment.
+pub(crate) fn with_variable(variable: &str) -> Vec<Identity> {
+    let own = i32::try_from(std::process::id()).ok();
+    living()
         .into_iter()
-        .filter(|(pid, _)| bears(*pid, variable))
+        .map(|(pid, _)| pid)
+        .filter(|pid| Some(*pid) != own && bears(*pid, variable))
+        .filter_map(Identity::of)
+        .collect()
+}
+
+/// The arguments of a process as it shows them, which it may have written over.
+pub(crate) fn command_line(process: Identity) -> Vec<String> {
+    let shown = fs::read(format!("/proc/{}/cmdline", process.pid())).unwrap_or_default();
+    let mut words: Vec<_> = shown
+        .split(|byte| *byte == 0)
+        .map(|word| String::from_utf8_lossy(word).into_owned())
         .collect();
-    let eldest = bearers
-        .iter()
-        .find(|(_, parent)| bearers.iter().all(|(pid, _)| pid != parent));
-    eldest.and_then(|(pid, _)| Identity::of(*pid))
+    // Each word is ended by a zero, and a title is filled up with them.
+    while words.last().is_some_and(String::is_empty) {
+        words.pop();
+    }
+    words
 }
 
 fn bears(pid: i32, variable: &str) -> bool {

@@ -30,6 +30,11 @@ impl Identity {
         self.pid
     }
 
+    /// Pid and start time, in clock ticks since the machine's start.
+    pub(crate) fn parts(self) -> (i32, u64) {
+        (self.pid, self.start_ticks)
+    }
+
     pub(crate) fn runs(self) -> bool {
         Self::of(self.pid) == Some(self)
     }

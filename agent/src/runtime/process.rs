@@ -31,6 +31,8 @@ use crate::{disk, openclaw::Place, reload::RestartSignal};
 const KILL_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks at an ending process.
 const POLL: Duration = Duration::from_millis(10);
+/// What OpenClaw makes of its command line as soon as it runs.
+const TITLE: &str = "openclaw-gateway";
 /// Programs that the gateway's own tools need.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -127,13 +129,43 @@ impl ProcessRuntime {
         Identity::load(&self.command.record).filter(|process| process.runs())
     }
 
-    /// The gateway of an agent that died between starting and recording it.
-    fn unrecorded(&self) -> Option<Identity> {
+    /// All that was started with this gateway's environment, by us or by a gateway.
+    fn bearers(&self) -> Vec<Identity> {
         let mark = format!(
             "OPENCLAW_CONFIG_PATH={}",
             self.command.config_path.display()
         );
-        descendants::eldest_with_variable(&mark)
+        descendants::with_variable(&mark)
+    }
+
+    /// The gateway of an agent that died between starting and recording it.
+    ///
+    /// What a gateway starts has its environment too, and outlives its SIGKILL: so it must also look
+    /// like one. One that is not known by its looks, in mid-start, is only started anew.
+    fn unrecorded(&self) -> Option<Identity> {
+        self.bearers().into_iter().find(|process| {
+            let shown = descendants::command_line(*process);
+            shown == self.command.argv || shown == [TITLE]
+        })
+    }
+
+    /// Ends what an earlier gateway started and did not live to end: it may hold ports and locks
+    /// of the state directory. Each look may find what the last one's victims had just started.
+    async fn end_left_overs(&self) -> Result<(), SignalFailed> {
+        let deadline = Instant::now() + KILL_WAIT;
+        loop {
+            let left = self.bearers();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(SignalFailed::Survived);
+            }
+            for process in left {
+                process.signal(Signal::KILL).map_err(SignalFailed::Send)?;
+            }
+            sleep(POLL).await;
+        }
     }
 
     fn spawn(&self) -> Result<Child, StartFailed> {
@@ -204,6 +236,9 @@ impl Runtime for ProcessRuntime {
             disk::write_json(&self.command.record, &process).map_err(StartFailed::Record)?;
             return Ok(Started::Adopted);
         }
+        self.end_left_overs()
+            .await
+            .map_err(StartFailed::EndLeftOvers)?;
         let mut child = self.spawn()?;
         let process = child
             .id()
@@ -249,6 +284,7 @@ impl Runtime for ProcessRuntime {
     async fn stop(&self, grace: Duration) -> Result<Stopped, SignalFailed> {
         let Some(process) = self.running() else {
             self.reap().await;
+            self.end_left_overs().await?;
             return Ok(Stopped::Already);
         };
         process.signal(Signal::TERM).map_err(SignalFailed::Send)?;
@@ -259,6 +295,7 @@ impl Runtime for ProcessRuntime {
             Stopped::Killed
         };
         self.reap().await;
+        self.end_left_overs().await?;
         Ok(stopped)
     }
 

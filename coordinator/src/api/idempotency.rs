@@ -15,6 +15,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tidepool_shared::id::TokenId;
 
@@ -133,7 +134,12 @@ async fn run(
         return Ok(Response::from_parts(parts, body));
     }
     let bytes = body::read(body).await?;
-    let text = String::from_utf8_lossy(&bytes);
+    let location = parts.headers.get(header::LOCATION);
+    let kept = Kept {
+        location: location.and_then(|at| at.to_str().ok()).map(str::to_owned),
+        body: String::from_utf8_lossy(&bytes).into_owned(),
+    };
+    let text = serde_json::to_string(&kept).map_err(Problem::internal)?;
     state
         .store
         .finish_idempotent(
@@ -147,8 +153,21 @@ async fn run(
     Ok(Response::from_parts(parts, Body::from(bytes)))
 }
 
-fn again(status: u16, body: String) -> Response {
+/// An answer as the store keeps it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    location: Option<String>,
+    body: String,
+}
+
+fn again(status: u16, kept: String) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    // One that was kept by an older version is the body alone.
+    let kept = serde_json::from_str(&kept).unwrap_or(Kept {
+        location: None,
+        body: kept,
+    });
     let headers = [
         (
             header::CONTENT_TYPE,
@@ -156,5 +175,10 @@ fn again(status: u16, body: String) -> Response {
         ),
         (REPLAYED, HeaderValue::from_static("true")),
     ];
-    (status, headers, body).into_response()
+    let location = kept.location.and_then(|at| HeaderValue::from_str(&at).ok());
+    let mut response = (status, headers, kept.body).into_response();
+    if let Some(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
 }

@@ -8,6 +8,8 @@ pub mod login_links;
 pub mod logs;
 pub mod read;
 pub mod restart;
+pub mod sessions;
+pub mod undelete;
 pub mod view;
 pub mod wait;
 
@@ -23,7 +25,7 @@ use crate::{
     store::ChangeRefused,
 };
 
-/// The instance that a path names by id, or by name as long as it is not deleted.
+/// The instance that a path names by id, or by name as long as it is not purged.
 async fn find(state: &ApiState, key: &str) -> Result<Instance, Problem> {
     let found = match key.parse::<InstanceId>() {
         Ok(id) => state.store.instance(id).await?,
@@ -35,10 +37,13 @@ async fn find(state: &ApiState, key: &str) -> Result<Instance, Problem> {
 /// Like [`find`], but a deleted one counts as not there.
 async fn find_living(state: &ApiState, key: &str) -> Result<Instance, Problem> {
     let instance = find(state, key).await?;
-    if instance.status == InstanceStatus::Deleted {
-        return Err(gone());
+    match instance.status {
+        InstanceStatus::Deleted | InstanceStatus::Purged => Err(gone()),
+        InstanceStatus::Pending
+        | InstanceStatus::Starting
+        | InstanceStatus::Running
+        | InstanceStatus::Failed => Ok(instance),
     }
-    Ok(instance)
 }
 
 fn gone() -> Problem {

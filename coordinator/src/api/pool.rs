@@ -1,4 +1,4 @@
-//! The pool as an operator sees it.
+//! The pools as an operator sees them, and the operator's switch.
 
 use std::{
     collections::BTreeMap,
@@ -6,35 +6,34 @@ use std::{
 };
 
 use axum::{
-    Extension, Json,
-    extract::{Path, State},
-    http::StatusCode,
+    Json,
+    extract::{Path, Query, State},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    ApiState, TierOutlook,
-    auth::Caller,
+    ApiState, PoolOutlook,
     problem::{Code, Problem, ProblemBody},
+    servers::ServerView,
 };
 use crate::{
     doorbell::Ring,
-    model::{Health, Server, ServerState},
+    model::{PoolStanding, Server, ServerState},
 };
 
-/// All tiers and all servers that are not gone.
+/// All pools and all servers that are not gone.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct PoolView {
-    pub tiers: Vec<TierView>,
+pub struct PoolsView {
+    pub pools: Vec<PoolView>,
     pub servers: Vec<ServerView>,
 }
 
-/// A tier's part of the pool.
+/// A pool: the servers of a tier in a region.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct TierView {
-    pub name: String,
+pub struct PoolView {
+    pub tier: String,
+    pub region: String,
     /// Servers that may be claimed now.
     pub warm: u64,
     /// Warm servers wanted.
@@ -45,101 +44,115 @@ pub struct TierView {
     pub boot_estimate_s: u64,
     /// Number of servers by state.
     pub by_state: BTreeMap<String, u64>,
+    /// An operator's switch: nothing is ordered or removed.
+    pub paused: bool,
+    /// Too many servers failed in a row: nothing is ordered until an operator resumes.
+    pub halted: bool,
+    /// Servers in a row that did not become warm.
+    pub failures: u32,
+    /// The cloud refuses every order: nothing is ordered until then.
+    pub held_until: Option<String>,
+    /// Since when there are fewer warm servers than wanted.
+    pub below_target_since: Option<String>,
 }
 
-/// A server.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct ServerView {
-    pub id: String,
-    pub name: String,
-    pub tier: String,
-    pub state: ServerState,
-    pub address: Option<String>,
-    pub instance_id: Option<String>,
-    pub openclaw_version: Option<String>,
-    pub health: Health,
-    pub reasons: Vec<String>,
-    pub gateway_starts: u64,
-    pub failure: Option<String>,
-    /// Whether its right to connect was taken away.
-    pub revoked: bool,
-    pub created_at: String,
-    pub state_since: String,
+/// Which region, if the tier is in several.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RegionParam {
+    region: Option<String>,
 }
 
-/// Shows the pool.
+/// Shows the pools.
 #[utoipa::path(get, path = "/v1/pool", tag = "pool",
-    responses((status = 200, body = PoolView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn show(State(state): State<Arc<ApiState>>) -> Result<Json<PoolView>, Problem> {
+    responses((status = 200, body = PoolsView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn show(State(state): State<Arc<ApiState>>) -> Result<Json<PoolsView>, Problem> {
     let servers = state.store.servers().await?;
-    let mut tiers = Vec::with_capacity(state.tiers.len());
-    for tier in &state.tiers {
-        let pending = state.store.pending_count(&tier.name).await?;
-        tiers.push(tier_view(tier, &servers, pending));
+    let mut pools = Vec::with_capacity(state.pools.len());
+    for outlook in &state.pools {
+        pools.push(view(&state, outlook, &servers).await?);
     }
     let servers = servers.into_iter().map(Into::into).collect();
-    Ok(Json(PoolView { tiers, servers }))
+    Ok(Json(PoolsView { pools, servers }))
 }
 
-/// Takes away a server's right to connect, for good: its link is closed, its certificate opens no other and
-/// is not renewed. Repeating it is done, too.
-#[utoipa::path(post, path = "/v1/servers/{id}/revoke", tag = "pool", params(("id" = String, Path)),
-    responses((status = 204), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn revoke(
+/// Pauses a pool: nothing is ordered or removed until it is resumed. What is warm is still given away.
+#[utoipa::path(post, path = "/v1/pools/{tier}/pause", tag = "pool", params(("tier" = String, Path), RegionParam),
+    responses((status = 200, body = PoolView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn pause(
     State(state): State<Arc<ApiState>>,
-    Extension(Caller(token)): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    let unknown = || Problem::new(Code::NotFound, "no such server");
-    let id = id.parse().map_err(|_| unknown())?;
-    let server = state.store.server(id).await?.ok_or_else(unknown)?;
-    if server.state == ServerState::Gone {
-        return Err(unknown());
-    }
-    let now = state.now();
-    state.store.revoke(id, now).await?;
-    // Before the audit, whose failure must not keep the link open.
-    for ring in [Ring::Server(id), Ring::Pool] {
+    Path(tier): Path<String>,
+    Query(params): Query<RegionParam>,
+) -> Result<Json<PoolView>, Problem> {
+    let outlook = named(&state, &tier, &params)?;
+    state.store.pause_pool(&outlook.pool, state.now()).await?;
+    changed(&state, outlook).await
+}
+
+/// Ends a pause, a halt or a hold, and forgets the failures that led to it.
+#[utoipa::path(post, path = "/v1/pools/{tier}/resume", tag = "pool", params(("tier" = String, Path), RegionParam),
+    responses((status = 200, body = PoolView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn resume(
+    State(state): State<Arc<ApiState>>,
+    Path(tier): Path<String>,
+    Query(params): Query<RegionParam>,
+) -> Result<Json<PoolView>, Problem> {
+    let outlook = named(&state, &tier, &params)?;
+    state.store.resume_pool(&outlook.pool, state.now()).await?;
+    changed(&state, outlook).await
+}
+
+fn named<'a>(
+    state: &'a ApiState,
+    tier: &str,
+    params: &RegionParam,
+) -> Result<&'a PoolOutlook, Problem> {
+    state
+        .pool(Some(tier), params.region.as_deref())
+        .ok_or_else(|| Problem::new(Code::NotFound, "no such pool"))
+}
+
+async fn changed(state: &ApiState, outlook: &PoolOutlook) -> Result<Json<PoolView>, Problem> {
+    for ring in [Ring::Pool, Ring::Events] {
         state.doorbell.ring(ring);
     }
-    let data = json!({ "token": token.id });
-    state.store.audit("revoked", Some(id), data, now).await?;
-    state.doorbell.ring(Ring::Events);
-    Ok(StatusCode::NO_CONTENT)
+    let servers = state.store.servers().await?;
+    Ok(Json(view(state, outlook, &servers).await?))
 }
 
-fn tier_view(tier: &TierOutlook, servers: &[Server], pending: u32) -> TierView {
+async fn view(
+    state: &ApiState,
+    outlook: &PoolOutlook,
+    servers: &[Server],
+) -> Result<PoolView, Problem> {
+    let pending = state.store.pending_count(&outlook.pool).await?;
+    let standing = state.store.pool_standing(&outlook.pool).await?;
+    Ok(shown(outlook, servers, pending, &standing))
+}
+
+fn shown(
+    outlook: &PoolOutlook,
+    servers: &[Server],
+    pending: u32,
+    standing: &PoolStanding,
+) -> PoolView {
     let mut by_state = BTreeMap::new();
-    for server in servers.iter().filter(|server| server.tier == tier.name) {
+    for server in servers.iter().filter(|server| server.pool == outlook.pool) {
         *by_state.entry(server.state.word().to_owned()).or_insert(0) += 1;
     }
-    TierView {
-        name: tier.name.clone(),
+    PoolView {
+        tier: outlook.pool.tier.clone(),
+        region: outlook.pool.region.clone(),
         warm: by_state.get(ServerState::Warm.word()).copied().unwrap_or(0),
-        target: tier.target.load(Ordering::Relaxed),
+        target: outlook.target.load(Ordering::Relaxed),
         pending,
-        boot_estimate_s: tier.boot_estimate_s.load(Ordering::Relaxed),
+        boot_estimate_s: outlook.boot_estimate_s.load(Ordering::Relaxed),
         by_state,
-    }
-}
-
-impl From<Server> for ServerView {
-    fn from(server: Server) -> Self {
-        Self {
-            id: server.id.to_string(),
-            name: server.name,
-            tier: server.tier,
-            state: server.state,
-            address: server.address.map(|address| address.to_string()),
-            instance_id: server.instance.map(|id| id.to_string()),
-            openclaw_version: server.openclaw_version,
-            health: server.health,
-            reasons: server.reasons,
-            gateway_starts: server.gateway_starts,
-            failure: server.failure,
-            revoked: server.revoked,
-            created_at: server.created_at.rfc3339(),
-            state_since: server.state_since.rfc3339(),
-        }
+        paused: standing.paused,
+        halted: standing.halted,
+        failures: standing.failures,
+        held_until: standing.held_until.map(crate::ambient::Moment::rfc3339),
+        below_target_since: standing.below_since.map(crate::ambient::Moment::rfc3339),
     }
 }

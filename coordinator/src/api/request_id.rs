@@ -1,6 +1,6 @@
 //! The outermost layer: gives every request an id, writes problem bodies, logs internal errors.
 
-use std::{error::Error, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -11,6 +11,7 @@ use axum::{
 };
 
 use super::{ApiState, problem::Problem};
+use crate::causes::chain;
 
 /// The header that carries the id both ways.
 pub const HEADER: &str = "x-request-id";
@@ -66,16 +67,4 @@ fn written(problem: &Problem, id: &str) -> Response {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

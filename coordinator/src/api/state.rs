@@ -1,18 +1,22 @@
 //! What the handlers share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::logs::GatewayLogs;
+use super::{logs::GatewayLogs, neighbours::Neighbours};
 use crate::{
     ambient::{Chance, Clock, Moment},
     config::ConfigSchema,
     doorbell::Doorbell,
     instance::PublicNames,
+    model::PoolKey,
     store::Store,
 };
 
@@ -26,8 +30,13 @@ pub struct ApiState {
     pub names: PublicNames,
     pub schema: Arc<ConfigSchema>,
     pub logs: Arc<dyn GatewayLogs>,
-    /// The tiers that customers may ask for; the first is the default.
-    pub tiers: Vec<TierOutlook>,
+    /// Other coordinators, for what only the holder of a link can answer.
+    pub neighbours: Neighbours,
+    /// The pools that customers may ask for; the first is the default, and the first of a tier is that
+    /// tier's default.
+    pub pools: Vec<PoolOutlook>,
+    /// How long a deleted instance may be asked back, unless the caller says otherwise.
+    pub deletion_grace: Duration,
     /// Owns requests that must end even if their caller hangs up. Whoever shuts down waits for it.
     pub tasks: TaskTracker,
     /// Ends event streams and waiting requests.
@@ -39,15 +48,20 @@ impl ApiState {
         self.clock.now()
     }
 
-    pub(super) fn tier(&self, name: &str) -> Option<&TierOutlook> {
-        self.tiers.iter().find(|tier| tier.name == name)
+    /// The pool of a tier and a region, or the default for what is not said.
+    pub(super) fn pool(&self, tier: Option<&str>, region: Option<&str>) -> Option<&PoolOutlook> {
+        let first = self.pools.first()?;
+        let tier = tier.unwrap_or(&first.pool.tier);
+        self.pools.iter().find(|outlook| {
+            outlook.pool.tier == tier && region.is_none_or(|region| outlook.pool.region == region)
+        })
     }
 }
 
-/// What the pool lets the API say about a tier.
+/// What a pool lets the API say about itself.
 #[derive(Debug, Clone)]
-pub struct TierOutlook {
-    pub name: String,
+pub struct PoolOutlook {
+    pub pool: PoolKey,
     /// Warm servers wanted; the pool writes it.
     pub target: Arc<AtomicU64>,
     /// Seconds from asking for a server until it is warm; the pool corrects it as it learns.
@@ -56,7 +70,26 @@ pub struct TierOutlook {
     pub boots_at_once: u64,
 }
 
-impl TierOutlook {
+impl PoolOutlook {
+    /// Nothing is known yet but what somebody expects.
+    pub fn new(pool: PoolKey, target: u32, expected_boot: Duration, boots_at_once: u32) -> Self {
+        let outlook = Self {
+            pool,
+            target: Arc::default(),
+            boot_estimate_s: Arc::default(),
+            boots_at_once: boots_at_once.into(),
+        };
+        outlook.tell(target, expected_boot);
+        outlook
+    }
+
+    /// What the pool knows now.
+    pub fn tell(&self, target: u32, boot: Duration) {
+        self.target.store(target.into(), Ordering::Relaxed);
+        let boot_s = boot.as_secs().max(1);
+        self.boot_estimate_s.store(boot_s, Ordering::Relaxed);
+    }
+
     /// When whoever waits in this place (from 1) may expect a server.
     pub fn eta_s(&self, queue_position: u32) -> u64 {
         let waves = u64::from(queue_position).div_ceil(self.boots_at_once.max(1));
@@ -69,17 +102,13 @@ impl TierOutlook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::sample;
 
     #[test]
     fn whoever_waits_behind_a_full_wave_waits_for_the_next() {
-        let tier = TierOutlook {
-            name: "basic".into(),
-            target: Arc::default(),
-            boot_estimate_s: Arc::new(AtomicU64::new(70)),
-            boots_at_once: 2,
-        };
+        let outlook = PoolOutlook::new(sample::pool(), 1, Duration::from_secs(70), 2);
         assert_eq!(
-            [1, 2, 3, 5].map(|place| tier.eta_s(place)),
+            [1, 2, 3, 5].map(|place| outlook.eta_s(place)),
             [70, 70, 140, 210]
         );
     }

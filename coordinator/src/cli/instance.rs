@@ -29,8 +29,17 @@ pub enum Command {
     Show { name: String },
     /// Wait until one has a status
     Wait(WaitOptions),
-    /// Delete one and all that it holds
-    Delete { name: String },
+    /// Delete one; it may be asked back within its grace
+    Delete {
+        name: String,
+        /// Seconds in which it may be asked back; 0 deletes for good [default: the operator's]
+        #[arg(long, value_name = "SECS")]
+        grace: Option<u64>,
+    },
+    /// Bring a deleted one back
+    Undelete { name: String },
+    /// End a deleted one's grace now: all that it holds is gone
+    Purge { name: String },
     /// Restart its gateway
     Restart { name: String },
     /// Print the end of its log
@@ -40,7 +49,7 @@ pub enum Command {
         #[arg(long, default_value_t = 200)]
         lines: u32,
     },
-    /// Print a link that signs in whoever opens it first
+    /// Print a link that signs in whoever opens it in a browser first
     Login {
         name: String,
         /// Seconds until it is worthless, up to 300
@@ -79,10 +88,19 @@ pub(super) async fn run(
             output.show(&view, lines::details)
         }
         Command::Wait(options) => wait(&options, client, output).await,
-        Command::Delete { name } => {
-            let request = client.request(Method::DELETE, &path(&name, ""));
-            let view: InstanceView = client.send(request).await?;
-            output.show(&view, |view| vec![format!("{} deleted", view.name)])
+        Command::Delete { name, grace } => {
+            let grace = grace.map(|seconds| format!("?grace_s={seconds}"));
+            let path = path(&name, &grace.unwrap_or_default());
+            let view: InstanceView = client.send(client.request(Method::DELETE, &path)).await?;
+            output.show(&view, lines::deleted)
+        }
+        Command::Undelete { name } => {
+            let view: InstanceView = client.post(&path(&name, "/undelete"), &json!({})).await?;
+            output.show(&view, |view| vec![format!("{} is coming back", view.name)])
+        }
+        Command::Purge { name } => {
+            let view: InstanceView = client.post(&path(&name, "/purge"), &json!({})).await?;
+            output.show(&view, |view| vec![format!("{} is gone", view.name)])
         }
         Command::Restart { name } => {
             let view: InstanceView = client.post(&path(&name, "/restart"), &json!({})).await?;

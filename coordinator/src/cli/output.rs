@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use super::{CommandFailed, client::CallFailed};
-use crate::api::request_id::chain;
+use crate::causes::chain;
 
 /// Standard output in the form that was asked for.
 #[derive(Debug)]

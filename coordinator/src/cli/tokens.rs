@@ -1,5 +1,11 @@
 //! `tidepool token`.
 
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
 use clap::Subcommand;
 use reqwest::Method;
 
@@ -8,7 +14,15 @@ use super::{
     client::{Client, segment},
     output::{Output, table},
 };
-use crate::api::tokens::{CreateToken, NewToken, Tokens};
+use crate::{
+    ambient::{Chance, Clock as _, SystemClock},
+    api::{
+        auth,
+        tokens::{CreateToken, NewToken, Tokens},
+    },
+    serve::config::Config,
+    store,
+};
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
@@ -19,11 +33,37 @@ pub enum Command {
         /// Seconds until it expires [default: never]
         #[arg(long)]
         ttl: Option<u64>,
+        /// Straight in the store that this configuration of `serve` names: for the first one
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// List tokens
     List,
     /// Revoke a token
     Revoke { id: String },
+}
+
+/// Makes a token without asking a coordinator; `None` for every other command.
+pub(super) async fn first(command: &Command) -> Option<anyhow::Result<String>> {
+    match command {
+        Command::Create {
+            name,
+            ttl,
+            config: Some(config),
+        } => Some(in_store(name, *ttl, config).await),
+        Command::Create { .. } | Command::List | Command::Revoke { .. } => None,
+    }
+}
+
+async fn in_store(name: &str, ttl: Option<u64>, config: &Path) -> anyhow::Result<String> {
+    let config = Config::read(config)?;
+    let chance = Arc::new(Chance::from_os());
+    let store = store::open(&config.database(None)?, Arc::clone(&chance)).await?;
+    let now = SystemClock.now();
+    let expires = ttl.map(|seconds| now.plus(Duration::from_secs(seconds)));
+    let (token, text) = auth::issue(name.to_owned(), expires, now, &chance);
+    store.create_api_token(&token).await?;
+    Ok(text)
 }
 
 pub(super) async fn run(
@@ -32,7 +72,7 @@ pub(super) async fn run(
     output: &mut Output,
 ) -> Result<(), CommandFailed> {
     match command {
-        Command::Create { name, ttl } => {
+        Command::Create { name, ttl, .. } => {
             let body = CreateToken { name, ttl_s: ttl };
             let token: NewToken = client.post("/v1/tokens", &body).await?;
             output.show(&token, |token| vec![token.token.clone()])

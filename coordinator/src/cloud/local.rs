@@ -8,13 +8,15 @@
 //! ```text
 //! servers/NAME/server.json      what the cloud knows of it
 //! servers/NAME/user-data.json   what its agent is told (0600)
-//! servers/NAME/agent.pid        process id and start time of its agent
+//! servers/NAME/agent.pid        process id and start time of its agent, as noted when it was started
 //! servers/NAME/agent.log        the agent's log
 //! servers/NAME/state/           the agent's own directory: the server's disk
+//! servers/NAME/state/agent.lock the same as agent.pid, by the agent itself: a coordinator can die
+//!                               between starting an agent and noting it
 //! ```
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -24,11 +26,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use tidepool_certs::secret_file;
+use tidepool_shared::database_url;
 use tokio::{
     process::{Child, Command},
     sync::Mutex,
@@ -36,10 +39,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cloud, CloudError, CloudServer, Order};
+use super::{
+    Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, PriceList,
+};
 use crate::process::ProcessMark;
 
 mod disk;
+#[cfg(test)]
+mod tests;
 
 /// How often dead agents are looked for.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(500);
@@ -59,6 +66,8 @@ pub struct LocalSettings {
     pub agent: PathBuf,
     /// The image that servers are made from.
     pub manifest: PathBuf,
+    /// What the image is called: servers of another one are replaced.
+    pub image: String,
     /// The first three octets of the servers' addresses, within 127.0.0.0/8.
     pub network: [u8; 3],
     /// Where nginx listens on each server.
@@ -80,11 +89,27 @@ struct ServerRecord {
     address: Ipv4Addr,
     /// The first of the gateway's ports.
     gateway_port: u16,
+    /// Servers of before images had names have none.
+    #[serde(default)]
+    image: Option<String>,
+    /// What its owner wants; records of before there was a choice are of servers that are on.
+    #[serde(default)]
+    power: Power,
+}
+
+/// Whether a server is to run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Power {
+    #[default]
+    On,
+    Off,
 }
 
 impl ServerRecord {
     fn seen(&self) -> CloudServer {
         CloudServer {
+            image: self.image.clone(),
             id: self.name.clone(),
             name: self.name.clone(),
             address: IpAddr::V4(self.address),
@@ -117,12 +142,12 @@ impl LocalCloud {
         })
     }
 
-    /// Starts every server whose agent is not running; returns the names of those that were off.
+    /// Starts every server that is to run and whose agent does not; returns the names of those that were off.
     pub async fn power_on(&self) -> io::Result<Vec<String>> {
         let mut started = self.started.lock().await;
         let mut were_off = Vec::new();
         for record in disk::servers(&self.settings.directory)? {
-            if !self.is_running(&record.name) {
+            if record.power == Power::On && !self.is_running(&record.name) {
                 self.start(&mut started, &record)?;
                 were_off.push(record.name);
             }
@@ -146,7 +171,7 @@ impl LocalCloud {
     async fn restart_dead(&self) -> io::Result<()> {
         let mut started = self.started.lock().await;
         for record in disk::servers(&self.settings.directory)? {
-            if self.is_running(&record.name) {
+            if record.power == Power::Off || self.is_running(&record.name) {
                 reap(&mut started, &record.name);
                 continue;
             }
@@ -161,24 +186,43 @@ impl LocalCloud {
         Ok(())
     }
 
-    /// Stops every server, all at once; their disks stay. Supervision must have ended.
+    /// Stops every server, all at once; their disks stay. Supervision must have ended. One that cannot be
+    /// stopped keeps no other running.
     pub async fn power_off(&self) -> io::Result<()> {
         let servers = disk::servers(&self.settings.directory)?;
-        try_join_all(servers.iter().map(|record| self.halt(record))).await?;
+        let halted = join_all(servers.iter().map(|record| self.halt(record))).await;
         self.started.lock().await.clear();
-        Ok(())
+        let mut failed = Vec::new();
+        for (record, halted) in servers.iter().zip(halted) {
+            if let Err(error) = halted {
+                tracing::error!(server.name = %record.name, %error, "a server was not stopped");
+                failed.push(record.name.as_str());
+            }
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "not stopped: {}",
+            failed.join(", ")
+        )))
     }
 
     fn dir(&self, name: &str) -> PathBuf {
         self.settings.directory.join(name)
     }
 
-    fn mark(&self, name: &str) -> Option<ProcessMark> {
-        ProcessMark::read(&self.dir(name).join("agent.pid"))
+    /// The living agents of a server: one, but for the moment in which a second finds the lock held.
+    fn agents(&self, name: &str) -> Vec<ProcessMark> {
+        ["agent.pid", "state/agent.lock"]
+            .iter()
+            .filter_map(|file| ProcessMark::read(&self.dir(name).join(file)))
+            .filter(|mark| mark.is_alive())
+            .collect()
     }
 
     fn is_running(&self, name: &str) -> bool {
-        self.mark(name).is_some_and(ProcessMark::is_alive)
+        !self.agents(name).is_empty()
     }
 
     fn start(
@@ -208,6 +252,8 @@ impl LocalCloud {
         let mut command = Command::new(&self.settings.agent);
         command
             .arg(verb)
+            // The database is for this program and the proxy; a server never gets near it.
+            .env_remove(database_url::VARIABLE)
             .arg("--state-dir")
             .arg(dir.join("state"))
             .arg("--user-data")
@@ -230,15 +276,16 @@ impl LocalCloud {
     async fn halt(&self, record: &ServerRecord) -> io::Result<()> {
         let deadline = Instant::now() + POWER_OFF_DEADLINE;
         let name = &record.name;
-        if let Some(agent) = self.mark(name) {
+        let agents = self.agents(name);
+        for agent in &agents {
             agent.signal(Signal::SIGTERM);
-            while agent.is_alive() && Instant::now() < deadline {
-                sleep(Duration::from_millis(20)).await;
-            }
-            if agent.is_alive() {
-                tracing::warn!(server.name = %name, "agent did not stop in time, killing it");
-                agent.signal(Signal::SIGKILL);
-            }
+        }
+        while agents.iter().any(|agent| agent.is_alive()) && Instant::now() < deadline {
+            sleep(Duration::from_millis(20)).await;
+        }
+        for agent in agents.iter().filter(|agent| agent.is_alive()) {
+            tracing::warn!(server.name = %name, "agent did not stop in time, killing it");
+            agent.signal(Signal::SIGKILL);
         }
         // An agent that was killed, now or before, left its gateway and nginx running.
         let mut cleaner = self
@@ -276,25 +323,72 @@ impl LocalCloud {
     }
 
     async fn make(&self, order: &Order) -> io::Result<CloudServer> {
+        let user_data = serde_json::to_vec(&order.user_data).map_err(io::Error::other)?;
         let mut started = self.started.lock().await;
-        let dir = self.dir(&order.name);
-        if let Some(record) = disk::server(&dir)? {
+        if let Some(record) = disk::server(&self.dir(&order.name))? {
             return Ok(record.seen());
         }
-        let others = disk::servers(&self.settings.directory)?;
-        let record = ServerRecord {
-            name: order.name.clone(),
-            address: self.free_address(&others)?,
-            gateway_port: self.free_gateway_port(&others)?,
-        };
-        secret_file::create_dir(&dir)?;
-        let user_data = serde_json::to_vec(&order.user_data).map_err(io::Error::other)?;
-        secret_file::write(&dir.join("user-data.json"), &user_data)?;
-        // The record is what makes the directory a server, so it is written last.
-        let bytes = serde_json::to_vec(&record).map_err(io::Error::other)?;
-        secret_file::write(&dir.join("server.json"), &bytes)?;
+        let record = self.write_server(&order.name, &user_data, Power::On)?;
         self.start(&mut started, &record)?;
         Ok(record.seen())
+    }
+
+    /// Makes a server that is off, for who wants to decide when it boots. Its user data is the
+    /// agent's to understand.
+    pub async fn reserve(&self, name: &str, user_data: &[u8]) -> io::Result<CloudServer> {
+        let _coming_and_going = self.started.lock().await;
+        if let Some(record) = disk::server(&self.dir(name))? {
+            return Ok(record.seen());
+        }
+        let record = self.write_server(name, user_data, Power::Off)?;
+        Ok(record.seen())
+    }
+
+    /// Boots one server, from now on kept running by [`LocalCloud::supervise`].
+    pub async fn boot(&self, name: &str) -> io::Result<()> {
+        let mut started = self.started.lock().await;
+        let record = self.switch(name, Power::On)?;
+        if self.is_running(name) {
+            return Ok(());
+        }
+        self.start(&mut started, &record)
+    }
+
+    /// Stops one server; its disk stays, and it is not started again before [`LocalCloud::boot`].
+    pub async fn shut_down(&self, name: &str) -> io::Result<()> {
+        let record = {
+            let _coming_and_going = self.started.lock().await;
+            self.switch(name, Power::Off)?
+        };
+        self.halt(&record).await?;
+        reap(&mut *self.started.lock().await, name);
+        Ok(())
+    }
+
+    fn switch(&self, name: &str, power: Power) -> io::Result<ServerRecord> {
+        let dir = self.dir(name);
+        let record = disk::server(&dir)?.ok_or(io::ErrorKind::NotFound)?;
+        let record = ServerRecord { power, ..record };
+        disk::write_record(&dir, &record)?;
+        Ok(record)
+    }
+
+    /// Writes the directory of a new server. Under the lock, so that no two get the same address.
+    fn write_server(&self, name: &str, user_data: &[u8], power: Power) -> io::Result<ServerRecord> {
+        let dir = self.dir(name);
+        let others = disk::servers(&self.settings.directory)?;
+        let record = ServerRecord {
+            name: name.to_owned(),
+            address: self.free_address(&others)?,
+            gateway_port: self.free_gateway_port(&others)?,
+            image: Some(self.settings.image.clone()),
+            power,
+        };
+        secret_file::create_dir(&dir)?;
+        secret_file::write(&dir.join("user-data.json"), user_data)?;
+        // The record is what makes the directory a server, so it is written last.
+        disk::write_record(&dir, &record)?;
+        Ok(record)
     }
 
     async fn unmake(&self, name: &str) -> io::Result<()> {
@@ -302,14 +396,16 @@ impl LocalCloud {
         let record = {
             let mut started = self.started.lock().await;
             // First it is marked, so that nothing starts its agent again, now or after a crash here.
-            let Some(record) = disk::condemn(&dir)? else {
-                return Ok(());
-            };
+            let record = disk::condemn(&dir)?;
             started.remove(name);
             record
         };
-        self.halt(&record).await?;
-        tokio::fs::remove_dir_all(&dir).await
+        // Without a record nothing was ever started in it, but there may be a directory, with a token: a
+        // crash came between the two, or in the middle of its removal.
+        if let Some(record) = record {
+            self.halt(&record).await?;
+        }
+        disk::remove(&dir).await
     }
 }
 
@@ -334,10 +430,19 @@ impl Cloud for LocalCloud {
             .map_err(|source| failed("create", &order.name, source))
     }
 
+    /// A local server's agent is started by its creation.
+    async fn settle(&self, _name: &str) -> Result<(), CloudError> {
+        Ok(())
+    }
+
     async fn find(&self, name: &str) -> Result<Option<CloudServer>, CloudError> {
         disk::server(&self.dir(name))
             .map(|record| record.map(|record| record.seen()))
             .map_err(|source| failed("find", name, source))
+    }
+
+    async fn image(&self, _server_type: &str) -> Result<Option<String>, CloudError> {
+        Ok(Some(self.settings.image.clone()))
     }
 
     async fn delete(&self, name: &str) -> Result<(), CloudError> {
@@ -345,12 +450,47 @@ impl Cloud for LocalCloud {
             .await
             .map_err(|source| failed("delete", name, source))
     }
+
+    async fn inventory(&self) -> Result<Vec<CloudObject>, CloudError> {
+        disk::servers(&self.settings.directory)
+            .and_then(|records| records.iter().map(|record| self.object(record)).collect())
+            .map_err(|source| failed("list", "servers", source))
+    }
+
+    /// Its only objects are servers.
+    async fn needed(&self) -> Result<HashSet<(ObjectKind, String)>, CloudError> {
+        Ok(HashSet::new())
+    }
+
+    /// This machine is paid for.
+    async fn prices(&self) -> Result<Option<PriceList>, CloudError> {
+        Ok(None)
+    }
+
+    async fn remove(&self, object: &CloudObject) -> Result<(), CloudError> {
+        self.delete(&object.name).await
+    }
 }
 
-fn failed(doing: &'static str, server: &str, source: io::Error) -> CloudError {
+impl LocalCloud {
+    fn object(&self, record: &ServerRecord) -> io::Result<CloudObject> {
+        let made = disk::made_at(&self.dir(&record.name))?;
+        Ok(CloudObject {
+            kind: ObjectKind::Server,
+            id: record.name.clone(),
+            name: record.name.clone(),
+            labels: Labels::new(),
+            created_at: made,
+            in_use: false,
+        })
+    }
+}
+
+fn failed(doing: &'static str, object: &str, source: io::Error) -> CloudError {
     CloudError {
         doing,
-        server: server.to_owned(),
+        object: object.to_owned(),
+        fault: Fault::Busy,
         source: source.into(),
     }
 }

@@ -7,7 +7,8 @@ use tidepool_shared::id::InstanceId;
 
 use super::{
     basic::{Password, Passwords},
-    headers::PASS,
+    headers::{PASS, Visitor},
+    host::Site,
     passes::Passes,
     sessions::{SessionHash, Sessions},
 };
@@ -23,6 +24,17 @@ pub(super) enum Grant {
     Session(SessionHash),
     Password,
     Pass,
+    /// Nobody is signed in: a web hook, which shows the gateway a token of its own.
+    Hook,
+}
+
+impl Grant {
+    pub(super) fn visitor(self) -> Visitor {
+        match self {
+            Self::Session(_) | Self::Password | Self::Pass => Visitor::Owner,
+            Self::Hook => Visitor::Hook,
+        }
+    }
 }
 
 /// The gate's answer.
@@ -41,9 +53,14 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(store: Arc<dyn AccessStore>, clock: Arc<dyn Clock>, chance: &Chance) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn AccessStore>,
+        site: &Site,
+        clock: Arc<dyn Clock>,
+        chance: &Chance,
+    ) -> Self {
         Self {
-            sessions: Sessions::new(store, clock),
+            sessions: Sessions::new(store, clock, site),
             passwords: Passwords::new(chance),
             passes: Passes::default(),
         }
@@ -81,7 +98,18 @@ impl Gate {
         match grant {
             Grant::Session(hash) => self.sessions.opens(hash, instance).await,
             Grant::Password | Grant::Pass => Ok(true),
+            // A POST, which no WebSocket begins with.
+            Grant::Hook => Ok(false),
         }
+    }
+
+    /// The shown session that opens this instance, if any.
+    pub(super) async fn session(
+        &self,
+        headers: &HeaderMap,
+        instance: InstanceId,
+    ) -> Stored<Option<SessionHash>> {
+        self.sessions.opening(headers, instance).await
     }
 
     pub(super) fn forget_sessions(&self, instance: InstanceId) {

@@ -14,7 +14,7 @@ use super::{
     access::Grant,
     body::{Body, while_live},
     handle::Connection,
-    headers::{self, BasicAuth},
+    headers::{self, BasicAuth, Visitor},
     page::{self, text},
     table::Entry,
     upgrade,
@@ -24,7 +24,7 @@ use crate::model::InstanceStatus;
 /// As long as nginx on the server waits for the gateway: an answer may take very long to begin.
 const HEAD_DEADLINE: Duration = Duration::from_hours(1);
 
-/// Passes a request of a signed-in user on.
+/// Passes a request on that was let in.
 pub(super) async fn forward(
     inner: &Arc<Inner>,
     connection: &Connection,
@@ -44,6 +44,7 @@ pub(super) async fn forward(
         connection.peer,
         entry,
         upstream,
+        grant.visitor(),
         request,
         socket.as_ref(),
     ) else {
@@ -95,7 +96,7 @@ fn waiting(status: InstanceStatus) -> &'static page::Answer {
         InstanceStatus::Starting => &text::STARTING,
         InstanceStatus::Failed => &text::FAILED,
         InstanceStatus::Running => &text::UNREACHABLE,
-        InstanceStatus::Deleted => &text::UNKNOWN_HOST,
+        InstanceStatus::Deleted | InstanceStatus::Purged => &text::UNKNOWN_HOST,
     }
 }
 
@@ -105,6 +106,7 @@ fn rewrite(
     peer: IpAddr,
     entry: &Entry,
     upstream: IpAddr,
+    visitor: Visitor,
     request: Request<Incoming>,
     socket: Option<&upgrade::Wanted>,
 ) -> Option<Request<Body>> {
@@ -129,6 +131,7 @@ fn rewrite(
         &mut head.headers,
         &entry.route.host,
         &entry.route.edge_proof,
+        visitor,
         peer,
     )?;
     if socket.is_some() {

@@ -4,9 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{
     Inner,
-    access::Verdict,
+    access::{Grant, Verdict},
     body::Body,
-    forward, host, login,
+    forward, headers, host, own,
     page::{self, text},
     serve::ConnectionPlace,
 };
@@ -34,13 +34,10 @@ pub(super) async fn handle(
     let Some(entry) = inner.table.find(&host) else {
         return refuse(&text::UNKNOWN_HOST);
     };
-    if request.uri().path().starts_with(login::OWN_PREFIX) {
-        return login::answer(&inner, &request, &entry).await;
+    if request.uri().path().starts_with(own::PREFIX) {
+        return own::answer(&inner, &request, &entry).await;
     }
-    if !inner
-        .site
-        .own_origin(request.headers(), &entry, &inner.table)
-    {
+    if !inner.site.may_send(&request, &entry, &inner.table) {
         return refuse(&text::FOREIGN_ORIGIN);
     }
     let judged = inner
@@ -48,6 +45,7 @@ pub(super) async fn handle(
         .judge(request.headers(), &entry.route, connection.peer);
     let grant = match judged.await {
         Ok(Verdict::Allowed(grant)) => grant,
+        Ok(Verdict::SignInFirst) if headers::is_hook(&request) => Grant::Hook,
         Ok(Verdict::SignInFirst) if entry.route.basic_auth.is_some() => {
             return refuse(&text::SIGN_IN_OR_PASSWORD);
         }

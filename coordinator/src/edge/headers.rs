@@ -6,17 +6,22 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use tidepool_shared::document::EdgeProof;
 
-use super::sessions::COOKIE;
+use super::sessions;
 
-/// Shown to nginx with a signed-in user's request.
+/// Shown to nginx with whatever this edge lets pass.
 const PROOF: HeaderName = HeaderName::from_static("x-tidepool-proof");
+/// Who that is; nginx gives an identity to the owner alone.
+const VISITOR: HeaderName = HeaderName::from_static("x-tidepool-visitor");
 /// The visitor's address, as seen by the edge.
 const CLIENT: HeaderName = HeaderName::from_static("x-tidepool-client");
 /// Carries the pass of the coordinator's own probe.
 pub(super) const PASS: HeaderName = HeaderName::from_static("x-tidepool-pass");
+
+/// The part of a page's policy that says which pages may frame it.
+const FRAME_ANCESTORS: &str = "frame-ancestors";
 
 /// Between two neighbours only. `Expect` is answered by our own server.
 const HOP_BY_HOP: [&str; 10] = [
@@ -58,6 +63,44 @@ const CLAIM_PREFIXES: [&str; 11] = [
     "x-webauth-",
 ];
 
+/// Where OpenClaw takes web hooks, unless it is configured otherwise.
+const HOOKS: &str = "/hooks/";
+/// The other header in which OpenClaw takes a hook's token.
+const HOOK_TOKEN: HeaderName = HeaderName::from_static("x-openclaw-token");
+
+/// As whom the edge lets a request pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visitor {
+    Owner,
+    /// Another program with a token of the gateway's own, which the gateway judges.
+    Hook,
+}
+
+impl Visitor {
+    const fn word(self) -> HeaderValue {
+        match self {
+            Self::Owner => HeaderValue::from_static("owner"),
+            Self::Hook => HeaderValue::from_static("hook"),
+        }
+    }
+}
+
+/// Whether a request is a web hook with a token. Its path is so plain that no reader behind us can
+/// take it for another one.
+pub(super) fn is_hook<B>(request: &Request<B>) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte);
+    let path = request.uri().path();
+    let bears_token = request.headers().contains_key(HOOK_TOKEN)
+        || request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .is_some_and(|value| has_scheme(value, b"bearer "));
+    request.method() == Method::POST
+        && path.starts_with(HOOKS)
+        && path.bytes().all(plain)
+        && bears_token
+}
+
 /// Whether the request's `Authorization` was meant for the edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BasicAuth {
@@ -87,12 +130,14 @@ pub(super) fn vouch(
     headers: &mut HeaderMap,
     host: &str,
     proof: &EdgeProof,
+    visitor: Visitor,
     client: IpAddr,
 ) -> Option<()> {
     let mut proof = HeaderValue::from_str(&proof.0).ok()?;
     proof.set_sensitive(true);
     headers.insert(header::HOST, HeaderValue::from_str(host).ok()?);
     headers.insert(PROOF, proof);
+    headers.insert(VISITOR, visitor.word());
     headers.insert(
         CLIENT,
         HeaderValue::from_str(&client.to_canonical().to_string()).ok()?,
@@ -100,12 +145,30 @@ pub(super) fn vouch(
     Some(())
 }
 
-/// Makes a server's head fit to be seen by the visitor: the session cookie is the edge's alone.
+/// Makes a server's head fit to be seen by the visitor: the session cookie is the edge's alone, and
+/// unless the server says who may, only the instance's own pages may frame it.
 pub(super) fn clean_response(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
+    let says_who_frames = |value: &HeaderValue| {
+        let value = value.as_bytes().to_ascii_lowercase();
+        value
+            .windows(FRAME_ANCESTORS.len())
+            .any(|part| part == FRAME_ANCESTORS.as_bytes())
+    };
+    if !headers
+        .get_all(header::CONTENT_SECURITY_POLICY)
+        .iter()
+        .any(says_who_frames)
+    {
+        headers.append(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("frame-ancestors 'self'"),
+        );
+    }
     let sets_session = |value: &HeaderValue| {
         let name = value.as_bytes().split(|byte| *byte == b'=').next();
-        name.is_some_and(|name| name.trim_ascii() == COOKIE.as_bytes())
+        name.and_then(|name| str::from_utf8(name).ok())
+            .is_some_and(|name| sessions::is_ours(name.trim_ascii()))
     };
     if headers.get_all(header::SET_COOKIE).iter().any(sets_session)
         && let header::Entry::Occupied(entry) = headers.entry(header::SET_COOKIE)
@@ -151,10 +214,14 @@ fn is_claim(name: &HeaderName) -> bool {
 }
 
 fn is_basic(value: &HeaderValue) -> bool {
+    has_scheme(value, b"basic ")
+}
+
+fn has_scheme(value: &HeaderValue, scheme: &[u8]) -> bool {
     value
         .as_bytes()
-        .get(..6)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
+        .get(..scheme.len())
+        .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
 }
 
 fn remove_session_cookie(headers: &mut HeaderMap) {
@@ -177,7 +244,7 @@ fn without_session(value: &HeaderValue) -> Option<HeaderValue> {
         .map(str::trim)
         .filter(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
-            !pair.is_empty() && name.trim() != COOKIE
+            !pair.is_empty() && !sessions::is_ours(name.trim())
         })
         .collect();
     (!kept.is_empty())
@@ -213,7 +280,10 @@ mod tests {
             ("x-real-ip", "1.2.3.4"),
             ("connection", "x-secret, keep-alive"),
             ("x-secret", "1"),
-            ("cookie", "a=1; tidepool_session=s; b=2"),
+            (
+                "cookie",
+                "a=1; tidepool_session=s; b=2; __Host-tidepool_session=s",
+            ),
         ]);
         head.append("cookie", HeaderValue::from_static("tidepool_session=t"));
         clean_request(&mut head, BasicAuth::Off);
@@ -231,10 +301,52 @@ mod tests {
     }
 
     #[test]
+    fn only_a_post_with_a_token_to_a_plain_path_below_hooks_is_a_hook() {
+        let is = |method: &Method, path: &str, name: &str, value: &str| {
+            let request = Request::builder().method(method).uri(path);
+            is_hook(&request.header(name, value).body(()).unwrap())
+        };
+        let bearer = ("authorization", "BEARER t");
+        assert!(is(&Method::POST, "/hooks/agent?x=1", bearer.0, bearer.1));
+        assert!(is(&Method::POST, "/hooks/wake", "x-openclaw-token", "t"));
+        assert!(!is(&Method::GET, "/hooks/agent", bearer.0, bearer.1));
+        assert!(!is(
+            &Method::POST,
+            "/hooks/agent",
+            "authorization",
+            "Basic t"
+        ));
+        assert!(!is(&Method::POST, "/hooks/agent", "accept", "*/*"));
+        for path in ["/hooks", "/v1/x", "/hooks/../v1", "/hooks/%2e%2e/v1"] {
+            assert!(!is(&Method::POST, path, bearer.0, bearer.1), "{path}");
+        }
+    }
+
+    #[test]
     fn a_server_cannot_set_the_session_cookie() {
-        let mut head = headers(&[("set-cookie", "tidepool_session=x; Domain=example.com")]);
+        let mut head = headers(&[
+            ("set-cookie", "tidepool_session=x; Domain=example.com"),
+            (
+                "content-security-policy",
+                "default-src 'self'; Frame-Ancestors *",
+            ),
+        ]);
+        let prefixed = HeaderValue::from_static("__Host-tidepool_session=x; Secure; Path=/");
+        head.append("set-cookie", prefixed);
         head.append("set-cookie", HeaderValue::from_static("own=1"));
         clean_response(&mut head);
-        assert_eq!(head, headers(&[("set-cookie", "own=1")]));
+        assert_eq!(
+            head.get_all("set-cookie").iter().collect::<Vec<_>>(),
+            ["own=1"]
+        );
+        assert_eq!(head.get_all("content-security-policy").iter().count(), 1);
+    }
+
+    #[test]
+    fn only_its_own_pages_frame_a_server_that_says_nothing_of_frames() {
+        let mut head = headers(&[("content-security-policy", "default-src 'self'")]);
+        clean_response(&mut head);
+        let policies: Vec<_> = head.get_all("content-security-policy").iter().collect();
+        assert_eq!(policies, ["default-src 'self'", "frame-ancestors 'self'"]);
     }
 }

@@ -1,6 +1,6 @@
 //! Whom a request is for, and whether the page that sent it is the instance's own.
 
-use http::{HeaderMap, Request, Uri, header};
+use http::{HeaderMap, Method, Request, Uri, header};
 
 use super::table::{Entry, Table};
 
@@ -19,9 +19,14 @@ impl Site {
         self.https
     }
 
+    /// Whether nothing says that a page of another site sent this request.
+    pub(super) fn may_send<B>(&self, request: &Request<B>, entry: &Entry, table: &Table) -> bool {
+        self.own_origin(request.headers(), entry, table) && !is_of_another_site(request)
+    }
+
     /// Whether `Origin`, if it is there, is one of the instance's own. `null`, a second `Origin` and
     /// anything unreadable are foreign.
-    pub(super) fn own_origin(&self, headers: &HeaderMap, entry: &Entry, table: &Table) -> bool {
+    fn own_origin(&self, headers: &HeaderMap, entry: &Entry, table: &Table) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
             return true;
@@ -49,6 +54,21 @@ impl Site {
             && !authority.as_str().contains('@');
         same_place.then(|| canonical(authority.host())).flatten()
     }
+}
+
+/// Whether the browser says that another site's page is behind this, and it is more than a person who
+/// follows a link. A sibling host name is another customer's, so it counts as another site, though the
+/// session cookie comes along from there.
+fn is_of_another_site<B>(request: &Request<B>) -> bool {
+    let is = |name: &str, word: &str| {
+        let said = request.headers().get(name);
+        said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(word.as_bytes()))
+    };
+    let foreign = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
+    let follows_a_link = matches!(*request.method(), Method::GET | Method::HEAD)
+        && is("sec-fetch-mode", "navigate")
+        && is("sec-fetch-dest", "document");
+    foreign && !follows_a_link
 }
 
 /// The canonical host name that a request names; `None` when it names none or contradicts itself.
@@ -104,6 +124,29 @@ mod tests {
         );
         let twice = Request::builder().header("host", "a").header("host", "a");
         assert_eq!(of(&twice.body(()).unwrap()), None);
+    }
+
+    #[test]
+    fn of_another_site_only_a_followed_link_is_taken() {
+        let foreign = |method: &str, site: &str, mode: &str, dest: &str| {
+            let request = Request::builder()
+                .method(method)
+                .header("sec-fetch-site", site)
+                .header("sec-fetch-mode", mode)
+                .header("sec-fetch-dest", dest);
+            is_of_another_site(&request.body(()).unwrap())
+        };
+        for site in ["cross-site", "same-site"] {
+            assert!(!foreign("GET", site, "navigate", "document"));
+            assert!(foreign("POST", site, "navigate", "document"));
+            assert!(foreign("GET", site, "navigate", "iframe"));
+            assert!(foreign("GET", site, "no-cors", "image"));
+            assert!(foreign("GET", site, "cors", "empty"));
+        }
+        for site in ["same-origin", "none"] {
+            assert!(!foreign("POST", site, "cors", "empty"));
+        }
+        assert!(!is_of_another_site(&Request::new(())));
     }
 
     #[test]

@@ -1,47 +1,68 @@
 //! Sign-in by link: a secret that works once becomes a session cookie of this one host.
+//!
+//! Opening the link only shows a page that asks again by POST, by itself or by its button; that spends
+//! the link. What merely looks at links (a chat's preview, a mail scanner) spends none, and costs
+//! nothing: the page is the same for every link and asks no store. It holds no secret either, as a form
+//! without an action is sent to where its page is.
 
+use std::sync::LazyLock;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tidepool_shared::document::Digest;
 
 use super::{
     Inner,
     body::{Body, whole},
+    own::{bare, wrong_method},
     page::{self, text},
-    sessions::COOKIE,
+    sessions,
     table::Entry,
 };
 
-/// Paths under this are the edge's own and never reach a server.
-pub(super) const OWN_PREFIX: &str = "/.tidepool/";
-const LOGIN: &str = "/.tidepool/login";
+/// Sends the form as soon as the page is there.
+const SUBMIT: &str = "document.forms[0].submit()";
 
-/// Answers a request for one of the edge's own paths.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let form = format!(
+        "<form method=\"post\"><button>Open my agent</button></form><script>{SUBMIT}</script>"
+    );
+    page::document("Signing in", "", &form)
+});
+
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{}'; \
+         form-action 'self'; frame-ancestors 'none'",
+        STANDARD.encode(Digest::of(SUBMIT.as_bytes()).0)
+    )
+});
+
+/// Answers a request for the sign-in's path.
 pub(super) async fn answer<B>(
     inner: &Inner,
     request: &Request<B>,
     entry: &Entry,
 ) -> Response<Body> {
-    if request.uri().path() != LOGIN {
-        return page::answer(&text::NO_SUCH_PAGE, request.headers());
-    }
-    let mut response = match *request.method() {
+    match *request.method() {
         Method::GET if is_prefetch(request.headers()) => bare(StatusCode::NO_CONTENT),
-        Method::GET => redeem(inner, request, entry).await,
+        Method::GET => ask(),
         // Link checkers ask so; a link is for the person.
         Method::HEAD => bare(StatusCode::OK),
-        _ => {
-            let mut refused = bare(StatusCode::METHOD_NOT_ALLOWED);
-            let allowed = HeaderValue::from_static("GET, HEAD");
-            refused.headers_mut().insert(header::ALLOW, allowed);
-            refused
-        }
-    };
+        Method::POST => redeem(inner, request, entry).await,
+        _ => wrong_method("GET, HEAD, POST"),
+    }
+}
+
+fn ask() -> Response<Body> {
+    let mut response = Response::new(whole(PAGE.as_str()));
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
+    let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+    set(header::CONTENT_TYPE, "text/html; charset=utf-8");
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    // With `no-referrer` a browser would send the form from the origin `null`.
+    set(header::REFERRER_POLICY, "strict-origin");
+    set(header::CONTENT_SECURITY_POLICY, POLICY.as_str());
     response
 }
 
@@ -76,12 +97,9 @@ async fn redeem<B>(inner: &Inner, request: &Request<B>, entry: &Entry) -> Respon
     }
 }
 
-/// To the front page, with the cookie. Without `Domain`, so that no other host name gets it.
+/// To the front page, with the cookie.
 fn signed_in(inner: &Inner, secret: &str) -> Option<Response<Body>> {
-    let secure = if inner.site.https() { "; Secure" } else { "" };
-    let max_age = inner.settings.session.as_secs();
-    let cookie =
-        format!("{COOKIE}={secret}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}");
+    let cookie = sessions::cookie(&inner.site, secret, inner.settings.session);
     let mut cookie = HeaderValue::from_str(&cookie).ok()?;
     cookie.set_sensitive(true);
     let mut response = bare(StatusCode::SEE_OTHER);
@@ -106,10 +124,4 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
             .get(*name)
             .is_some_and(|value| value.as_bytes().starts_with(b"prefetch"))
     })
-}
-
-fn bare(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(whole(""));
-    *response.status_mut() = status;
-    response
 }

@@ -77,18 +77,22 @@ pub(super) fn wants_page(client: &HeaderMap) -> bool {
 }
 
 fn page(answer: &Answer) -> String {
-    let Answer { title, detail, .. } = answer;
     let refresh = match answer.retry {
         Retry::Soon => format!("<meta http-equiv=\"refresh\" content=\"{RETRY_AFTER_SECONDS}\">"),
         Retry::Never => String::new(),
     };
+    document(answer.title, &refresh, &format!("<p>{}</p>", answer.detail))
+}
+
+/// A page in the edge's looks.
+pub(super) fn document(title: &str, head: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">{refresh}\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">{head}\
          <title>{title}</title><style>body{{font:16px/1.5 system-ui,sans-serif;max-width:32rem;\
          margin:20vh auto 0;padding:0 1.5rem;color:#1c2733;background:#f7f9fb}}\
          h1{{font-size:1.4rem}}@media(prefers-color-scheme:dark){{body{{color:#e6edf3;\
-         background:#10161d}}}}</style></head><body><h1>{title}</h1><p>{detail}</p></body></html>"
+         background:#10161d}}}}</style></head><body><h1>{title}</h1>{body}</body></html>"
     )
 }
 

@@ -13,13 +13,17 @@ use http::{HeaderMap, header};
 use tidepool_shared::{document::Digest, id::InstanceId};
 use tokio::time::Instant;
 
+use super::host::Site;
 use crate::{
     ambient::Clock,
     store::{AccessStore, Stored},
 };
 
-/// The session cookie's name.
-pub(super) const COOKIE: &str = "tidepool_session";
+/// The session cookie's name where there is no TLS: on one machine only.
+const PLAIN: &str = "tidepool_session";
+/// By https. With this prefix browsers take it from this very host only, so no neighbour on a sibling
+/// host name can plant one.
+const PREFIXED: &str = "__Host-tidepool_session";
 
 /// SHA-256 of a session's secret: all that is kept of it.
 pub(super) type SessionHash = [u8; 32];
@@ -34,14 +38,16 @@ const COOKIES_MAX: usize = 4;
 pub(super) struct Sessions {
     store: Arc<dyn AccessStore>,
     clock: Arc<dyn Clock>,
+    cookie: &'static str,
     remembered: Mutex<HashMap<SessionHash, (InstanceId, Instant)>>,
 }
 
 impl Sessions {
-    pub(super) fn new(store: Arc<dyn AccessStore>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(store: Arc<dyn AccessStore>, clock: Arc<dyn Clock>, site: &Site) -> Self {
         Self {
             store,
             clock,
+            cookie: name(site),
             remembered: Mutex::default(),
         }
     }
@@ -52,7 +58,7 @@ impl Sessions {
         headers: &HeaderMap,
         instance: InstanceId,
     ) -> Stored<Option<SessionHash>> {
-        for secret in shown(headers).take(COOKIES_MAX) {
+        for secret in shown(headers, self.cookie).take(COOKIES_MAX) {
             let hash = Digest::of(secret.as_bytes()).0;
             if self.opens(hash, instance).await? {
                 return Ok(Some(hash));
@@ -105,14 +111,35 @@ impl Sessions {
     }
 }
 
+/// The cookie's text. Without `Domain`, so that no other host name gets it.
+pub(super) fn cookie(site: &Site, secret: &str, life: Duration) -> String {
+    let (name, max_age) = (name(site), life.as_secs());
+    let secure = if site.https() { "; Secure" } else { "" };
+    format!("{name}={secret}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}")
+}
+
+/// The text that makes a browser forget it.
+pub(super) fn no_cookie(site: &Site) -> String {
+    cookie(site, "", Duration::ZERO)
+}
+
+/// Whether a cookie of this name is the edge's alone, by whichever scheme.
+pub(super) fn is_ours(name: &str) -> bool {
+    [PLAIN, PREFIXED].contains(&name)
+}
+
+fn name(site: &Site) -> &'static str {
+    if site.https() { PREFIXED } else { PLAIN }
+}
+
 /// The session secrets among the cookies.
-fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+fn shown<'h>(headers: &'h HeaderMap, cookie: &'h str) -> impl Iterator<Item = &'h str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, _)| *name == COOKIE)
+        .filter(move |(name, _)| *name == cookie)
         .map(|(_, secret)| secret)
 }

@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tidepool_shared::id::InstanceId;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::Route;
@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) route: Route,
     /// Cancelled when the access that let requests in has changed or ended.
     pub(super) live: CancellationToken,
+    /// Since when this access is in the table.
+    pub(super) since: Instant,
 }
 
 /// The table.
@@ -101,14 +103,19 @@ impl Table {
             },
         );
         let ended = ended(&touched, &routes);
-        let mut tokens: HashMap<InstanceId, CancellationToken> = touched
+        let mut lives: HashMap<InstanceId, (CancellationToken, Instant)> = touched
             .iter()
             .filter(|entry| !ended.contains(&entry.route.instance))
-            .map(|entry| (entry.route.instance, entry.live.clone()))
+            .map(|entry| (entry.route.instance, (entry.live.clone(), entry.since)))
             .collect();
+        let now = Instant::now();
         for route in routes {
-            let live = tokens.entry(route.instance).or_default().clone();
-            next.insert(route.host.as_str().into(), Arc::new(Entry { route, live }));
+            let new = || (CancellationToken::new(), now);
+            let (live, since) = lives.entry(route.instance).or_insert_with(new).clone();
+            next.insert(
+                route.host.as_str().into(),
+                Arc::new(Entry { route, live, since }),
+            );
         }
         self.entries.store(Arc::new(next));
         for entry in &touched {
@@ -172,13 +179,14 @@ mod tests {
     fn a_change_of_status_alone_cuts_nobody() {
         let table = Table::default();
         table.replace_all(vec![route("a", 1)]);
-        let live = table.find("a").unwrap().live.clone();
+        let before = table.find("a").unwrap();
         let running = Route {
             status: InstanceStatus::Running,
             ..route("a", 1)
         };
         table.replace_instance(id(1), vec![running]);
-        assert!(!live.is_cancelled());
+        assert!(!before.live.is_cancelled());
+        assert_eq!(table.find("a").unwrap().since, before.since);
         assert_eq!(
             table.find("a").unwrap().route.status,
             InstanceStatus::Running

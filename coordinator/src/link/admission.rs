@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tidepool_shared::quota::neighbourhood;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Settings;
@@ -82,7 +83,7 @@ impl Admissions {
             Address::Proved => self.per_source,
             Address::Claimed => self.per_source / 2,
         };
-        match Source::enter(&self.sources, source, ceiling) {
+        match Source::enter(&self.sources, neighbourhood(source), ceiling) {
             Some(source) => Verdict::Admit(Admission { permit, source }),
             None if address == Address::Claimed => Verdict::Prove,
             None => Verdict::Refuse,
@@ -144,6 +145,9 @@ impl Drop for Source {
 mod tests {
     use std::{net::Ipv4Addr, path::PathBuf};
 
+    use tidepool_shared::id::CoordinatorId;
+    use uuid::Uuid;
+
     use super::*;
 
     const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -151,7 +155,8 @@ mod tests {
 
     fn admissions(adjust: impl FnOnce(&mut Settings)) -> Admissions {
         let listen = (Ipv4Addr::LOCALHOST, 0).into();
-        let mut settings = Settings::new(listen, PathBuf::new());
+        let coordinator = CoordinatorId::new(Uuid::from_u128(1));
+        let mut settings = Settings::new(coordinator, listen, PathBuf::new());
         adjust(&mut settings);
         Admissions::new(&settings)
     }
@@ -176,6 +181,15 @@ mod tests {
         drop((held, server));
         assert!(admissions.sources.lock().unwrap().is_empty());
         assert_eq!(fill(&admissions, STRANGER, Address::Proved).len(), 4);
+    }
+
+    #[test]
+    fn a_host_does_not_multiply_by_its_own_addresses() {
+        let admissions = admissions(|settings| settings.unwelcomed_per_source = 2);
+        let ask = |address: &str| admissions.ask(address.parse().unwrap(), Address::Proved);
+        let _held = [ask("2001:db8::1"), ask("2001:db8::2")];
+        assert!(matches!(ask("2001:db8::3"), Verdict::Refuse));
+        assert!(matches!(ask("2001:db8:0:1::1"), Verdict::Admit(_)));
     }
 
     #[test]

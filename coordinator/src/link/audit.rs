@@ -11,8 +11,8 @@ use tracing::error;
 use super::{
     Context,
     recent::{Brake, Recent},
-    wire,
 };
+use crate::causes::chain;
 use crate::doorbell::Ring;
 
 const PAUSE: Duration = Duration::from_mins(1);
@@ -54,7 +54,7 @@ impl Context {
             Ok(()) => self.doorbell.ring(Ring::Events),
             Err(failure) => {
                 self.audit.written.give_back(&(what, server));
-                error!(server.id = %server, audit = what, error = %wire::chain(&failure), "audit event not written");
+                error!(server.id = %server, audit = what, error = %chain(&failure), "audit event not written");
             }
         }
     }

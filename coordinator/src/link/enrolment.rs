@@ -23,7 +23,7 @@ use super::{
     issuing::{issue, not_now, refused},
     wire::{self, FrameReader, WireError},
 };
-use crate::{doorbell::Ring, store::Redemption};
+use crate::{causes::chain, doorbell::Ring, store::Redemption};
 
 /// Longer texts are not tokens.
 const MAX_TOKEN_LEN: usize = 128;
@@ -39,7 +39,7 @@ pub(super) async fn serve(context: &Context, connection: &Connection) {
         Ok(Ok(())) => connection.close(close::GOODBYE.into(), b"answered"),
         Ok(Err(failure)) => {
             let peer = connection.remote_address();
-            debug!(%peer, error = %wire::chain(&failure), "enrolment broke off");
+            debug!(%peer, error = %chain(&failure), "enrolment broke off");
             connection.close(close::BROKEN.into(), b"not an enrolment");
         }
         Err(_) => connection.close(close::BROKEN.into(), b"too slow"),
@@ -85,7 +85,7 @@ async fn enrol(
     let server: ServerId = request.server.parse().map_err(|_| refused())?;
     let checked = CheckedRequest::check(&request.csr).map_err(|failure| {
         if let Some(suppressed) = context.audit.strangers.pass(Instant::now()) {
-            info!(server.id = %server, suppressed, error = %wire::chain(&failure), "enrolment refused");
+            info!(server.id = %server, suppressed, error = %chain(&failure), "enrolment refused");
         }
         refused()
     })?;
@@ -116,7 +116,7 @@ async fn enrol(
             Err(refused())
         }
         Err(failure) => {
-            error!(server.id = %server, error = %wire::chain(&failure), "enrolment not decided");
+            error!(server.id = %server, error = %chain(&failure), "enrolment not decided");
             Err(not_now())
         }
     }

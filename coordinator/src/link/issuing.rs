@@ -7,7 +7,8 @@ use tidepool_shared::{
 };
 use tracing::{error, info};
 
-use super::{Context, calendar, wire};
+use super::{Context, calendar};
+use crate::causes::chain;
 use crate::model::{Server, ServerState};
 
 /// Whether a server in this state may be enrolled and connected.
@@ -52,7 +53,7 @@ pub(super) async fn issue(
         Ok(Some(row)) if is_served(&row) => {}
         Ok(_) => return Err(refused()),
         Err(failure) => {
-            error!(server.id = %server, error = %wire::chain(&failure), "no certificate issued");
+            error!(server.id = %server, error = %chain(&failure), "no certificate issued");
             return Err(not_now());
         }
     }
@@ -62,7 +63,7 @@ pub(super) async fn issue(
         .authority
         .issue(request, server, life, now)
         .map_err(|failure| {
-            error!(server.id = %server, error = %wire::chain(&failure), "no certificate issued");
+            error!(server.id = %server, error = %chain(&failure), "no certificate issued");
             not_now()
         })?;
     info!(server.id = %server, "certificate issued");

@@ -101,7 +101,8 @@ mod tests {
     use tidepool_shared::message::Step;
 
     use super::*;
-    use crate::{ambient::Moment, model::ServerState};
+    use crate::model::ServerState;
+    use crate::model::sample;
 
     fn report() -> Report {
         Report {
@@ -119,24 +120,11 @@ mod tests {
 
     fn server() -> Server {
         Server {
-            id: format!("srv_{:026}", 1).parse().unwrap(),
-            name: "s".into(),
-            tier: "t".into(),
             state: ServerState::Warm,
-            cloud_id: None,
-            address: None,
-            instance: None,
-            openclaw_version: None,
             epoch: 4,
-            served: Generation(0),
-            observed: Generation(0),
             health: Health::Ok,
-            reasons: Vec::new(),
             gateway_starts: 1,
-            revoked: false,
-            failure: None,
-            created_at: Moment(0),
-            state_since: Moment(0),
+            ..sample::server(format!("srv_{:026}", 1).parse().unwrap())
         }
     }
 

@@ -11,7 +11,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use tidepool_certs::leaf::Leaf;
 use tidepool_shared::{
     capability::{self, close},
-    document::SealedDocument,
+    document::{Generation, SealedDocument},
     frame::{Frame, Kind},
     id::ServerId,
     message::{Desired, Held, Hello, Ping, Pong, Report, Unsupported, Verdict, Welcome},
@@ -29,12 +29,13 @@ use super::{
     allowance::Allowance,
     document::{self, Step},
     links::{Clones, Entered},
+    pace::{Progress, Refusals},
     renewal,
     report::{self, Rejection},
     right::{self, Denied},
     wire::{self, FrameReader, WireError},
 };
-use crate::{model::Server, store::StoreError};
+use crate::{causes::chain, model::Server, store::StoreError};
 
 /// How soon the store is tried again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
@@ -93,6 +94,13 @@ pub(super) async fn serve(
     admission: Admission,
 ) {
     let server = leaf.server;
+    let from = connection.remote_address().ip();
+    if let Err(wait) = context.paces.session(server, from) {
+        // Not in the log: that would be what the pace is against.
+        debug!(server.id = %server, "too many sessions");
+        let hint = format!("too many sessions, come back in {} s", wait.as_secs() + 1);
+        return connection.close(close::TROUBLE.into(), hint.as_bytes());
+    }
     let opened = timeout(
         context.settings.hello_deadline,
         open(&context, &connection, server),
@@ -111,6 +119,7 @@ pub(super) async fn serve(
     };
     info!(server.id = %server, link.epoch = epoch, certificate.serial = leaf.serial, "link is up");
     let end = session.run(reader).await;
+    release(&context, &connection, server, epoch).await;
     finish(&connection, server, &end);
 }
 
@@ -119,7 +128,19 @@ fn finish(connection: &Connection, server: ServerId, end: &End) {
     if connection.close_reason().is_none() {
         connection.close(end.code().into(), end.to_string().as_bytes());
     }
-    info!(server.id = %server, reason = %wire::chain(end), "link ended");
+    info!(server.id = %server, reason = %chain(end), "link ended");
+}
+
+/// Nobody holds the server's link any more, unless a newer session does. When the endpoint was closed the
+/// whole coordinator stops: then its heart stops beating, which says it for all its links at once, while
+/// a write for each would outlast the time it has.
+async fn release(context: &Context, connection: &Connection, server: ServerId, epoch: u64) {
+    if connection.close_reason() == Some(quinn::ConnectionError::LocallyClosed) {
+        return;
+    }
+    if let Err(failure) = context.store.close_session(server, epoch).await {
+        warn!(server.id = %server, error = %chain(&failure), "link's holder not cleared");
+    }
 }
 
 /// The session's place among the links; given up however the session ends.
@@ -148,7 +169,9 @@ struct Session {
     /// An alarm is raised once in a session.
     alarmed: Option<&'static str>,
     last_report: Option<Report>,
-    /// A report that the store did not take.
+    progress: Progress,
+    refusals: Refusals,
+    /// A report that the store did not take, or that came too soon after others.
     unrecorded: Option<Report>,
     pinged: u64,
     allowance: Allowance,
@@ -174,7 +197,12 @@ async fn open(
     let now = context.clock.now();
     let opened = context
         .store
-        .open_session(server, &hello.openclaw_version, now)
+        .open_session(
+            server,
+            &hello.openclaw_version,
+            context.settings.coordinator,
+            now,
+        )
         .await?;
     let (epoch, row) = opened.ok_or(right::NOT_SERVED)?;
     let entered = context.links.enter(server, epoch, connection.clone());
@@ -191,6 +219,8 @@ async fn open(
         held: hello.held,
         alarmed: None,
         last_report: None,
+        progress: Progress::default(),
+        refusals: Refusals::default(),
         unrecorded: None,
         pinged: 0,
         allowance: Allowance::default(),
@@ -198,6 +228,7 @@ async fn open(
     };
     if let Err(end) = session.welcome(clones).await {
         context.links.leave(server, epoch);
+        release(context, connection, server, epoch).await;
         return Err(end);
     }
     Ok((session, reader))
@@ -305,7 +336,9 @@ impl Session {
                 match refused {
                     None => debug!(server.id = %server, generation, "document is on its server"),
                     Some(reason) => {
-                        error!(server.id = %server, generation, %reason, "agent refused a document");
+                        if let Some(reason) = self.refusals.told(&reason) {
+                            error!(server.id = %server, generation, reason, "agent refused a document");
+                        }
                     }
                 }
             }
@@ -327,6 +360,13 @@ impl Session {
     /// Records a report that says something new, and rings for whom it concerns.
     async fn record(&mut self, report: Report) -> Result<(), End> {
         if self.last_report.as_ref() == Some(&report) && self.unrecorded.is_none() {
+            return Ok(());
+        }
+        let sent = Generation(self.held.as_ref().map_or(0, |held| held.generation));
+        let is_further = self.progress.advance(&report, sent);
+        if !self.context.paces.report(self.server.id) && !is_further {
+            debug!(server.id = %self.server.id, "a report waits: there were many");
+            self.unrecorded = Some(report);
             return Ok(());
         }
         let store = &self.context.store;
@@ -353,7 +393,7 @@ impl Session {
                 Ok(())
             }
             Err(failure) => {
-                warn!(server.id = %self.server.id, error = %wire::chain(&failure), "report not recorded yet");
+                warn!(server.id = %self.server.id, error = %chain(&failure), "report not recorded yet");
                 self.unrecorded = Some(report);
                 Ok(())
             }
@@ -366,7 +406,7 @@ impl Session {
         match self.look().await {
             Ok(()) => Ok(Instant::now() + self.context.settings.recheck_interval),
             Err(End::Store(failure)) => {
-                warn!(server.id = %self.server.id, error = %wire::chain(&failure), "store not read");
+                warn!(server.id = %self.server.id, error = %chain(&failure), "store not read");
                 Ok(Instant::now() + STORE_RETRY + self.within(STORE_RETRY))
             }
             Err(end) => Err(end),
@@ -420,7 +460,7 @@ impl Session {
         let server = self.server.id;
         self.requests.spawn(async move {
             if let Err(failure) = renewal::answer(&context, server, send, recv).await {
-                debug!(server.id = %server, error = %wire::chain(&failure), "request not answered");
+                debug!(server.id = %server, error = %chain(&failure), "request not answered");
             }
         });
     }

@@ -85,15 +85,3 @@ pub(super) async fn write<M: Message>(
         .map_err(|_| WireError::Stalled)??;
     Ok(())
 }
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

@@ -1,38 +1,65 @@
 //! What the pool should do next: a pure function of what the store says.
 //!
-//! Invariants, held by the property tests below: a claimed server is never touched; there are never
-//! more servers than the ceiling allows; never more creations at once than allowed; repeating the
-//! plan until nothing is left to do ends with as many warm servers as wanted, and no more.
+//! Invariants, held by the property tests: a claimed server is never touched; there are never more
+//! servers than the ceiling allows; never more creations at once than allowed; idle servers are never
+//! taken below the target to be renewed; repeating the plan until nothing is left to do ends with as
+//! many warm servers as wanted, all of them fresh, and no more.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tidepool_shared::id::ServerId;
 
+use super::demand;
 use crate::{
     ambient::Moment,
-    model::{Server, ServerState},
+    cloud::Placement,
+    model::{PoolKey, PoolStanding, Server, ServerState},
 };
 
-/// How large a tier's pool should be, and how patient.
+#[cfg(test)]
+mod tests;
+
+/// How large a pool should be, and how patient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    pub tier: String,
-    /// Warm servers wanted while nobody waits.
-    pub size: u32,
-    /// Servers of the tier that may exist at once, claimed ones included.
+    pub pool: PoolKey,
+    /// What servers are made as, the preferred one first.
+    pub placements: Vec<Placement>,
+    /// Idle servers wanted at the least, and at the most.
+    pub floor: u32,
+    pub most_idle: u32,
+    /// What idle servers may cost in a month, in hundredths of the cloud's currency. The floor is wanted
+    /// all the same.
+    pub idle_budget_cents: Option<u64>,
+    /// Of 1,000 customers this many should find an idle server.
+    pub hits_per_mille: u32,
+    /// Servers of the pool that may exist at once, claimed ones included.
     pub ceiling: u32,
-    /// Servers that may be on their way at once: starting one costs a local machine 15 CPU seconds.
+    /// Servers that may be on their way at once: clouds close accounts that ask for too many, and
+    /// starting one costs a local machine 15 CPU seconds.
     pub creating_at_once: u32,
     /// A server that is not warm after this long is given up.
     pub boot_deadline: Duration,
-    /// A server is not removed as surplus before it was idle for this long.
+    /// A server is not removed as surplus before it was idle for this long: clouds bill whole hours.
     pub minimum_idle: Duration,
-    /// After failures, the pause before the next order: this, doubled per failure in sight.
+    /// An idle server that is older is replaced.
+    pub max_age: Duration,
+    /// After a failure, the pause before the next order: this, doubled per failure in a row.
     pub failure_pause: Duration,
+    /// After so many failures in a row nothing is ordered until an operator says so.
+    pub halt_after: u32,
+    /// How long the pool may be below its target before somebody is told.
+    pub below_target_for: Duration,
 }
 
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// Idle servers beyond the target while old ones are replaced.
+const SURGE: u32 = 1;
 
 /// What the store says.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +70,13 @@ pub struct View<'a> {
     pub busy: &'a HashSet<ServerId>,
     /// Customers who wait for a server.
     pub pending: u32,
+    /// Idle servers wanted: see [`target`].
+    pub target: u32,
+    pub standing: &'a PoolStanding,
+    /// Placements that had no room a short while ago.
+    pub cooling: &'a HashSet<Placement>,
+    /// What new servers are made from, by server type; an idle server of another image is replaced.
+    pub images: &'a HashMap<String, String>,
     pub now: Moment,
 }
 
@@ -50,40 +84,85 @@ pub struct View<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Have one more server made.
-    Order,
+    Order(Placement),
     /// Find out what became of a creation that a crash interrupted.
     Recover(ServerId),
     /// Give up a server that did not become warm.
     Fail(ServerId, &'static str),
-    /// Take an idle server out of service: there are too many.
+    /// Take an idle server out of service.
     Retire(ServerId),
     /// Delete a server that nobody uses any more.
     Delete(ServerId),
+    /// Order nothing more until an operator says so, and tell.
+    Halt,
+    /// Remember that the pool is below its target since now.
+    FallBelow,
+    /// Tell that the pool has been below its target for too long.
+    TellBelow,
+    /// Remember that the pool is at its target again.
+    Reach,
+}
+
+/// How many idle servers are wanted, given the customers of the last day and how long a boot takes.
+/// `affordable` is what the budget for idle servers pays for; the floor is wanted all the same.
+pub fn target(
+    policy: &Policy,
+    arrivals: &[Moment],
+    boot: Duration,
+    affordable: u32,
+    now: Moment,
+) -> u32 {
+    let rate = demand::rate_per_s(arrivals, now);
+    let most = policy.most_idle.min(affordable).max(policy.floor);
+    demand::idle_for(rate, boot, policy.hits_per_mille, most).clamp(policy.floor, most)
 }
 
 /// Decides.
 pub fn plan(policy: &Policy, view: &View<'_>) -> Vec<Action> {
+    let counts = Counts::of(policy, view);
     let mut actions = upkeep(policy, view);
-    let count = |states: &[ServerState]| count(policy, view, states);
-    let warm = count(&[ServerState::Warm]);
-    let coming = count(&COMING);
-    let wanted = view.pending.saturating_add(policy.size);
-    let missing = wanted.saturating_sub(warm + coming);
-    if missing > 0 {
-        let all =
-            count(&[ServerState::Warm, ServerState::Claimed]) + coming + leaving(policy, view);
-        let room = policy.ceiling.saturating_sub(all);
-        let slots = policy.creating_at_once.saturating_sub(coming);
-        let orders = if is_pausing(policy, view) {
-            0
-        } else {
-            missing.min(room).min(slots)
-        };
-        actions.extend((0..orders).map(|_| Action::Order));
-    } else {
-        actions.extend(surplus(policy, view, (warm + coming) - wanted));
+    actions.extend(watch_target(policy, view, counts));
+    if view.standing.paused {
+        return actions;
     }
+    if halts(policy, view) {
+        actions.push(Action::Halt);
+    }
+    let orders = orders(policy, view, counts);
+    match placement(policy, view) {
+        Some(placement) if may_order(policy, view) => {
+            actions.extend((0..orders).map(|_| Action::Order(placement.clone())));
+        }
+        _ => {}
+    }
+    actions.extend(surplus(policy, view, counts));
     actions
+}
+
+/// Servers of the pool, by what the plan needs to know of them.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    warm: u32,
+    /// Warm ones that are to be replaced.
+    stale: u32,
+    coming: u32,
+    /// All that exist or may exist in the cloud.
+    all: u32,
+    /// Warm ones wanted, for who waits and who may come.
+    wanted: u32,
+}
+
+impl Counts {
+    fn of(policy: &Policy, view: &View<'_>) -> Self {
+        let count = |states: &[ServerState]| number(ours(policy, view, states).count());
+        Self {
+            warm: count(&[ServerState::Warm]),
+            stale: number(stale(policy, view).count()),
+            coming: count(&COMING),
+            all: count(&COMING) + count(&PRESENT),
+            wanted: view.pending.saturating_add(view.target),
+        }
+    }
 }
 
 const COMING: [ServerState; 3] = [
@@ -92,291 +171,137 @@ const COMING: [ServerState; 3] = [
     ServerState::Booting,
 ];
 
+const PRESENT: [ServerState; 5] = [
+    ServerState::Warm,
+    ServerState::Claimed,
+    ServerState::Draining,
+    ServerState::Deleting,
+    ServerState::Failed,
+];
+
 /// What must be done whatever the numbers are.
 fn upkeep(policy: &Policy, view: &View<'_>) -> Vec<Action> {
-    ours(policy, view)
+    all_ours(policy, view)
         .filter(|server| !view.busy.contains(&server.id))
         .filter_map(|server| match server.state {
             ServerState::Planned | ServerState::Creating => Some(Action::Recover(server.id)),
             ServerState::Booting if view.now.since(server.state_since) > policy.boot_deadline => {
                 Some(Action::Fail(server.id, "not warm in time"))
             }
-            ServerState::Draining | ServerState::Deleting => Some(Action::Delete(server.id)),
-            // A failed server is kept in sight for its pause, so that failures slow orders down.
-            ServerState::Failed if view.now.since(server.state_since) >= pause(policy, view) => {
+            ServerState::Draining | ServerState::Deleting | ServerState::Failed => {
                 Some(Action::Delete(server.id))
             }
-            ServerState::Booting
-            | ServerState::Warm
-            | ServerState::Claimed
-            | ServerState::Gone
-            | ServerState::Failed => None,
+            ServerState::Booting | ServerState::Warm | ServerState::Claimed | ServerState::Gone => {
+                None
+            }
         })
         .collect()
 }
 
-/// Idle servers beyond the target, the oldest first.
-fn surplus(policy: &Policy, view: &View<'_>, excess: u32) -> Vec<Action> {
-    let mut idle: Vec<_> = ours(policy, view)
-        .filter(|server| server.state == ServerState::Warm)
-        .filter(|server| view.now.since(server.state_since) >= policy.minimum_idle)
+fn watch_target(policy: &Policy, view: &View<'_>, counts: Counts) -> Option<Action> {
+    let standing = view.standing;
+    match standing.below_since {
+        None if counts.warm < view.target => Some(Action::FallBelow),
+        Some(_) if counts.warm >= view.target => Some(Action::Reach),
+        Some(since) if !standing.told_below && view.now.since(since) >= policy.below_target_for => {
+            Some(Action::TellBelow)
+        }
+        None | Some(_) => None,
+    }
+}
+
+fn halts(policy: &Policy, view: &View<'_>) -> bool {
+    !view.standing.halted && view.standing.failures >= policy.halt_after
+}
+
+/// Whether anything may be ordered at all now.
+fn may_order(policy: &Policy, view: &View<'_>) -> bool {
+    let standing = view.standing;
+    let held = standing.held_until.is_some_and(|until| view.now < until);
+    let recovering = standing
+        .last_failure
+        .is_some_and(|last| view.now.since(last) < pause(policy, standing.failures));
+    !(standing.halted || halts(policy, view) || held || recovering)
+}
+
+fn pause(policy: &Policy, failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    match failures {
+        0 => Duration::ZERO,
+        _ => policy
+            .failure_pause
+            .saturating_mul(1 << doublings)
+            .min(LONGEST_PAUSE),
+    }
+}
+
+/// The most preferred placement that is not known to be full.
+fn placement(policy: &Policy, view: &View<'_>) -> Option<Placement> {
+    let mut placements = policy.placements.iter();
+    placements
+        .find(|placement| !view.cooling.contains(placement))
+        .cloned()
+}
+
+/// How many more servers are wanted, as far as there is room.
+fn orders(policy: &Policy, view: &View<'_>, counts: Counts) -> u32 {
+    let missing = counts.wanted.saturating_sub(counts.warm + counts.coming);
+    // Nobody waits for a replacement: one at a time, and only when all else is in order.
+    let renewals = match counts {
+        Counts { stale: 0, .. } => 0,
+        Counts {
+            coming: 0, warm, ..
+        } if warm <= view.target && view.pending == 0 => SURGE,
+        Counts { .. } => 0,
+    };
+    let room = policy.ceiling.saturating_sub(counts.all);
+    let slots = policy.creating_at_once.saturating_sub(counts.coming);
+    missing.max(renewals).min(room).min(slots)
+}
+
+/// Idle servers beyond what is wanted: those to be replaced first, then the oldest. Those on their way
+/// do not count, because they may never arrive.
+fn surplus(policy: &Policy, view: &View<'_>, counts: Counts) -> Vec<Action> {
+    let excess = usize::try_from(counts.warm.saturating_sub(counts.wanted)).unwrap_or(usize::MAX);
+    let is_stale: HashSet<_> = stale(policy, view).map(|server| server.id).collect();
+    let mut idle: Vec<_> = ours(policy, view, &[ServerState::Warm])
+        .filter(|server| {
+            is_stale.contains(&server.id)
+                || view.now.since(server.state_since) >= policy.minimum_idle
+        })
         .collect();
-    idle.sort_by_key(|server| (server.state_since, server.id));
-    let excess = usize::try_from(excess).unwrap_or(usize::MAX);
+    idle.sort_by_key(|server| (!is_stale.contains(&server.id), server.created_at, server.id));
     idle.into_iter()
         .take(excess)
         .map(|server| Action::Retire(server.id))
         .collect()
 }
 
-fn failures(policy: &Policy, view: &View<'_>) -> u32 {
-    count(policy, view, &[ServerState::Failed])
+/// Idle servers that are too old, or not of the image that new ones are made from.
+fn stale<'a>(policy: &Policy, view: &View<'a>) -> impl Iterator<Item = &'a Server> {
+    let (now, images, max_age) = (view.now, view.images, policy.max_age);
+    ours(policy, view, &[ServerState::Warm]).filter(move |server| {
+        let image = images.get(&server.placement.server_type);
+        let is_outdated = image.is_some() && server.image.as_ref() != image;
+        is_outdated || now.since(server.created_at) > max_age
+    })
 }
 
-fn pause(policy: &Policy, view: &View<'_>) -> Duration {
-    let doublings = failures(policy, view).saturating_sub(1).min(16);
-    policy
-        .failure_pause
-        .saturating_mul(1 << doublings)
-        .min(LONGEST_PAUSE)
-}
-
-fn is_pausing(policy: &Policy, view: &View<'_>) -> bool {
-    ours(policy, view)
-        .filter(|server| server.state == ServerState::Failed)
-        .map(|server| server.state_since)
-        .max()
-        .is_some_and(|last| view.now.since(last) < pause(policy, view))
-}
-
-fn leaving(policy: &Policy, view: &View<'_>) -> u32 {
-    count(
-        policy,
-        view,
-        &[
-            ServerState::Draining,
-            ServerState::Deleting,
-            ServerState::Failed,
-        ],
-    )
-}
-
-fn ours<'a>(policy: &Policy, view: &View<'a>) -> impl Iterator<Item = &'a Server> {
-    let tier = policy.tier.clone();
+fn all_ours<'a>(policy: &Policy, view: &View<'a>) -> impl Iterator<Item = &'a Server> {
+    let pool = policy.pool.clone();
     view.servers
         .iter()
-        .filter(move |server| server.tier == tier)
+        .filter(move |server| server.pool == pool)
 }
 
-fn count(policy: &Policy, view: &View<'_>, states: &[ServerState]) -> u32 {
-    let number = ours(policy, view)
-        .filter(|server| states.contains(&server.state))
-        .count();
-    u32::try_from(number).unwrap_or(u32::MAX)
+fn ours<'a>(
+    policy: &Policy,
+    view: &View<'a>,
+    states: &[ServerState],
+) -> impl Iterator<Item = &'a Server> {
+    all_ours(policy, view).filter(move |server| states.contains(&server.state))
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tidepool_shared::document::Generation;
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::model::Health;
-
-    fn policy() -> Policy {
-        Policy {
-            tier: "basic".into(),
-            size: 3,
-            ceiling: 12,
-            creating_at_once: 2,
-            boot_deadline: Duration::from_mins(5),
-            minimum_idle: Duration::from_mins(10),
-            failure_pause: Duration::from_secs(10),
-        }
-    }
-
-    fn server(number: u128, state: ServerState, since: Moment) -> Server {
-        Server {
-            id: ServerId::new(Uuid::from_u128(number)),
-            name: format!("s{number}"),
-            tier: "basic".into(),
-            state,
-            cloud_id: None,
-            address: None,
-            instance: None,
-            openclaw_version: None,
-            epoch: 0,
-            served: Generation(0),
-            observed: Generation(0),
-            health: Health::Unknown,
-            reasons: Vec::new(),
-            gateway_starts: 0,
-            revoked: false,
-            failure: None,
-            created_at: since,
-            state_since: since,
-        }
-    }
-
-    fn any_state() -> impl Strategy<Value = ServerState> {
-        use ServerState::{Booting, Claimed, Creating, Deleting, Draining, Failed, Planned, Warm};
-        prop::sample::select(vec![
-            Planned, Creating, Booting, Warm, Claimed, Draining, Deleting, Failed,
-        ])
-    }
-
-    prop_compose! {
-        fn any_pool()(
-            rows in prop::collection::vec((any_state(), 0i64..4_000_000_000, any::<bool>()), 0..16),
-        ) -> (Vec<Server>, HashSet<ServerId>) {
-            let servers: Vec<_> = (1u128..)
-                .zip(&rows)
-                .map(|(number, (state, since, _))| server(number, *state, Moment(*since)))
-                .collect();
-            let busy = servers.iter().zip(&rows).filter(|(_, row)| row.2).map(|(s, _)| s.id).collect();
-            (servers, busy)
-        }
-    }
-
-    const NOW: Moment = Moment(4_000_000_000);
-
-    /// What the actions lead to when all of them succeed and every server boots.
-    fn play(servers: &mut Vec<Server>, actions: &[Action], now: Moment, next: &mut u128) {
-        for action in actions {
-            match action {
-                Action::Order => {
-                    *next += 1;
-                    servers.push(server(*next, ServerState::Booting, now));
-                }
-                Action::Delete(id) => servers.retain(|server| server.id != *id),
-                Action::Recover(id) | Action::Fail(id, _) => {
-                    set(servers, *id, ServerState::Failed, now);
-                }
-                Action::Retire(id) => set(servers, *id, ServerState::Draining, now),
-            }
-        }
-    }
-
-    fn set(servers: &mut [Server], id: ServerId, state: ServerState, now: Moment) {
-        for server in servers.iter_mut().filter(|server| server.id == id) {
-            server.state = state;
-            server.state_since = now;
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_claimed_server_is_never_touched((servers, busy) in any_pool(), pending in 0u32..20) {
-            let view = View { servers: &servers, busy: &busy, pending, now: NOW };
-            for action in plan(&policy(), &view) {
-                let id = match action {
-                    Action::Order => continue,
-                    Action::Recover(id) | Action::Fail(id, _)
-                    | Action::Retire(id) | Action::Delete(id) => id,
-                };
-                let state = servers.iter().find(|server| server.id == id).map(|server| server.state);
-                prop_assert!(state.is_some_and(|state| state != ServerState::Claimed));
-            }
-        }
-
-        #[test]
-        fn orders_respect_the_ceiling_and_the_slots((servers, busy) in any_pool(), pending in 0u32..20) {
-            let view = View { servers: &servers, busy: &busy, pending, now: NOW };
-            let orders = plan(&policy(), &view).iter().filter(|a| **a == Action::Order).count();
-            prop_assert!(orders == 0 || servers.len() + orders <= 12);
-            let coming = servers.iter().filter(|server| COMING.contains(&server.state)).count();
-            prop_assert!(orders == 0 || coming + orders <= 2);
-        }
-
-        #[test]
-        fn a_busy_server_is_left_alone((servers, busy) in any_pool(), pending in 0u32..20) {
-            let view = View { servers: &servers, busy: &busy, pending, now: NOW };
-            for action in plan(&policy(), &view) {
-                if let Action::Recover(id) | Action::Delete(id) | Action::Fail(id, _) = action {
-                    prop_assert!(!busy.contains(&id));
-                }
-            }
-        }
-
-        #[test]
-        fn repeating_the_plan_converges((mut servers, _) in any_pool()) {
-            let (busy, mut now, mut next) = (HashSet::new(), NOW, 1000);
-            let claimed = |servers: &[Server]| {
-                servers.iter().filter(|server| server.state == ServerState::Claimed).count()
-            };
-            let kept = claimed(&servers);
-            for _ in 0..64 {
-                let view = View { servers: &servers, busy: &busy, pending: 0, now };
-                let actions = plan(&policy(), &view);
-                play(&mut servers, &actions, now, &mut next);
-                for server in &mut servers {
-                    if server.state == ServerState::Booting {
-                        server.state = ServerState::Warm;
-                    }
-                }
-                now = now.plus(Duration::from_mins(11));
-            }
-            let warm = servers.iter().filter(|server| server.state == ServerState::Warm).count();
-            prop_assert_eq!(claimed(&servers), kept);
-            prop_assert_eq!(warm, 3.min(12usize.saturating_sub(kept)));
-            prop_assert_eq!(servers.len(), warm + kept);
-        }
-    }
-
-    #[test]
-    fn waiting_customers_add_to_the_target() {
-        let busy = HashSet::new();
-        let view = View {
-            servers: &[],
-            busy: &busy,
-            pending: 5,
-            now: NOW,
-        };
-        let generous = Policy {
-            creating_at_once: 50,
-            ..policy()
-        };
-        assert_eq!(plan(&generous, &view), vec![Action::Order; 8]);
-    }
-
-    #[test]
-    fn a_server_that_boots_for_too_long_is_given_up() {
-        let servers = [server(1, ServerState::Booting, Moment(0))];
-        let busy = HashSet::new();
-        let view = View {
-            servers: &servers,
-            busy: &busy,
-            pending: 0,
-            now: NOW,
-        };
-        let id = servers[0].id;
-        assert!(plan(&policy(), &view).contains(&Action::Fail(id, "not warm in time")));
-    }
-
-    #[test]
-    fn a_fresh_failure_holds_orders_back() {
-        let servers = [server(1, ServerState::Failed, NOW)];
-        let busy = HashSet::new();
-        let view = View {
-            servers: &servers,
-            busy: &busy,
-            pending: 3,
-            now: NOW,
-        };
-        assert_eq!(plan(&policy(), &view), vec![]);
-    }
-
-    #[test]
-    fn a_young_idle_server_is_not_surplus() {
-        let servers: Vec<_> = (1..=5).map(|n| server(n, ServerState::Warm, NOW)).collect();
-        let busy = HashSet::new();
-        let view = View {
-            servers: &servers,
-            busy: &busy,
-            pending: 0,
-            now: NOW,
-        };
-        assert_eq!(plan(&policy(), &view), vec![]);
-    }
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

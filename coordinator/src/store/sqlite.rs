@@ -6,19 +6,42 @@
 //! survives a power cut, since a claim that is forgotten would be given away a second time. A future
 //! that is dropped rolls its transaction back.
 //!
-//! SQL is static text. Another program, `tidepool-proxy`, reads the `trust` table in the same file.
+//! The statements are those of every database, in `store/sql`, compiled here with what is SQLite's own:
+//! the types below and `dialect`. Another program, `tidepool-proxy`, reads the `trust` table in the
+//! same file.
 
+#[path = "sql/access.rs"]
 mod access;
+#[path = "sql/changes.rs"]
 mod changes;
+#[path = "sql/claims.rs"]
 mod claims;
+#[path = "sql/deletion.rs"]
 mod deletion;
+mod dialect;
+#[path = "sql/enrolment.rs"]
 mod enrolment;
+#[path = "sql/events.rs"]
 mod events;
+#[path = "sql/instances.rs"]
 mod instances;
+#[path = "sql/leases.rs"]
+mod leases;
+#[path = "sql/lost.rs"]
+mod lost;
+#[path = "sql/operations.rs"]
 mod operations;
+#[path = "sql/pools.rs"]
+mod pools;
+#[path = "sql/reports.rs"]
 mod reports;
+#[path = "sql/routes.rs"]
 mod routes;
+#[path = "sql/rows.rs"]
 mod rows;
+#[path = "sql/sagas.rs"]
+mod sagas;
+#[path = "sql/servers.rs"]
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -26,13 +49,26 @@ mod tests;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    Sqlite, SqlitePool,
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult, SqliteRow,
+        SqliteSynchronous,
+    },
 };
 
-use self::events::Journal;
+use self::{
+    dialect::{locked, skip_locked},
+    events::Journal,
+};
 use super::{StoreError, Stored};
 use crate::ambient::{Chance, Moment};
+
+// What the shared statements call the types of their database.
+type SqlStore = SqliteStore;
+type Database = Sqlite;
+type Connection = sqlx::SqliteConnection;
+type Row = SqliteRow;
+type QueryResult = SqliteQueryResult;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -56,6 +92,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     /// For the ids of events; all other ids come from callers.
     chance: Arc<Chance>,
+    #[cfg(test)]
+    pub(crate) faults: Arc<super::faults::Faults>,
 }
 
 impl SqliteStore {
@@ -84,17 +122,38 @@ impl SqliteStore {
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .map_err(during("open the database for reading"))?;
-        Ok(Self {
+        let store = Self {
             writer,
             readers,
             chance,
-        })
+            #[cfg(test)]
+            faults: Arc::default(),
+        };
+        store.forget_leases().await?;
+        Ok(store)
     }
 
     /// Waits for what is running and closes the file. Calls after it are errors.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    /// A file has one coordinator: whoever held a lease is dead, and need not be waited for.
+    async fn forget_leases(&self) -> Stored<()> {
+        sqlx::query("DELETE FROM leases")
+            .execute(&self.writer)
+            .await
+            .map(drop)
+            .map_err(during("forget the leases of the dead"))
+    }
+
+    async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    fn readers(&self) -> &SqlitePool {
+        &self.readers
     }
 
     /// Collects the events of one transaction.
@@ -144,11 +203,15 @@ fn during(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
 macro_rules! transaction {
     ($store:expr, $doing:literal, |$tx:ident| $work:expr) => {{
         let attempt = async {
-            let mut held = $store.writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut held = $store.begin().await?;
             let $tx: &mut sqlx::SqliteConnection = &mut held;
             let outcome: sqlx::Result<_> = $work;
             let outcome = outcome?;
+            #[cfg(test)]
+            $store.faults.before_commit()?;
             held.commit().await?;
+            #[cfg(test)]
+            $store.faults.after_commit().await?;
             Ok(outcome)
         };
         attempt.await.map_err($crate::store::sqlite::during($doing))

@@ -25,7 +25,10 @@ use tidepool_certs::secret_file;
 use tidepool_shared::id::TokenId;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::{LOOPBACK, UpOptions};
+use super::{
+    LOOPBACK, UpOptions,
+    log::{self, RollingLog},
+};
 use crate::{
     ambient::{Chance, Clock},
     api::auth,
@@ -35,9 +38,6 @@ use crate::{
 
 const DEFAULT_API_PORT: u16 = 7717;
 const DEFAULT_EDGE_PORT: u16 = 8080;
-
-/// A log is begun anew, keeping one old one, when it is longer than this many bytes at start.
-const MAX_LOG: u64 = 32 * 1024 * 1024;
 
 /// Ports and network of this data directory.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -76,25 +76,25 @@ impl DataDir {
         self.path.join(name)
     }
 
-    /// Opens a log file under `log/`.
+    /// Opens a log file under `log/` for another program; it is begun anew at start only.
     pub(super) fn log_file(&self, name: &str) -> anyhow::Result<File> {
+        let path = self.log_path(name)?;
+        if fs::metadata(&path).is_ok_and(|log| log.len() > log::FULL) {
+            log::put_aside(&path).context("put the old log aside")?;
+        }
+        log::open(&path).with_context(|| format!("open log `{}`", path.display()))
+    }
+
+    fn log_path(&self, name: &str) -> anyhow::Result<PathBuf> {
         let dir = self.path.join("log");
         fs::create_dir_all(&dir).context("create the log directory")?;
-        let path = dir.join(name);
-        if fs::metadata(&path).is_ok_and(|log| log.len() > MAX_LOG) {
-            fs::rename(&path, path.with_extension("log.old")).context("put the old log aside")?;
-        }
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("open log `{}`", path.display()))
+        Ok(dir.join(name))
     }
 
     /// From here on this process logs to `log/coordinator.log`, as JSON.
     pub(super) fn begin_log(&self) -> anyhow::Result<()> {
-        let file = self.log_file("coordinator.log")?;
+        let path = self.log_path("coordinator.log")?;
+        let file = RollingLog::open(path, log::FULL).context("open the coordinator's log")?;
         let filter = EnvFilter::try_from_env("TIDEPOOL_LOG").unwrap_or_else(|_| "info".into());
         tracing_subscriber::registry()
             .with(filter)

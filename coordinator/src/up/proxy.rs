@@ -1,7 +1,8 @@
 //! The LLM proxy's process: its own, so that the coordinator's death cuts no stream.
 //!
 //! One that an earlier coordinator left behind is ended first, in order: it holds the port, and it may
-//! be of an older build.
+//! be of an older build. It is found by the lock file that it signed itself, since a coordinator can
+//! die between starting a process and noting it.
 
 use std::{
     fs::File,
@@ -11,6 +12,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use tidepool_shared::database_url::{self, DatabaseUrl};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
@@ -30,17 +32,18 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 pub(super) struct ProxyProcess {
     pub(super) program: PathBuf,
     pub(super) port: u16,
-    pub(super) database: PathBuf,
+    pub(super) database: DatabaseUrl,
     pub(super) log: File,
-    /// Where the running one's mark is kept.
-    pub(super) mark: PathBuf,
+    /// The file that the running one holds locked and has signed.
+    pub(super) lock: PathBuf,
 }
 
 impl ProxyProcess {
     /// Keeps one running until cancelled.
     pub(super) async fn run(self, cancel: CancellationToken) {
-        end_left_over(&self.mark).await;
         while !cancel.is_cancelled() {
+            // Each time: one that was still on its way to its lock when we first looked has it now.
+            end_left_over(&self.lock).await;
             match self.start() {
                 Ok(mut child) => {
                     tokio::select! {
@@ -55,21 +58,19 @@ impl ProxyProcess {
     }
 
     fn start(&self) -> std::io::Result<Child> {
-        let child = Command::new(&self.program)
+        Command::new(&self.program)
             .args(["--listen", &format!("{}:{}", super::LOOPBACK, self.port)])
-            .arg("--database")
-            .arg(&self.database)
+            // Not an argument: those are shown to everybody on the machine, and it may hold a password.
+            .env(database_url::VARIABLE, self.database.reveal())
+            .arg("--lock")
+            .arg(&self.lock)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.log.try_clone()?)
             // Out of the terminal's process group: on Ctrl-C this process stops it, in order.
             .process_group(0)
             .kill_on_drop(true)
-            .spawn()?;
-        if let Some(mark) = child.id().and_then(ProcessMark::of) {
-            mark.write(&self.mark)?;
-        }
-        Ok(child)
+            .spawn()
     }
 }
 

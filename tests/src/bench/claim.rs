@@ -19,8 +19,8 @@ use crate::{
 const BENCH: &str = "claim";
 const WARMING: Duration = Duration::from_mins(20);
 
-/// Memory that one real gateway is given room for, in KiB.
-const REAL_GATEWAY_KIB: u64 = 1_900_000;
+/// Claims of real gateways unless told otherwise.
+const REAL: u32 = 8;
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -41,8 +41,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.stub > 0 {
         measure("stub_claim_to_ready", arguments.stub, None, [None, None]).await?;
     }
-    let real = arguments.real.unwrap_or_else(real_gateways_that_fit);
-    if let (Some(manifest), true) = (arguments.manifest, real > 0) {
+    if let Some(manifest) = arguments.manifest
+        && arguments.real != Some(0)
+    {
+        let real = match arguments.real {
+            Some(real) => real,
+            None => super::real_gateways_that_fit(REAL)?,
+        };
         let budgets = [Some(150.0), Some(1000.0)];
         measure("claim_to_ready", real, Some(manifest), budgets).await?;
     }
@@ -61,13 +66,14 @@ async fn measure(
         max_servers: count,
         starting_at_once,
         manifest,
+        ..Options::default()
     };
     let tidepool = Deployment::start(&format!("bench-{name}"), options).await?;
     let api = tidepool.api()?;
     eprintln!("{name}: warming {count} servers");
     let all_warm = |pool: &Value| in_state(pool, "warm") >= count as usize;
     api.until("/pool", WARMING, all_warm).await?;
-    let sequential = count / 2;
+    let (sequential, at_once) = split(count);
     let mut steps = Steps::default();
     let mut totals = Sample::default();
     for number in 0..sequential {
@@ -77,6 +83,10 @@ async fn measure(
     }
     totals.print(BENCH, name, "ms", budgets)?;
     steps.print(name)?;
+    if at_once == 0 {
+        eprintln!("{name}: one claim only, none at once with others");
+        return Ok(());
+    }
     let mut burst = Sample::default();
     let mut claims = JoinSet::new();
     for number in sequential..count {
@@ -87,11 +97,17 @@ async fn measure(
     }
     burst.print(
         BENCH,
-        &format!("{name}_{}_at_once", count - sequential),
+        &format!("{name}_{at_once}_at_once"),
         "ms",
         [None, None],
     )?;
     Ok(())
+}
+
+/// How many are claimed one after another, whose figures are promised, and how many then at once.
+fn split(count: u32) -> (u32, u32) {
+    let sequential = count.div_ceil(2);
+    (sequential, count - sequential)
 }
 
 /// One customer's claim: milliseconds until page and WebSocket answered them as the owner.
@@ -152,19 +168,12 @@ pub(super) fn in_state(pool: &Value, state: &str) -> usize {
     servers.map_or(0, |servers| servers.iter().filter(is).count())
 }
 
-fn real_gateways_that_fit() -> u32 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = text
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("MemAvailable:")?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
-        .unwrap_or(0u64);
-    u32::try_from(available / REAL_GATEWAY_KIB)
-        .unwrap_or(0)
-        .min(8)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_claim_is_one_of_those_whose_figures_are_promised() {
+        assert_eq!([1, 2, 5, 8].map(split), [(1, 0), (1, 1), (3, 2), (4, 4)]);
+    }
 }

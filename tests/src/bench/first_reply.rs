@@ -20,12 +20,15 @@ use crate::{
 
 const WARMING: Duration = Duration::from_mins(20);
 
+/// Gateways spoken to unless told otherwise.
+const GATEWAYS: u32 = 5;
+
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// Gateways claimed and spoken to
-    #[arg(long, default_value_t = 5)]
-    pub gateways: u32,
+    /// Gateways claimed and spoken to [default: as many as memory allows, at most 5]
+    #[arg(long)]
+    pub gateways: Option<u32>,
     /// The real OpenClaw's image
     #[arg(long, env = "TIDEPOOL_MANIFEST")]
     pub manifest: PathBuf,
@@ -33,13 +36,17 @@ pub struct Arguments {
 
 /// Measures and prints.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let count = arguments.gateways;
+    let count = match arguments.gateways {
+        Some(count) => count,
+        None => super::real_gateways_that_fit(GATEWAYS)?,
+    };
     let manifest = Some(arguments.manifest);
     let options = Options {
         pool_size: count,
         max_servers: count,
         starting_at_once: 2,
         manifest,
+        ..Options::default()
     };
     let tidepool = Deployment::start("bench-first-reply", options).await?;
     let api = tidepool.api()?;

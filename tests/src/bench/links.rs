@@ -20,7 +20,7 @@ use super::Figure;
 mod fleet;
 mod process;
 mod server;
-mod stock;
+pub(super) mod stock;
 
 use fleet::Fleet;
 use process::Process;
@@ -158,6 +158,10 @@ fn log_if_wanted() {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a bench runs on the machine's own time"
+)]
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }

@@ -30,6 +30,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         max_servers: 1,
         starting_at_once: 1,
         manifest,
+        ..Options::default()
     };
     let tidepool = Deployment::start("bench-reload", options).await?;
     let api = tidepool.api()?;

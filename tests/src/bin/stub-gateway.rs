@@ -1,19 +1,25 @@
 //! A stand-in for OpenClaw: what the agent, nginx and the tests see of it, started in milliseconds.
 //!
 //! The contract suite runs against this and against the real thing; where they differ, this is
-//! wrong. Switches, by environment variable: `STUB_VERSION` (default 2026.9.6), `STUB_BOOT_MS` (time
-//! until `/startupz` is 200), `STUB_DEAF=1` (does not watch its file), `STUB_WEDGE=1` (neither SIGTERM
-//! nor a restart ever comes to an end).
+//! wrong. Switches, by environment variable or as an argument behind `gateway`: `STUB_VERSION=`
+//! (default 2026.9.6), `STUB_BOOT_MS=` (time until `/startupz` is 200), `STUB_DEAF=1` (does not watch
+//! its file), `STUB_WEDGE=1` (neither SIGTERM nor a restart ever comes to an end), `STUB_HELPER=1` (has
+//! started a process in a session of its own, as OpenClaw does for browsers and shells).
 
 use std::process::ExitCode;
 
 use tidepool_tests::stub;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some("gateway") {
-        stub::say("usage: stub-gateway gateway [run]");
-        return ExitCode::from(64);
+    match std::env::args().nth(1).as_deref() {
+        Some("gateway") => {}
+        Some(stub::HELPER) => loop {
+            std::thread::park();
+        },
+        _ => {
+            stub::say("usage: stub-gateway gateway [SWITCH=VALUE]...");
+            return ExitCode::from(64);
+        }
     }
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -21,5 +27,5 @@ fn main() -> ExitCode {
     else {
         return ExitCode::FAILURE;
     };
-    ExitCode::from(runtime.block_on(stub::run(stub::Switches::from_environment())))
+    ExitCode::from(runtime.block_on(stub::run(stub::Switches::read())))
 }

@@ -1,7 +1,7 @@
 //! `./tidepool bench NAME`: measured figures, one JSON line each.
 
 use clap::{Parser, Subcommand};
-use tidepool_tests::bench::{claim, first_reply, links, reload};
+use tidepool_tests::bench::{claim, first_reply, links, pool, reload, store};
 
 /// Measures Tidepool on this machine; prints one JSON line a figure.
 #[derive(Debug, Parser)]
@@ -21,6 +21,10 @@ enum Bench {
     FirstReply(first_reply::Arguments),
     /// Ten thousand agents' links on one coordinator: memory, CPU, and a restart
     Links(links::Arguments),
+    /// Claims at the store, on both databases: how many a second, how long one takes, none twice
+    Store(store::Arguments),
+    /// Customers who find a warm server and what idle ones cost, against a fixed pool of two
+    Pool(pool::Arguments),
     /// The coordinator's end of the `links` bench, in a process of its own
     #[command(hide = true)]
     LinksServer(links::ServerArguments),
@@ -33,6 +37,8 @@ async fn main() -> anyhow::Result<()> {
         Bench::Reload(arguments) => reload::run(arguments).await,
         Bench::FirstReply(arguments) => first_reply::run(arguments).await,
         Bench::Links(arguments) => links::run(arguments).await,
+        Bench::Store(arguments) => store::run(arguments).await,
+        Bench::Pool(arguments) => pool::run(&arguments).map_err(Into::into),
         Bench::LinksServer(arguments) => links::serve(arguments).await,
     }
 }

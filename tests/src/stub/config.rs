@@ -114,6 +114,10 @@ impl Config {
         self.at("/models/providers/managed/baseUrl").as_str()
     }
 
+    pub(crate) fn keeps_audit(&self) -> bool {
+        self.at("/logging/audit/enabled") != false
+    }
+
     pub(crate) fn assistant(&self) -> &str {
         self.at("/agents/entries/main/identity/name")
             .as_str()

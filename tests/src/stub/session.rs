@@ -1,7 +1,5 @@
 //! The stub's WebSocket session: challenge, connect, and turns that call the model once.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -19,7 +17,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Shared, http::Caller};
+use super::{Shared, http::Caller, traces::Traces};
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
@@ -36,7 +34,6 @@ pub(crate) async fn hold(
     let challenge = json!({"nonce": "00000000-0000-4000-8000-000000000000", "ts": 0});
     event(&mut socket, "connect.challenge", &challenge).await?;
     let mut connected = false;
-    let mut sessions = BTreeSet::new();
     while let Some(message) = socket.next().await {
         let Message::Text(text) = message? else {
             continue;
@@ -44,7 +41,7 @@ pub(crate) async fn hold(
         let request: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         let method = request["method"].as_str().unwrap_or_default();
         if connected {
-            serve(&mut socket, &request, method, &mut sessions, shared).await?;
+            serve(&mut socket, &request, method, shared).await?;
         } else if let Some(reason) = refusal(method, caller, origin, shared).await {
             answer(&mut socket, &request, Err(reason)).await?;
             let frame = CloseFrame {
@@ -80,24 +77,25 @@ async fn serve(
     socket: &mut Socket,
     request: &Value,
     method: &str,
-    sessions: &mut BTreeSet<String>,
     shared: &Shared,
 ) -> Result<(), Error> {
+    let traces = Traces::of(&shared.switches.config_path);
+    let params = &request["params"];
     match method {
         "sessions.create" => {
-            let key = format!("agent:main:dashboard:incognito-{:08}", sessions.len());
-            sessions.insert(key.clone());
+            let key = traces.create(params["incognito"] == true);
             answer(socket, request, Ok(json!({"ok": true, "key": key}))).await
         }
         "sessions.delete" => {
-            let key = request["params"]["key"].as_str().unwrap_or_default();
-            let deleted = sessions.remove(key);
-            let payload = json!({"ok": true, "deleted": deleted, "archived": []});
-            answer(socket, request, Ok(payload)).await
+            traces.delete(params["key"].as_str().unwrap_or_default());
+            answer(socket, request, Ok(json!({"ok": true}))).await
         }
-        "sessions.list" => answer(socket, request, Ok(json!({"count": 0, "sessions": []}))).await,
-        "sessions.usage" => answer(socket, request, Ok(json!({"sessions": []}))).await,
-        "audit.list" => answer(socket, request, Ok(json!({"events": []}))).await,
+        "sessions.list" => {
+            let list = traces.list(params["archived"] == true);
+            answer(socket, request, Ok(list)).await
+        }
+        "sessions.usage" => answer(socket, request, Ok(traces.usage())).await,
+        "audit.list" => answer(socket, request, Ok(traces.audit())).await,
         "chat.send" => turn(socket, request, shared).await,
         _ => answer(socket, request, Err("unknown method")).await,
     }
@@ -111,7 +109,10 @@ async fn turn(socket: &mut Socket, request: &Value, shared: &Shared) -> Result<(
         Ok(json!({"runId": "run", "status": "started"})),
     )
     .await?;
-    let relay = shared.config.read().await.relay().map(str::to_owned);
+    let config = shared.config.read().await.clone();
+    let relay = config.relay().map(str::to_owned);
+    Traces::of(&shared.switches.config_path)
+        .ran(key.as_str().unwrap_or_default(), config.keeps_audit());
     let ended = match ask_model(relay.unwrap_or_default()).await {
         Ok(text) => json!({"sessionKey": key, "state": "final", "message": {"role": "assistant",
             "content": [{"type": "text", "text": text}]}}),

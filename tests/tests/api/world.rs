@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,16 +14,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, ManualClock, Moment},
-    api::{self, ApiState, GatewayLogs, LogsUnavailable, TierOutlook, auth},
+    api::{self, ApiState, GatewayLogs, LogsUnavailable, Neighbours, PoolOutlook, auth},
     config::ConfigSchema,
     doorbell::{Doorbell, Ring},
     instance::PublicNames,
-    model::{Health, NewServer, ServerReport, StepMs},
+    model::{Health, NewServer, ServerReport, StepMs, sample},
     store::{AccessStore as _, InstanceStore as _, ServerStore as _, sqlite::SqliteStore},
 };
 use tidepool_shared::{
     document::Generation,
-    id::{InstanceId, ServerId},
+    id::{CoordinatorId, InstanceId, ServerId},
 };
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -128,12 +128,14 @@ impl World {
             },
             schema: Arc::new(ConfigSchema::read(&schema)?),
             logs: Arc::new(NoLinks),
-            tiers: vec![TierOutlook {
-                name: "basic".into(),
-                target: Arc::new(AtomicU64::new(2)),
-                boot_estimate_s: Arc::new(AtomicU64::new(70)),
-                boots_at_once: 2,
-            }],
+            neighbours: Neighbours::new(format!("coord_{:026}", 1).parse()?),
+            pools: vec![PoolOutlook::new(
+                sample::pool(),
+                2,
+                Duration::from_secs(70),
+                2,
+            )],
+            deletion_grace: Duration::ZERO,
             tasks: tasks.clone(),
             closing: closing.clone(),
         };
@@ -238,7 +240,8 @@ impl World {
         let new = NewServer {
             id,
             name: format!("server-{number}"),
-            tier: "basic".into(),
+            pool: sample::pool(),
+            placement: sample::placement(),
             token_hash: [number; 32],
             token_expires: now.plus(Duration::from_mins(10)),
         };
@@ -246,11 +249,12 @@ impl World {
         self.store.mark_creating(id, now).await?;
         let address = IpAddr::V4(Ipv4Addr::new(127, 77, 0, number));
         self.store
-            .record_created(id, &format!("cloud-{number}"), address, now)
+            .record_created(id, &sample::made(&format!("cloud-{number}"), address), now)
             .await?;
+        let holder = CoordinatorId::new(self.chance.uuid(now));
         let (epoch, _) = self
             .store
-            .open_session(id, "2026.9.6", now)
+            .open_session(id, "2026.9.6", holder, now)
             .await?
             .context("a session")?;
         self.store

@@ -11,57 +11,11 @@ use tidepool_shared::document::{EdgeProof, Generation};
 
 use super::{
     upstream::Upstream,
-    world::{World, echo, id, route},
+    world::{PAGE, World, echo, id, route},
 };
 
 /// Cost 4.
 const BCRYPT_OF_PW: &str = "$2b$04$abcdefghijklmnopqrstuuyvPXIbu7xe6/CED2DzX8z6Si09MlzlW";
-const PAGE: (&str, &str) = ("accept", "text/html,*/*");
-
-#[tokio::test]
-async fn a_link_signs_in_once() {
-    let (world, _upstream, _) = World::with_one().await;
-    world.link("s3cret", 1);
-    let login = "/.tidepool/login?token=s3cret";
-    let head = world.ask(Method::HEAD, "a.localhost", login, &[]).await;
-    assert_eq!(head.status, StatusCode::OK);
-    let post = world.ask(Method::POST, "a.localhost", login, &[]).await;
-    assert_eq!(post.status, StatusCode::METHOD_NOT_ALLOWED);
-    let ahead = [("sec-purpose", "prefetch;prerender")];
-    world.get("a.localhost", login, &ahead).await;
-    let first = world.get("A.localhost:1234", login, &[]).await;
-    assert_eq!(first.status, StatusCode::SEE_OTHER);
-    assert_eq!(first.headers["location"], "/");
-    assert_eq!(first.headers["cache-control"], "no-store");
-    assert_eq!(first.headers["referrer-policy"], "no-referrer");
-    let cookie = first.headers["set-cookie"].to_str().unwrap().to_owned();
-    for attribute in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age="] {
-        assert!(cookie.contains(attribute), "{attribute}");
-    }
-    let second = world.get("a.localhost", login, &[PAGE]).await;
-    assert_eq!(second.status, StatusCode::UNAUTHORIZED);
-    assert!(second.body.contains("works once") && !second.body.contains("s3cret"));
-    let shown = cookie.split(';').next().unwrap();
-    let inside = world.get("a.localhost", "/", &[("cookie", shown)]).await;
-    assert_eq!(inside.status, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn a_link_of_one_instance_does_not_open_another() {
-    let (world, upstream, _) = World::with_one().await;
-    world
-        .publish(route("b.localhost", 2, Some(upstream.address)))
-        .await;
-    world.link("for-a", 1);
-    let wrong = world
-        .get("b.localhost", "/.tidepool/login?token=for-a", &[])
-        .await;
-    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
-    let right = world
-        .get("a.localhost", "/.tidepool/login?token=for-a", &[])
-        .await;
-    assert_eq!(right.status, StatusCode::SEE_OTHER);
-}
 
 #[tokio::test]
 async fn a_cookie_opens_its_own_instance_only() {
@@ -128,9 +82,51 @@ async fn what_a_visitor_forges_does_not_reach_the_server() {
             "authorization": "Bearer of-the-gateway",
             "host": "a.localhost",
             "x-tidepool-proof": "proof-1",
+            "x-tidepool-visitor": "owner",
             "x-tidepool-client": "127.0.0.1",
         })
     );
+}
+
+#[tokio::test]
+async fn a_web_hook_passes_with_its_token_as_nobody_and_nothing_else_of_a_stranger_does() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let token = ("authorization", "Bearer of-the-hook");
+    let forged = [
+        token,
+        ("x-tidepool-visitor", "owner"),
+        ("x-forwarded-user", "owner"),
+    ];
+    let got = world
+        .ask(Method::POST, "a.localhost", "/hooks/agent", &forged)
+        .await;
+    let told: Value = serde_json::from_str(&got.body).unwrap();
+    assert_eq!(told["target"], "/hooks/agent");
+    assert_eq!(told["headers"]["x-tidepool-visitor"], "hook");
+    assert_eq!(told["headers"]["x-tidepool-proof"], "proof-1");
+    assert_eq!(told["headers"]["authorization"], token.1);
+    assert_eq!(told["headers"]["x-forwarded-user"], Value::Null);
+
+    let elsewhere = world
+        .ask(
+            Method::POST,
+            "a.localhost",
+            "/v1/chat/completions",
+            &[token],
+        )
+        .await;
+    assert_eq!(elsewhere.status, StatusCode::UNAUTHORIZED);
+    let bare = world
+        .ask(Method::POST, "a.localhost", "/hooks/agent", &[])
+        .await;
+    assert_eq!(bare.status, StatusCode::UNAUTHORIZED);
+    // The owner stays the owner, also there.
+    let signed_in = [token, ("cookie", cookie.as_str())];
+    let got = world
+        .ask(Method::POST, "a.localhost", "/hooks/agent", &signed_in)
+        .await;
+    let told: Value = serde_json::from_str(&got.body).unwrap();
+    assert_eq!(told["headers"]["x-tidepool-visitor"], "owner");
 }
 
 #[tokio::test]
@@ -202,6 +198,42 @@ async fn a_page_of_another_origin_is_refused_on_both() {
     let post = world.ask(Method::POST, "a.localhost", "/", &shown).await;
     assert_eq!(post.status, StatusCode::OK);
     assert!(world.websocket("a.localhost", &shown).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_another_site_fetches_is_not_fetched_as_the_owner() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let ask = async |method, site, mode, dest| {
+        let told = [
+            ("cookie", cookie.as_str()),
+            ("sec-fetch-site", site),
+            ("sec-fetch-mode", mode),
+            ("sec-fetch-dest", dest),
+        ];
+        world.ask(method, "a.localhost", "/", &told).await.status
+    };
+    for site in ["cross-site", "same-site"] {
+        let followed = ask(Method::GET, site, "navigate", "document").await;
+        assert_eq!(followed, StatusCode::OK);
+        for (method, mode, dest) in [
+            (Method::GET, "no-cors", "image"),
+            (Method::GET, "navigate", "iframe"),
+            (Method::POST, "navigate", "document"),
+        ] {
+            let status = ask(method, site, mode, dest).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{site} {mode} {dest}");
+        }
+    }
+    let own = ask(Method::POST, "same-origin", "cors", "empty").await;
+    assert_eq!(own, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn no_other_site_frames_an_instance() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let got = world.get("a.localhost", "/", &[("cookie", &cookie)]).await;
+    let policy = &got.headers["content-security-policy"];
+    assert_eq!(policy, "frame-ancestors 'self'");
 }
 
 #[tokio::test]
@@ -291,7 +323,7 @@ fn instance(host: &str, number: u128) -> Instance {
         id: id(number),
         name: host.to_owned(),
         external_id: None,
-        tier: "basic".to_owned(),
+        pool: tidepool_coordinator::model::sample::pool(),
         status: InstanceStatus::Starting,
         health: Health::Ok,
         reasons: Vec::new(),
@@ -312,5 +344,6 @@ fn instance(host: &str, number: u128) -> Instance {
         claimed_at: None,
         ready_at: None,
         deleted_at: None,
+        purge_at: None,
     }
 }

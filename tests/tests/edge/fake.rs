@@ -76,6 +76,19 @@ impl AccessStore for FakeStore {
         Ok(self.state().sessions.get(&session_hash).copied())
     }
 
+    async fn end_sessions(
+        &self,
+        instance: InstanceId,
+        session_hash: Option<[u8; 32]>,
+    ) -> Stored<u64> {
+        let mut state = self.state();
+        let before = state.sessions.len();
+        state.sessions.retain(|hash, of| {
+            *of != instance || session_hash.is_some_and(|wanted| wanted != *hash)
+        });
+        Ok(u64::try_from(before - state.sessions.len()).unwrap_or(u64::MAX))
+    }
+
     async fn create_api_token(&self, _: &ApiToken) -> Stored<()> {
         unreachable!("the edge knows no API tokens")
     }

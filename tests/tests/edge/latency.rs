@@ -1,9 +1,10 @@
 //! What the edge adds to a request. Prints; asserts nothing about time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use tokio::time::Instant;
 
 use super::world::World;
 

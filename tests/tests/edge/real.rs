@@ -13,7 +13,7 @@ use tidepool_coordinator::{
 };
 use tidepool_shared::{
     document::{DesiredDocument, Digest, EdgeProof, Generation, SealedDocument},
-    id::{InstanceId, ServerId},
+    id::{CoordinatorId, InstanceId, ServerId},
 };
 
 use super::{
@@ -27,6 +27,10 @@ fn server() -> ServerId {
     format!("srv_{:026}", 1).parse().unwrap()
 }
 
+fn coordinator() -> CoordinatorId {
+    format!("coord_{:026}", 1).parse().unwrap()
+}
+
 fn now() -> Moment {
     SystemClock.now()
 }
@@ -37,18 +41,23 @@ async fn warm_server(store: &SqliteStore, address: IpAddr) {
     let new = NewServer {
         id: server(),
         name: "pool-1".to_owned(),
-        tier: "basic".to_owned(),
+        pool: tidepool_coordinator::model::sample::pool(),
+        placement: tidepool_coordinator::model::sample::placement(),
         token_hash: [1; 32],
         token_expires: now().plus(hour),
     };
     store.plan_server(&new, now()).await.unwrap();
     store.mark_creating(server(), now()).await.unwrap();
     store
-        .record_created(server(), "cloud-1", address, now())
+        .record_created(
+            server(),
+            &tidepool_coordinator::model::sample::made("cloud-1", address),
+            now(),
+        )
         .await
         .unwrap();
     let (epoch, _) = store
-        .open_session(server(), "2026.9.6", now())
+        .open_session(server(), "2026.9.6", coordinator(), now())
         .await
         .unwrap()
         .unwrap();
@@ -83,7 +92,7 @@ async fn claim(store: &SqliteStore, id: InstanceId) -> Instance {
         operation: format!("op_{:026}", 1).parse().unwrap(),
         name: "real".to_owned(),
         external_id: None,
-        tier: "basic".to_owned(),
+        pool: tidepool_coordinator::model::sample::pool(),
         hosts: vec![HOST.to_owned()],
         url: format!("http://{HOST}"),
         edge_proof: proof,
@@ -119,17 +128,20 @@ async fn a_claim_opens_the_door_and_a_deletion_shuts_it() {
         .create_login_link(secret, id(1), soon_over, now())
         .await
         .unwrap();
-    let login = world.get(HOST, "/.tidepool/login?token=once", &[]).await;
+    let login = world.open_link(HOST, "once").await;
     assert_eq!(login.status, StatusCode::SEE_OTHER);
     let cookie = login.headers["set-cookie"].to_str().unwrap();
     let shown = [("cookie", cookie.split(';').next().unwrap())];
-    let again = world.get(HOST, "/.tidepool/login?token=once", &[]).await;
+    let again = world.open_link(HOST, "once").await;
     assert_eq!(again.status, StatusCode::UNAUTHORIZED);
     let mut socket = world.websocket(HOST, &shown).await.unwrap();
     echo(&mut socket, "hello").await;
 
     let deletion = format!("op_{:026}", 2).parse().unwrap();
-    store.delete_instance(id(1), deletion, now()).await.unwrap();
+    store
+        .delete_instance(id(1), deletion, now(), now())
+        .await
+        .unwrap();
     bell.ring(Ring::Instance(id(1)));
     assert!(!matches!(soon(socket.next()).await, Some(Ok(message)) if !message.is_close()));
     let gone = world.get(HOST, "/", &shown).await;

@@ -32,6 +32,9 @@ use super::{fake::FakeStore, upstream::Upstream};
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
+/// What a browser that opens a page accepts.
+pub(crate) const PAGE: (&str, &str) = ("accept", "text/html,*/*");
+
 pub(crate) struct World {
     pub(crate) store: Arc<FakeStore>,
     pub(crate) bell: Doorbell,
@@ -71,11 +74,18 @@ impl World {
         port: u16,
     ) -> Self {
         let settings = EdgeSettings {
-            listen: ([127, 0, 0, 1], 0).into(),
             http_port: port,
-            drain: Duration::from_secs(3),
-            ..EdgeSettings::default()
+            ..settings()
         };
+        Self::with(settings, views, store, bell).await
+    }
+
+    pub(crate) async fn with(
+        settings: EdgeSettings,
+        views: EdgeStore,
+        store: Arc<FakeStore>,
+        bell: Doorbell,
+    ) -> Self {
         let chance = Arc::new(Chance::from_os());
         let edge = Edge::bind(settings, views, &bell, Arc::new(SystemClock), chance)
             .await
@@ -143,12 +153,16 @@ impl World {
     pub(crate) async fn sign_in(&self, host: &str, instance: u128) -> String {
         let secret = format!("link-of-{host}");
         self.link(&secret, instance);
-        let got = self
-            .get(host, &format!("/.tidepool/login?token={secret}"), &[])
-            .await;
+        let got = self.open_link(host, &secret).await;
         assert_eq!(got.status, StatusCode::SEE_OTHER);
         let cookie = got.headers["set-cookie"].to_str().unwrap();
         cookie.split(';').next().unwrap().to_owned()
+    }
+
+    /// Spends a login link, as its page's form does.
+    pub(crate) async fn open_link(&self, host: &str, secret: &str) -> Got {
+        let path = format!("/.tidepool/login?token={secret}");
+        self.ask(Method::POST, host, &path, &[PAGE]).await
     }
 
     pub(crate) async fn get(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Got {
@@ -213,6 +227,15 @@ impl World {
     /// The port that is part of this edge's origins.
     pub(crate) fn origin(&self, host: &str) -> String {
         format!("http://{host}:{}", self.address.port())
+    }
+}
+
+/// Of an edge on a free port.
+pub(crate) fn settings() -> EdgeSettings {
+    EdgeSettings {
+        listen: ([127, 0, 0, 1], 0).into(),
+        drain: Duration::from_secs(3),
+        ..EdgeSettings::default()
     }
 }
 

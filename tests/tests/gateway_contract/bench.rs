@@ -10,13 +10,18 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidepool_agent::{
+    converge::openclaw::OpenClaw,
     gateway::Gateway,
     openclaw::{Place, Schema, Stage, neutral, wanted},
     reload::{Deadlines, Outcome, Reloader, Table},
-    runtime::{Command, ProcessRuntime, Runtime as _},
+    runtime::{Command, ProcessRuntime, Runtime as _, Since},
 };
 use tidepool_shared::manifest::ImageManifest;
 use tokio::{
@@ -39,9 +44,19 @@ pub(crate) struct Bench {
     pub(crate) reloader: Reloader,
     pub(crate) table: Table,
     pub(crate) schema: Arc<Schema>,
+    schema_path: PathBuf,
     pub(crate) model_calls: Arc<AtomicU32>,
     _model: JoinSet<()>,
     _folder: TempDir,
+}
+
+/// What is tried is what the gateway does, not how fast it does it on a machine full of other tests.
+pub(crate) fn patient() -> Deadlines {
+    Deadlines {
+        word: Duration::from_secs(15),
+        start: Duration::from_mins(2),
+        ..Deadlines::default()
+    }
 }
 
 /// The manifest that a variable names, or a loud word that the test is skipped.
@@ -61,19 +76,20 @@ impl Bench {
     }
 
     pub(crate) fn unstarted_stub(switches: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         let schema = json!({
             "type": "object", "additionalProperties": false,
-            // `bogus` is in the schema so that only the gateway refuses it.
-            "patternProperties": {"^(gateway|models|agents|plugins|discovery|telemetry|update|logging|ui|bogus|meta|messages)$": {"type": "object"}},
+            "patternProperties": {"^(gateway|models|agents|plugins|discovery|telemetry|update|logging|ui|meta|messages|browser|hooks)$": {"type": "object"}},
         });
+        let schema_path = folder.path().join("schema.json");
+        std::fs::write(&schema_path, schema.to_string()).expect("write the schema");
         let version = switches.iter().find(|(name, _)| *name == "STUB_VERSION");
         let version = version.map_or("2026.9.6", |(_, version)| version);
         let argv = vec![
             env!("CARGO_BIN_EXE_stub-gateway").to_owned(),
             "gateway".to_owned(),
         ];
-        let schema = Schema::compile(&schema).expect("the stub's schema");
-        let mut bench = Self::at_a_free_place(argv, schema, version);
+        let mut bench = Self::at_a_free_place(folder, argv, schema_path, version);
         bench.command.extra_env = switches
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -84,14 +100,22 @@ impl Bench {
 
     /// The real OpenClaw, started.
     pub(crate) async fn real(manifest: ImageManifest) -> Self {
-        let schema = Schema::load(&manifest.config_schema).expect("the image's schema");
-        Self::at_a_free_place(manifest.gateway, schema, &manifest.openclaw_version)
-            .started()
-            .await
+        Self::at_a_free_place(
+            tempfile::tempdir().expect("a folder"),
+            manifest.gateway,
+            manifest.config_schema,
+            &manifest.openclaw_version,
+        )
+        .started()
+        .await
     }
 
-    fn at_a_free_place(argv: Vec<String>, schema: Schema, version: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+    fn at_a_free_place(
+        folder: TempDir,
+        argv: Vec<String>,
+        schema_path: PathBuf,
+        version: &str,
+    ) -> Self {
         let (listener, relay) = loopback();
         let address: IpAddr = "127.80.77.1".parse().expect("an address");
         let place = Place {
@@ -107,13 +131,14 @@ impl Bench {
         model.spawn(serve_model(listener, model_calls.clone()));
         let command = Command::new(argv, &place);
         let table = Table::of(version).expect("a known version");
-        let schema = Arc::new(schema);
+        let schema = Arc::new(Schema::load(&schema_path).expect("the image's schema"));
         Self {
             runtime: ProcessRuntime::new(command.clone()),
             gateway: Gateway::new(place.clone()),
-            reloader: Reloader::new(place.clone(), table, schema.clone()),
+            reloader: Reloader::new(place.clone(), table, schema.clone()).with_deadlines(patient()),
             table,
             schema,
+            schema_path,
             command,
             place,
             model_calls,
@@ -135,6 +160,17 @@ impl Bench {
         self
     }
 
+    /// The gateway as the agent's loop has it.
+    pub(crate) fn openclaw(&self) -> OpenClaw {
+        OpenClaw::new(
+            self.command.argv.clone(),
+            self.place.clone(),
+            self.table,
+            self.schema_path.clone(),
+        )
+        .with_deadlines(patient())
+    }
+
     pub(crate) async fn apply(&self, patch: &Value) -> Outcome {
         self.apply_by(&self.reloader, patch).await
     }
@@ -142,6 +178,14 @@ impl Bench {
     pub(crate) async fn apply_with(&self, deadlines: Deadlines, patch: &Value) -> Outcome {
         let reloader = Reloader::new(self.place.clone(), self.table, self.schema.clone())
             .with_deadlines(deadlines);
+        self.apply_by(&reloader, patch).await
+    }
+
+    /// Past our own check, so that it is the gateway that judges.
+    pub(crate) async fn apply_unchecked(&self, patch: &Value) -> Outcome {
+        let anything = Schema::compile(&json!({})).expect("a schema");
+        let reloader = Reloader::new(self.place.clone(), self.table, Arc::new(anything))
+            .with_deadlines(patient());
         self.apply_by(&reloader, patch).await
     }
 
@@ -166,11 +210,59 @@ impl Bench {
         self.model_calls.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn log_end(&self) -> Since {
+        self.runtime.log().end()
+    }
+
+    /// What the gateway printed of its configuration since then.
+    pub(crate) fn said_since(&self, since: &mut Since) -> Vec<String> {
+        let mut lines = self.runtime.log().read(since).expect("the log");
+        lines.retain(|line| line.contains("config"));
+        lines
+    }
+
+    /// The process on record.
+    pub(crate) fn recorded_process(&self) -> i32 {
+        let record = std::fs::read(&self.command.record).expect("the record");
+        let record: Value = serde_json::from_slice(&record).expect("JSON");
+        let pid = record["pid"].as_i64().expect("a pid");
+        i32::try_from(pid).expect("a pid")
+    }
+
+    /// All living processes that were started with this gateway's environment.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let mark = format!("OPENCLAW_CONFIG_PATH={}", self.config_path().display());
+        let bears = |pid: &i32| {
+            std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+                environ
+                    .split(|byte| *byte == 0)
+                    .any(|entry| entry == mark.as_bytes())
+            })
+        };
+        let mut found: Vec<_> = std::fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(bears)
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
     pub(crate) async fn end(&self) {
         self.runtime
             .stop(Duration::from_millis(500))
             .await
             .expect("stop");
+    }
+}
+
+impl Drop for Bench {
+    /// A failed test ends its gateway too: a real one takes a gigabyte.
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            // It may have ended meanwhile, which is as good.
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
     }
 }
 

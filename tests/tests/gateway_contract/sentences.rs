@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tidepool_agent::{
+    converge::body::Gateway as _,
     gateway::{As, Readiness, Startup},
     openclaw::{ORIGIN, OWNER, Stage, neutral},
     reload::{How, Outcome},
@@ -16,7 +17,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest as _},
 };
 
-use crate::bench::Bench;
+use crate::{bench::Bench, rows};
 
 /// All of them on one gateway, in an order in which each leaves it usable for the next.
 pub(crate) async fn all(bench: &Bench) {
@@ -24,9 +25,12 @@ pub(crate) async fn all(bench: &Bench) {
     only_the_owner_is_let_in(bench).await;
     a_foreign_origin_is_refused_at_connect(bench).await;
     the_warm_up_turn_asks_the_model_and_leaves_no_trace(bench).await;
+    a_gateway_warmed_up_twice_still_holds_no_trace(bench).await;
     a_customers_configuration_is_applied_while_serving(bench).await;
     a_configuration_against_the_schema_is_not_even_written(bench).await;
+    a_configuration_that_the_gateway_refuses_is_taken_back(bench).await;
     what_the_gateway_wrote_itself_survives(bench).await;
+    rows::the_gateway_does_what_the_table_says(bench, rows::some()).await;
     a_running_gateway_is_adopted_after_the_agents_death(bench).await;
     the_restart_signal_restarts_in_the_process(bench).await;
     a_stop_is_heard(bench).await;
@@ -54,6 +58,28 @@ pub(crate) async fn the_warm_up_turn_asks_the_model_and_leaves_no_trace(bench: &
     bench.gateway.warm_up().await.expect("warm up");
     // The real one also asks for small things, such as a label for the session.
     assert!((1..=4).contains(&bench.calls()), "{} calls", bench.calls());
+    holds_no_trace(bench).await;
+}
+
+/// A pool server's gateway that died is warmed up again, on the disk that it had.
+pub(crate) async fn a_gateway_warmed_up_twice_still_holds_no_trace(bench: &Bench) {
+    let openclaw = bench.openclaw();
+    for round in 1..=2 {
+        let before = bench.calls();
+        let warmed = openclaw.warm_up().await;
+        let log = || bench.runtime.log().tail(60);
+        warmed.unwrap_or_else(|error| panic!("round {round}: {error:#}: {:#?}", log()));
+        assert!(bench.calls() > before, "round {round} asked no model");
+        holds_no_trace(bench).await;
+    }
+    assert_eq!(
+        bench.on_disk().pointer("/logging/audit"),
+        None,
+        "the customer's own turns must be recorded"
+    );
+}
+
+async fn holds_no_trace(bench: &Bench) {
     let mut session = Session::open(bench, ORIGIN).await;
     session.call("connect", hello()).await;
     let traces = [
@@ -130,17 +156,18 @@ pub(crate) async fn what_the_gateway_wrote_itself_survives(bench: &Bench) {
     );
 }
 
-/// Only on the stub: the real one's schema refuses before its gateway can.
 pub(crate) async fn a_configuration_that_the_gateway_refuses_is_taken_back(bench: &Bench) {
+    bench.apply(&named("Ada")).await;
     let before = bench.on_disk();
-    let outcome = bench.apply(&json!({"bogus": {}, "ui": {"a": 1}})).await;
+    let bad = json!({"bogus": {}, "messages": {"responsePrefix": "not yet"}});
+    let outcome = bench.apply_unchecked(&bad).await;
     let Outcome::RolledBack { reason } = outcome else {
         panic!("{outcome:?}");
     };
     assert!(reason.contains("bogus"), "{reason}");
     assert_eq!(bench.on_disk(), before);
     assert_eq!(bench.gateway.startup().await, Startup::Started);
-    let next = bench.apply(&named("Ada")).await;
+    let next = bench.apply(&named("Joan")).await;
     assert!(
         matches!(next, Outcome::Applied { how: How::Hot, .. }),
         "{next:?}"
@@ -155,7 +182,7 @@ pub(crate) async fn a_cut_off_try_is_ended_by_the_next(bench: &Bench) {
     let mut bad = good.clone();
     bad["bogus"] = json!({});
     fs::write(bench.config_path(), bad.to_string()).expect("a bad file");
-    let outcome = bench.apply(&json!({"bogus": {}})).await;
+    let outcome = bench.apply_unchecked(&json!({"bogus": {}})).await;
     assert!(matches!(outcome, Outcome::RolledBack { .. }), "{outcome:?}");
     assert_eq!(bench.on_disk(), good);
 }

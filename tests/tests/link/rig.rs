@@ -32,7 +32,7 @@ use tidepool_coordinator::{
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
     frame::{Assembly, Frame, Message},
-    id::{InstanceId, OperationId, ServerId},
+    id::{CoordinatorId, InstanceId, OperationId, ServerId},
     message::{Health, Held, Hello, Phase, Renew, Welcome},
     user_data::UserData,
 };
@@ -98,10 +98,11 @@ impl Rig {
             .await
             .unwrap();
         let store = Arc::new(store);
-        let authority =
-            Authority::open_or_create(&dir.join("ca"), time::OffsetDateTime::now_utc()).unwrap();
+        let today = time::OffsetDateTime::from_unix_timestamp(now().0 / 1_000_000).unwrap();
+        let authority = Authority::open_or_create(&dir.join("ca"), today).unwrap();
         let (root, root_pem) = (authority.root().clone(), authority.root_pem().to_owned());
-        let mut settings = Settings::new(listen, dir.join("link-keys"));
+        let coordinator = CoordinatorId::new(chance.uuid(SystemClock.now()));
+        let mut settings = Settings::new(coordinator, listen, dir.join("link-keys"));
         settings.reconnect_spread = Duration::from_millis(100);
         adjust(&mut settings);
         let doorbell = Doorbell::default();
@@ -153,7 +154,8 @@ impl Rig {
         let new = NewServer {
             id,
             name: format!("tidepool-{id}"),
-            tier: "small".into(),
+            pool: tidepool_coordinator::model::sample::pool(),
+            placement: tidepool_coordinator::model::sample::placement(),
             token_hash: sha2::Sha256::digest(token.as_bytes()).into(),
             token_expires,
         };
@@ -162,7 +164,11 @@ impl Rig {
         self.store.plan_server(&new, now).await.unwrap();
         self.store.mark_creating(id, now).await.unwrap();
         self.store
-            .record_created(id, &id.to_string(), address, now)
+            .record_created(
+                id,
+                &tidepool_coordinator::model::sample::made(&id.to_string(), address),
+                now,
+            )
             .await
             .unwrap();
         self.addresses.lock().unwrap().insert(id, address);
@@ -189,7 +195,7 @@ impl Rig {
         let user_data = UserData {
             server: server.id,
             enrolment_token: server.token.clone(),
-            coordinator: self.address,
+            coordinators: self.address.into(),
             ca: self.root_pem.clone(),
             proxy: "http://127.0.0.1:1".into(),
         };
@@ -240,7 +246,7 @@ impl Rig {
             operation: OperationId::new(self.chance.uuid(now)),
             name: "a".into(),
             external_id: None,
-            tier: "small".into(),
+            pool: tidepool_coordinator::model::sample::pool(),
             hosts: vec!["a.localhost".into()],
             url: "http://a.localhost".into(),
             edge_proof: proof,
@@ -328,7 +334,7 @@ impl Agent {
             identity,
             identity_dir,
             root,
-            coordinator,
+            coordinators: coordinator.into(),
             local,
             boot: 1,
             agent_version: "test".into(),
@@ -509,7 +515,7 @@ impl Raw {
         send.write_all(bytes).await.unwrap();
     }
 
-    async fn say(&mut self, message: &impl Message) {
+    pub(crate) async fn say(&mut self, message: &impl Message) {
         self.send(&Frame::of(message).encode().unwrap()).await;
     }
 

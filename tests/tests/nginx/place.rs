@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tempfile::TempDir;
 use tidepool_agent::nginx::{Llm, Nginx, Site, Worker};
 use tidepool_shared::{
@@ -130,6 +134,12 @@ impl Place {
 
     pub(crate) fn master(&self) -> String {
         std::fs::read_to_string(self.prefix().join("nginx.pid")).unwrap()
+    }
+
+    /// The master dies without a word; its workers do not.
+    pub(crate) fn kill_master(&self) {
+        let pid = self.master().trim().parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
 
     pub(crate) fn write_pid(&self, pid: u32) {

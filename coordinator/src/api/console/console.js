@@ -85,8 +85,8 @@ async function refresh() {
   const [list, pool] = await Promise.all([call('GET', '/v1/instances?limit=200'), call('GET', '/v1/pool')]);
   $('instances').replaceChildren(...list.data.map(row));
   $('empty').hidden = list.data.length > 0;
-  $('pool').textContent = pool.tiers
-    .map((tier) => tier.name + ': ' + tier.warm + ' of ' + tier.target + ' warm')
+  $('pool').textContent = pool.pools
+    .map((one) => one.tier + '/' + one.region + ': ' + one.warm + ' of ' + one.target + ' warm')
     .join(', ');
   $('sign-in').hidden = true;
   $('main').hidden = false;

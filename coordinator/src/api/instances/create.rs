@@ -36,6 +36,9 @@ pub struct CreateInstance {
     /// The first tier if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
+    /// The tier's first region if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// The caller's own id; unique.
     #[schema(min_length = 1, max_length = 128)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,10 +71,12 @@ pub(in crate::api) async fn create(
     Parsed(body): Parsed<CreateInstance>,
 ) -> Result<Created, Problem> {
     let wish = parse(&state, body)?;
-    let new = instance::prepare(wish, &state.names, state.now(), &state.chance);
+    // The customer's time runs from here.
+    let now = state.now();
+    let new = instance::prepare(wish, &state.names, now, &state.chance);
     let created = state
         .store
-        .create_instance(&new, state.now())
+        .create_instance(&new, now)
         .await
         .map_err(refused)?;
     super::ring(&state, &created);
@@ -82,6 +87,7 @@ pub(in crate::api) async fn create(
         InstanceStatus::Pending
         | InstanceStatus::Starting
         | InstanceStatus::Deleted
+        | InstanceStatus::Purged
         | InstanceStatus::Failed => StatusCode::ACCEPTED,
     };
     let location = format!("/v1/operations/{}", new.operation);
@@ -101,7 +107,10 @@ async fn settled(
     waiting::until(state, created.id, patience, |instance, _| {
         match instance.status {
             InstanceStatus::Pending | InstanceStatus::Starting => false,
-            InstanceStatus::Running | InstanceStatus::Deleted | InstanceStatus::Failed => true,
+            InstanceStatus::Running
+            | InstanceStatus::Deleted
+            | InstanceStatus::Purged
+            | InstanceStatus::Failed => true,
         }
     })
     .await
@@ -114,12 +123,9 @@ fn parse(state: &ApiState, body: CreateInstance) -> Result<Wish, Problem> {
     if let Err(error) = &name {
         faults.push(Fault::new("/name", "invalid_name", error.to_string()));
     }
-    let tier = match &body.tier {
-        Some(name) => state.tier(name),
-        None => state.tiers.first(),
-    };
-    if tier.is_none() {
-        faults.push(Fault::new("/tier", "unknown_tier", "there is no such tier"));
+    let pool = state.pool(body.tier.as_deref(), body.region.as_deref());
+    if pool.is_none() {
+        faults.push(no_pool(state, body.tier.as_deref()));
     }
     let external_id = body.external_id;
     if external_id
@@ -138,14 +144,26 @@ fn parse(state: &ApiState, body: CreateInstance) -> Result<Wish, Problem> {
                 .map(|finding| Fault::in_config("/config", finding)),
         );
     }
-    match (name, tier, config) {
-        (Ok(name), Some(tier), Ok(config)) if faults.is_empty() => Ok(Wish {
+    match (name, pool, config) {
+        (Ok(name), Some(outlook), Ok(config)) if faults.is_empty() => Ok(Wish {
             name,
-            tier: tier.name.clone(),
+            pool: outlook.pool.clone(),
             external_id,
             config,
         }),
         _ => Err(Problem::invalid(faults)),
+    }
+}
+
+/// Which of tier and region is unknown.
+fn no_pool(state: &ApiState, tier: Option<&str>) -> Fault {
+    match state.pool(tier, None) {
+        None => Fault::new("/tier", "unknown_tier", "there is no such tier"),
+        Some(_) => Fault::new(
+            "/region",
+            "unknown_region",
+            "the tier is not in that region",
+        ),
     }
 }
 

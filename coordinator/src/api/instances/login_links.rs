@@ -32,7 +32,7 @@ pub struct CreateLoginLink {
 
 request_bodies!(CreateLoginLink);
 
-/// A link. Whoever opens it first is signed in.
+/// A link. Whoever opens it in a browser first is signed in; looking at it (a preview) spends nothing.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct LoginLink {
     pub url: String,

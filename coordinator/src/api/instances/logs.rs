@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, State},
+    http::HeaderMap,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -43,6 +44,7 @@ pub(in crate::api) async fn tail(
     State(state): State<Arc<ApiState>>,
     Path(key): Path<String>,
     Params(params): Params<LogParams>,
+    headers: HeaderMap,
 ) -> Result<Json<Log>, Problem> {
     let lines = params.lines.unwrap_or(DEFAULT_LINES);
     if !(1..=MAX_LINES).contains(&lines) {
@@ -52,8 +54,13 @@ pub(in crate::api) async fn tail(
     let Some(server) = instance.server else {
         return Err(Problem::new(Code::NotPossible, "it has no server yet"));
     };
-    let lines = state.logs.logs(server, lines).await.map_err(|_| {
-        Problem::new(Code::ServerUnreachable, "its log cannot be read now").retry_after(5)
-    })?;
-    Ok(Json(Log { lines }))
+    if let Ok(lines) = state.logs.logs(server, lines).await {
+        return Ok(Json(Log { lines }));
+    }
+    let unreachable =
+        || Problem::new(Code::ServerUnreachable, "its log cannot be read now").retry_after(5);
+    let server = state.store.server(server).await?.ok_or_else(unreachable)?;
+    let path = format!("/v1/instances/{}/logs?lines={lines}", instance.id);
+    let elsewhere = state.neighbours.ask(&state, &server, &path, &headers);
+    elsewhere.await.map(Json).ok_or_else(unreachable)
 }

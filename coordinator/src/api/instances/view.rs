@@ -17,6 +17,7 @@ pub struct InstanceView {
     pub name: String,
     pub external_id: Option<String>,
     pub tier: String,
+    pub region: String,
     pub status: InstanceStatus,
     pub health: Health,
     /// Why health is not ok, or why the instance failed; for a person.
@@ -38,6 +39,8 @@ pub struct InstanceView {
     pub pending: Option<Pending>,
     pub created_at: String,
     pub ready_at: Option<String>,
+    /// Until when a deleted instance may be asked back.
+    pub purge_at: Option<String>,
 }
 
 /// What may be asked of an instance now.
@@ -49,6 +52,8 @@ pub enum Action {
     Login,
     SetBasicAuth,
     Delete,
+    Undelete,
+    Purge,
 }
 
 /// Why an instance waits, and for how long.
@@ -82,7 +87,8 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
         pending: pending(state, &instance),
         name: instance.name,
         external_id: instance.external_id,
-        tier: instance.tier,
+        tier: instance.pool.tier,
+        region: instance.pool.region,
         status: instance.status,
         health: instance.health,
         reasons: instance
@@ -97,11 +103,12 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
         warm: instance.warm,
         created_at: instance.created_at.rfc3339(),
         ready_at: instance.ready_at.map(Moment::rfc3339),
+        purge_at: instance.purge_at.map(Moment::rfc3339),
     }
 }
 
 fn allowed_actions(status: InstanceStatus, operation: Option<&Operation>) -> Vec<Action> {
-    use Action::{Configure, Delete, Login, Restart, SetBasicAuth};
+    use Action::{Configure, Delete, Login, Purge, Restart, SetBasicAuth, Undelete};
     match (status, operation) {
         (InstanceStatus::Running, None) => vec![Configure, Restart, Login, SetBasicAuth, Delete],
         (InstanceStatus::Running, Some(_)) => vec![Login, SetBasicAuth, Delete],
@@ -109,7 +116,8 @@ fn allowed_actions(status: InstanceStatus, operation: Option<&Operation>) -> Vec
             vec![Login, SetBasicAuth, Delete]
         }
         (InstanceStatus::Failed, _) => vec![Delete],
-        (InstanceStatus::Deleted, _) => vec![],
+        (InstanceStatus::Deleted, _) => vec![Undelete, Purge],
+        (InstanceStatus::Purged, _) => vec![],
     }
 }
 
@@ -129,12 +137,15 @@ fn timings(instance: &Instance) -> Map<String, Value> {
 
 fn pending(state: &ApiState, instance: &Instance) -> Option<Pending> {
     (instance.status == InstanceStatus::Pending).then(|| {
-        let tier = state.tier(&instance.tier);
+        let pool = &instance.pool;
+        let outlook = state.pool(Some(&pool.tier), Some(&pool.region));
         let place = instance.queue_position;
         Pending {
             reason: PendingReason::PoolEmpty,
             queue_position: place,
-            eta_s: tier.zip(place).map(|(tier, place)| tier.eta_s(place)),
+            eta_s: outlook
+                .zip(place)
+                .map(|(outlook, place)| outlook.eta_s(place)),
         }
     })
 }

@@ -70,8 +70,14 @@ pub(in crate::api) async fn wait(
 /// Whether waiting can make sense.
 fn may_become(present: InstanceStatus, wanted: InstanceStatus) -> bool {
     match present {
-        InstanceStatus::Pending | InstanceStatus::Starting | InstanceStatus::Running => true,
-        InstanceStatus::Failed => wanted == InstanceStatus::Deleted,
-        InstanceStatus::Deleted => false,
+        InstanceStatus::Failed => {
+            matches!(wanted, InstanceStatus::Deleted | InstanceStatus::Purged)
+        }
+        // What is deleted may be brought back.
+        InstanceStatus::Pending
+        | InstanceStatus::Starting
+        | InstanceStatus::Running
+        | InstanceStatus::Deleted => true,
+        InstanceStatus::Purged => false,
     }
 }

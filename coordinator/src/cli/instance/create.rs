@@ -1,13 +1,18 @@
 //! `tidepool instance create`.
 
+#[cfg(test)]
+mod tests;
+
 use clap::Args;
 use reqwest::Method;
 use serde_json::json;
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::{lines, path};
 use crate::{
+    ambient::Chance,
     api::{
+        idempotency,
         instances::{create::CreateInstance, login_links::LoginLink, view::InstanceView},
         params::MAX_WAIT_S,
     },
@@ -28,6 +33,9 @@ pub struct Options {
     name: String,
     #[arg(long)]
     tier: Option<String>,
+    /// The tier's first if not given
+    #[arg(long)]
+    region: Option<String>,
     /// The caller's own id for it; unique
     #[arg(long)]
     external_id: Option<String>,
@@ -50,6 +58,7 @@ pub(super) async fn run(
     let body = CreateInstance {
         name: options.name,
         tier: options.tier,
+        region: options.region,
         external_id: options.external_id,
         config: options.config.as_deref().map(read_json).transpose()?,
     };
@@ -78,6 +87,36 @@ pub(super) async fn run(
     }
 }
 
+/// Tries of a request whose answer was lost, and the pause between two.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Asks for it, under one key, so that a try whose answer was lost makes no second instance.
+async fn ask(
+    body: &CreateInstance,
+    patience: Duration,
+    client: &Client,
+) -> Result<InstanceView, CallFailed> {
+    let key = Chance::from_os().secret();
+    let mut tries = 0;
+    loop {
+        let request = client
+            .request(Method::POST, "/v1/instances")
+            .header(idempotency::HEADER, &key)
+            .header("prefer", format!("wait={}", patience.as_secs()))
+            .json(body);
+        tries += 1;
+        match client.send(request).await {
+            Err(CallFailed::NotReachable { source, .. })
+                if !source.is_connect() && tries < TRIES =>
+            {
+                sleep(PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// Creates, and waits on by as many calls as the patience takes.
 async fn create(
     body: &CreateInstance,
@@ -85,12 +124,8 @@ async fn create(
     client: &Client,
 ) -> Result<InstanceView, CallFailed> {
     let deadline = Instant::now() + patience;
-    let first = patience.as_secs().min(MAX_WAIT_S);
-    let request = client
-        .request(Method::POST, "/v1/instances")
-        .header("prefer", format!("wait={first}"))
-        .json(body);
-    let mut view: InstanceView = client.send(request).await?;
+    let first = patience.min(Duration::from_secs(MAX_WAIT_S));
+    let mut view = ask(body, first, client).await?;
     while matches!(
         view.status,
         InstanceStatus::Pending | InstanceStatus::Starting

@@ -1,6 +1,6 @@
 //! Instances as lines for a person.
 
-use crate::{api::instances::view::InstanceView, cli::output::table};
+use crate::{api::instances::view::InstanceView, cli::output::table, model::InstanceStatus};
 
 /// Many, one line each.
 pub(super) fn table_of(instances: &[InstanceView]) -> Vec<String> {
@@ -68,4 +68,16 @@ pub(super) fn details(instance: &InstanceView) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What became of a deletion.
+pub(super) fn deleted(instance: &InstanceView) -> Vec<String> {
+    let name = &instance.name;
+    match &instance.purge_at {
+        Some(until) if instance.status == InstanceStatus::Deleted => vec![
+            format!("{name} deleted; it can be brought back until {until}:"),
+            format!("  tidepool instance undelete {name}"),
+        ],
+        _ => vec![format!("{name} deleted")],
+    }
 }

@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
+use tidepool_certs::secret_file;
+
 use super::ServerRecord;
+use crate::ambient::Moment;
 
 /// An agent's log is begun anew, keeping one old one, when it is longer than this many bytes.
 const MAX_LOG: u64 = 8 * 1024 * 1024;
@@ -43,6 +46,23 @@ fn read_record(path: &Path) -> io::Result<Option<ServerRecord>> {
     }
 }
 
+/// Writes the record of the server that this directory is, or from now on is.
+pub(super) fn write_record(dir: &Path, record: &ServerRecord) -> io::Result<()> {
+    let bytes = serde_json::to_vec(record).map_err(io::Error::other)?;
+    secret_file::write(&dir.join(RECORD), &bytes)
+}
+
+/// When the server of this directory was made.
+pub(super) fn made_at(dir: &Path) -> io::Result<Moment> {
+    let made = fs::metadata(dir.join(RECORD))?.modified()?;
+    let since_epoch = made
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok(Moment(
+        i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX),
+    ))
+}
+
 /// Makes a directory stop being a server and says which one it was, also the second time; `None` when
 /// there is nothing left of it.
 pub(super) fn condemn(dir: &Path) -> io::Result<Option<ServerRecord>> {
@@ -51,6 +71,14 @@ pub(super) fn condemn(dir: &Path) -> io::Result<Option<ServerRecord>> {
         _ => {}
     }
     read_record(&dir.join(CONDEMNED))
+}
+
+/// Removes a directory and all in it, if it is there.
+pub(super) async fn remove(dir: &Path) -> io::Result<()> {
+    match tokio::fs::remove_dir_all(dir).await {
+        Err(error) if !is_absence(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a log for appending.

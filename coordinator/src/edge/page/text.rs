@@ -51,6 +51,15 @@ pub(in super::super) const SIGN_IN_OR_PASSWORD: Answer = Answer {
     challenge: Challenge::Password,
 };
 
+pub(in super::super) const SIGNED_OUT: Answer = Answer {
+    status: StatusCode::OK,
+    slug: "signed-out",
+    title: "You are signed out",
+    detail: "To come back, open your agent from the place where you created it.",
+    retry: Retry::Never,
+    challenge: Challenge::None,
+};
+
 pub(in super::super) const LINK_REFUSED: Answer = Answer {
     status: StatusCode::UNAUTHORIZED,
     slug: "link-refused",

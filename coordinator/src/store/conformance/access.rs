@@ -87,9 +87,33 @@ pub async fn a_session_ends<S: Store>(store: Arc<S>) -> Outcome {
     Ok(())
 }
 
+pub async fn one_session_is_ended_or_all_of_its_instance<S: Store>(store: Arc<S>) -> Outcome {
+    let id = running(&*store, 1).await?;
+    let other = running(&*store, 2).await?;
+    for (number, of) in [(1, id), (2, id), (3, id), (4, other)] {
+        store
+            .create_login_link(hash(number), of, at(60), at(8))
+            .await?;
+        let session = hash(number + 10);
+        store
+            .redeem_login_link(hash(number), of, session, at(99), at(9))
+            .await?;
+    }
+    assert_eq!(store.end_sessions(other, Some(hash(11))).await?, 0);
+    assert_eq!(store.end_sessions(id, Some(hash(11))).await?, 1);
+    assert_eq!(store.session(hash(11), at(10)).await?, None);
+    assert_eq!(store.session(hash(12), at(10)).await?, Some(id));
+    assert_eq!(store.end_sessions(id, None).await?, 2);
+    assert_eq!(store.session(hash(13), at(10)).await?, None);
+    assert_eq!(store.session(hash(14), at(10)).await?, Some(other));
+    Ok(())
+}
+
 pub async fn a_deleted_instance_gets_no_login_link<S: Store>(store: Arc<S>) -> Outcome {
     let id = running(&*store, 1).await?;
-    store.delete_instance(id, operation_id(101), at(8)).await?;
+    store
+        .delete_instance(id, operation_id(101), at(8), at(8))
+        .await?;
     store.create_login_link(hash(1), id, at(60), at(9)).await?;
     let opened = store.redeem_login_link(hash(1), id, hash(11), at(99), at(9));
     assert!(!opened.await?);

@@ -120,7 +120,9 @@ pub async fn a_change_of_no_instance_is_refused<S: Store>(store: Arc<S>) -> Outc
     let refused = store.change_document(&change(9, 2), at(8)).await;
     assert!(matches!(refused, Err(ChangeRefused::NotFound)));
     let id = running(&*store, 1).await?;
-    store.delete_instance(id, operation_id(101), at(8)).await?;
+    store
+        .delete_instance(id, operation_id(101), at(8), at(8))
+        .await?;
     let refused = store.change_document(&change(1, 2), at(9)).await;
     assert!(matches!(refused, Err(ChangeRefused::NotFound)));
     Ok(())

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     Outcome,
-    world::{address, at, booting, count, hash, new_server, server_id},
+    world::{address, at, booting, count, hash, made, new_server, server_id},
 };
 use crate::store::{Redemption, Store};
 
@@ -85,7 +85,7 @@ pub async fn a_server_whose_address_is_not_recorded_is_too_early_and_not_audited
     let early = store.redeem(hash(1), id, address(1), at(2)).await?;
     assert_eq!(early, Redemption::TooEarly);
     assert_eq!(count(&*store, REFUSED).await?, 0);
-    store.record_created(id, "c", address(1), at(3)).await?;
+    store.record_created(id, &made(1), at(3)).await?;
     let later = store.redeem(hash(1), id, address(1), at(4)).await?;
     assert_eq!(later, Redemption::Accepted);
     Ok(())

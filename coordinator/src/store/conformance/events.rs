@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{
     Outcome,
     world::{at, kinds, new_instance, new_server, operation_id, running, server_id, warm},
 };
-use crate::store::Store;
+use crate::{model::Blame, store::Store};
 
 pub async fn sequence_numbers_have_no_gaps_under_concurrency<S: Store>(store: Arc<S>) -> Outcome {
     assert_eq!(store.last_sequence().await?, 0);
@@ -55,6 +56,29 @@ pub async fn events_are_read_onwards_and_by_instance<S: Store>(store: Arc<S>) ->
     Ok(())
 }
 
+pub async fn old_events_are_forgotten_from_the_oldest_on<S: Store>(store: Arc<S>) -> Outcome {
+    let month = 30 * 24 * 3600;
+    let server = Some(server_id(1));
+    // The third was begun before the second and is older, but came after it.
+    for moment in [0, 20, 10, 30] {
+        store.audit("seen", server, json!({}), at(moment)).await?;
+    }
+    let left = async |now| -> anyhow::Result<Vec<u64>> {
+        store.forget_expired(at(now)).await?;
+        let events = store.events_after(0, None, 100).await?;
+        Ok(events.iter().map(|event| event.sequence).collect())
+    };
+    assert_eq!(left(month - 1).await?, [1, 2, 3, 4]);
+    assert_eq!(left(month + 15).await?, [2, 3, 4]);
+    assert_eq!(left(month * 2).await?, [4]);
+    assert_eq!(store.last_sequence().await?, 4);
+    store
+        .audit("seen", server, json!({}), at(month * 2))
+        .await?;
+    assert_eq!(store.last_sequence().await?, 5);
+    Ok(())
+}
+
 pub async fn an_event_is_found_by_its_id<S: Store>(store: Arc<S>) -> Outcome {
     running(&*store, 1).await?;
     for event in store.events_after(0, None, 100).await? {
@@ -72,7 +96,7 @@ pub async fn a_servers_life_is_told<S: Store>(store: Arc<S>) -> Outcome {
     store.mark_gone(id, at(7)).await?;
     store.plan_server(&new_server(2), at(8)).await?;
     store
-        .mark_failed(server_id(2), "no capacity", at(9))
+        .mark_failed(server_id(2), "no capacity", Blame::Nobody, at(9))
         .await?;
     assert_eq!(
         kinds(&*store).await?,
@@ -91,7 +115,9 @@ pub async fn a_servers_life_is_told<S: Store>(store: Arc<S>) -> Outcome {
 
 pub async fn an_instances_life_is_told<S: Store>(store: Arc<S>) -> Outcome {
     let id = running(&*store, 1).await?;
-    store.delete_instance(id, operation_id(101), at(8)).await?;
+    store
+        .delete_instance(id, operation_id(101), at(8), at(8))
+        .await?;
     store.mark_deleting(server_id(1), at(9)).await?;
     store.mark_gone(server_id(1), at(10)).await?;
     let mut told = kinds(&*store).await?;
@@ -107,6 +133,7 @@ pub async fn an_instances_life_is_told<S: Store>(store: Arc<S>) -> Outcome {
             "operation.succeeded",
             "instance.ready",
             "instance.deleted",
+            "instance.purged",
             "server.draining",
             "server.gone",
             "operation.succeeded",

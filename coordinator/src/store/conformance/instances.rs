@@ -79,7 +79,7 @@ pub async fn a_running_instance_does_not_fail_by_itself<S: Store>(store: Arc<S>)
     Ok(())
 }
 
-pub async fn an_instance_is_found_by_name_and_external_id_until_deleted<S: Store>(
+pub async fn an_instance_is_found_by_name_and_external_id_until_purged<S: Store>(
     store: Arc<S>,
 ) -> Outcome {
     let id = running(&*store, 1).await?;
@@ -87,11 +87,13 @@ pub async fn an_instance_is_found_by_name_and_external_id_until_deleted<S: Store
     assert_eq!(by_name.map(|it| it.id), Some(id));
     let by_theirs = store.instance_with_external_id("customer-1").await?;
     assert_eq!(by_theirs.map(|it| it.id), Some(id));
-    store.delete_instance(id, operation_id(101), at(8)).await?;
+    store
+        .delete_instance(id, operation_id(101), at(8), at(8))
+        .await?;
     assert_eq!(store.instance_named("a1").await?, None);
     assert_eq!(store.instance_with_external_id("customer-1").await?, None);
     let deleted = store.instance(id).await?.context("forgotten")?;
-    assert_eq!(deleted.status, InstanceStatus::Deleted);
+    assert_eq!(deleted.status, InstanceStatus::Purged);
     assert_eq!(deleted.deleted_at, Some(at(8)));
     Ok(())
 }
@@ -103,7 +105,7 @@ pub async fn pages_are_oldest_first_and_go_on<S: Store>(store: Arc<S>) -> Outcom
             .await?;
     }
     store
-        .delete_instance(instance_id(2), operation_id(102), at(8))
+        .delete_instance(instance_id(2), operation_id(102), at(8), at(8))
         .await?;
     let page = async |status, after, limit| -> anyhow::Result<Vec<_>> {
         let page = Page { after, limit };
@@ -115,7 +117,7 @@ pub async fn pages_are_oldest_first_and_go_on<S: Store>(store: Arc<S>) -> Outcom
     assert_eq!(rest, [instance_id(4)]);
     let after_a_deleted = page(None, Some(instance_id(2)), 1).await?;
     assert_eq!(after_a_deleted, [instance_id(3)]);
-    let deleted = page(Some(InstanceStatus::Deleted), None, 9).await?;
+    let deleted = page(Some(InstanceStatus::Purged), None, 9).await?;
     assert_eq!(deleted, [instance_id(2)]);
     assert!(
         page(Some(InstanceStatus::Running), None, 9)

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tidepool_shared::document::Generation;
 
 use super::{
     Outcome,
-    world::{address, at, booting, claimed, count, document, report, server_id, warm},
+    world::{
+        address, at, booting, claimed, coordinator_id, count, document, report, server_id, warm,
+    },
 };
 use crate::{
     model::{Health, ServerReport, ServerState},
@@ -15,7 +18,9 @@ use crate::{
 
 pub async fn a_warm_report_makes_a_booting_server_warm<S: Store>(store: Arc<S>) -> Outcome {
     let id = booting(&*store, 1).await?;
-    store.open_session(id, "1", at(3)).await?;
+    store
+        .open_session(id, "1", coordinator_id(1), at(3))
+        .await?;
     let cold = ServerReport {
         warm: false,
         ..report(0)
@@ -40,8 +45,12 @@ pub async fn a_warm_report_makes_a_booting_server_warm<S: Store>(store: Arc<S>) 
 
 pub async fn a_report_of_an_old_session_is_ignored<S: Store>(store: Arc<S>) -> Outcome {
     let id = booting(&*store, 1).await?;
-    store.open_session(id, "1", at(3)).await?;
-    store.open_session(id, "1", at(4)).await?;
+    store
+        .open_session(id, "1", coordinator_id(1), at(3))
+        .await?;
+    store
+        .open_session(id, "1", coordinator_id(1), at(4))
+        .await?;
     let before = store.server(id).await?;
     assert_eq!(store.record_report(id, &report(0), at(5)).await?, None);
     let early = ServerReport {
@@ -149,6 +158,26 @@ pub async fn an_agent_cannot_observe_what_was_never_written<S: Store>(store: Arc
         .record_report(server_id(1), &report(u64::MAX), at(6))
         .await?
         .context("ignored")?;
+    let instance = store.instance(id).await?.context("no instance")?;
+    assert_eq!(instance.observed, instance.generation);
+    Ok(())
+}
+
+pub async fn an_agent_cannot_make_news_of_generations_that_are_none<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = claimed(&*store, 1).await?.id;
+    for (number, observed) in [(5, 1), (6, 0), (7, 1), (u64::MAX, 0)] {
+        let said = ServerReport {
+            rejected: Some((Generation(number), "no".to_owned())),
+            ..report(observed)
+        };
+        store.record_report(server_id(1), &said, at(6)).await?;
+        let applied = report(observed);
+        store.record_report(server_id(1), &applied, at(7)).await?;
+    }
+    assert_eq!(count(&*store, "config.rejected").await?, 1);
+    assert!(count(&*store, "config.applied").await? <= 1);
     let instance = store.instance(id).await?.context("no instance")?;
     assert_eq!(instance.observed, instance.generation);
     Ok(())

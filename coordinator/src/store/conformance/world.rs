@@ -6,23 +6,35 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
-    id::{InstanceId, OperationId, ServerId, TokenId},
+    id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId},
 };
 use uuid::Uuid;
 
 use crate::{
     ambient::Moment,
+    cloud::CloudServer,
     model::{
-        DocumentChange, Health, Instance, NewInstance, NewServer, OperationKind, ServerReport,
-        StepMs,
+        DocumentChange, Health, Instance, NewInstance, NewServer, OperationKind, PoolKey,
+        ServerReport, StepMs, sample,
     },
     store::{Store, Transition},
 };
 
-pub(super) const TIER: &str = "standard";
+/// The only pool of most cases.
+pub(super) fn pool() -> PoolKey {
+    sample::pool()
+}
+
+/// Another one: of the same tier, in another region.
+pub(super) fn elsewhere() -> PoolKey {
+    PoolKey {
+        region: "elsewhere".to_owned(),
+        ..pool()
+    }
+}
 
 /// The moment so many seconds after the beginning of a case.
-pub(super) fn at(seconds: u64) -> Moment {
+pub(crate) fn at(seconds: u64) -> Moment {
     Moment(1_700_000_000_000_000).plus(Duration::from_secs(seconds))
 }
 
@@ -43,6 +55,10 @@ pub(super) fn token_id(number: u8) -> TokenId {
     TokenId::new(Uuid::from_u128(number.into()))
 }
 
+pub(super) fn coordinator_id(number: u8) -> CoordinatorId {
+    CoordinatorId::new(Uuid::from_u128(number.into()))
+}
+
 pub(super) fn hash(number: u8) -> [u8; 32] {
     [number; 32]
 }
@@ -55,7 +71,8 @@ pub(super) fn new_server(number: u8) -> NewServer {
     NewServer {
         id: server_id(number),
         name: format!("tp-{number}"),
-        tier: TIER.to_owned(),
+        pool: pool(),
+        placement: sample::placement(),
         token_hash: hash(number),
         token_expires: at(3600),
     }
@@ -83,7 +100,7 @@ pub(super) fn new_instance(number: u8) -> NewInstance {
         operation: operation_id(number),
         name: format!("a{number}"),
         external_id: Some(format!("customer-{number}")),
-        tier: TIER.to_owned(),
+        pool: pool(),
         hosts: vec![host(number), format!("www.{}", host(number))],
         url: format!("http://{}", host(number)),
         edge_proof: EdgeProof(format!("proof-{number}")),
@@ -133,11 +150,19 @@ pub(super) async fn booting(store: &impl Store, number: u8) -> anyhow::Result<Se
     let id = server_id(number);
     store.plan_server(&new_server(number), at(0)).await?;
     store.mark_creating(id, at(1)).await?;
-    let created = store
-        .record_created(id, &cloud_id(number), address(number), at(2))
-        .await?;
+    let created = store.record_created(id, &made(number), at(2)).await?;
     ensure!(created == Transition::Done, "the server was not created");
     Ok(id)
+}
+
+/// What the cloud answers about the server of this number.
+pub(super) fn made(number: u8) -> CloudServer {
+    CloudServer {
+        id: cloud_id(number),
+        name: format!("tp-{number}"),
+        address: address(number),
+        image: Some("image-1".to_owned()),
+    }
 }
 
 pub(super) fn cloud_id(number: u8) -> String {
@@ -147,7 +172,9 @@ pub(super) fn cloud_id(number: u8) -> String {
 /// A server that may be claimed; its session's epoch is 1.
 pub(super) async fn warm(store: &impl Store, number: u8) -> anyhow::Result<ServerId> {
     let id = booting(store, number).await?;
-    store.open_session(id, "2026.9.6", at(3)).await?;
+    store
+        .open_session(id, "2026.9.6", coordinator_id(1), at(3))
+        .await?;
     store
         .record_report(id, &report(0), at(4))
         .await?
@@ -156,7 +183,7 @@ pub(super) async fn warm(store: &impl Store, number: u8) -> anyhow::Result<Serve
 }
 
 /// An instance on a warm server, both of this number.
-pub(super) async fn claimed(store: &impl Store, number: u8) -> anyhow::Result<Instance> {
+pub(crate) async fn claimed(store: &impl Store, number: u8) -> anyhow::Result<Instance> {
     let server = warm(store, number).await?;
     let instance = store.create_instance(&new_instance(number), at(5)).await?;
     ensure!(

@@ -1,29 +1,29 @@
 //! The conformance suite on SQLite, and what only a file can get wrong.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
-use tidepool_shared::id::ServerId;
+use tidepool_shared::id::{InstanceId, ServerId};
 use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::{
     ambient::{Chance, Moment},
-    model::NewServer,
+    model::{Blame, NewServer, sample},
     store::{
-        EventStore as _, ServerStore as _, Transition,
+        AccessStore as _, EventStore as _, ServerStore as _, Transition,
         conformance::{Fresh, Outcome},
     },
 };
 
 crate::conformance!(fixture);
 
-async fn fixture() -> anyhow::Result<Fresh<SqliteStore>> {
+async fn fixture() -> anyhow::Result<Option<Fresh<SqliteStore>>> {
     let directory = TempDir::new()?;
-    Ok(Fresh {
+    Ok(Some(Fresh {
         store: Arc::new(open(&directory.path().join("store.db")).await?),
         guard: Box::new(directory),
-    })
+    }))
 }
 
 async fn open(path: &Path) -> anyhow::Result<SqliteStore> {
@@ -34,7 +34,8 @@ fn planned() -> NewServer {
     NewServer {
         id: ServerId::new(Uuid::from_u128(1)),
         name: "tp-1".to_owned(),
-        tier: "standard".to_owned(),
+        pool: sample::pool(),
+        placement: sample::placement(),
         token_hash: [1; 32],
         token_expires: Moment(9),
     }
@@ -130,7 +131,9 @@ async fn a_server_that_is_still_trusted_is_not_deleted() -> Outcome {
     let store = open(&directory.path().join("store.db")).await?;
     let id = planned().id;
     store.plan_server(&planned(), Moment(1)).await?;
-    store.mark_failed(id, "lost", Moment(2)).await?;
+    store
+        .mark_failed(id, "lost", Blame::Server, Moment(2))
+        .await?;
     sqlx::query("INSERT INTO trust (address, server_id) VALUES ('10.0.0.1', ?1)")
         .bind(id.to_string())
         .execute(&store.writer)
@@ -147,7 +150,7 @@ async fn the_proxys_query_finds_canonical_text() -> Outcome {
     store.plan_server(&planned(), Moment(1)).await?;
     let mapped = "::ffff:10.0.0.1".parse()?;
     store
-        .record_created(planned().id, "c", mapped, Moment(2))
+        .record_created(planned().id, &sample::made("c", mapped), Moment(2))
         .await?;
     let found: (String, Option<String>) =
         sqlx::query_as("SELECT server_id, instance_id FROM trust WHERE address = ?")
@@ -155,5 +158,18 @@ async fn the_proxys_query_finds_canonical_text() -> Outcome {
             .fetch_one(&store.readers)
             .await?;
     assert_eq!(found, (planned().id.to_string(), None));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_made_up_login_token_does_not_take_the_writer() -> Outcome {
+    let directory = TempDir::new()?;
+    let store = open(&directory.path().join("store.db")).await?;
+    let held = store.writer.begin_with("BEGIN IMMEDIATE").await?;
+    let instance = InstanceId::new(Uuid::from_u128(1));
+    let asked = store.redeem_login_link([9; 32], instance, [1; 32], Moment(9), Moment(1));
+    let opened = tokio::time::timeout(Duration::from_secs(5), asked).await??;
+    assert!(!opened);
+    held.rollback().await?;
     Ok(())
 }

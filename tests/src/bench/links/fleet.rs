@@ -82,7 +82,7 @@ impl Fleet {
             identity_dir: data.join(identity.server.to_string()),
             identity,
             root: self.root.clone(),
-            coordinator: self.coordinator,
+            coordinators: self.coordinator.into(),
             local,
             boot: 1,
             agent_version: env!("CARGO_PKG_VERSION").into(),

@@ -11,11 +11,12 @@ use std::{
 
 use tidepool_certs::authority::Authority;
 use tidepool_coordinator::{
-    ambient::{Chance, SystemClock},
+    ambient::{Chance, Clock as _, SystemClock},
     doorbell::Doorbell,
     link::{LinkServer, Links, Settings},
     store::sqlite::SqliteStore,
 };
+use tidepool_shared::id::CoordinatorId;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -48,7 +49,11 @@ pub async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let chance = Arc::new(Chance::from_os());
     let store = SqliteStore::open(&database(data), Arc::clone(&chance)).await?;
     let server = LinkServer::bind(
-        Settings::new(arguments.listen, data.join("link-keys")),
+        Settings::new(
+            CoordinatorId::new(chance.uuid(SystemClock.now())),
+            arguments.listen,
+            data.join("link-keys"),
+        ),
         Arc::new(store),
         Doorbell::default(),
         Arc::new(SystemClock),

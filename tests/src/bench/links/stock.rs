@@ -9,17 +9,15 @@ use std::{
 use anyhow::Context as _;
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, Moment, SystemClock},
-    model::{Health, NewInstance, NewServer, ServerReport},
-    store::{InstanceStore as _, ServerStore as _, sqlite::SqliteStore},
+    model::{Health, NewInstance, NewServer, ServerReport, sample},
+    store::{InstanceStore as _, ServerStore, sqlite::SqliteStore},
 };
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
-    id::{InstanceId, OperationId, ServerId},
+    id::{CoordinatorId, InstanceId, OperationId, ServerId},
 };
 
 use super::{fleet::OPENCLAW, server::database};
-
-const TIER: &str = "small";
 
 /// Servers at 127.64.0.1 and up: each dials from its own, for the coordinator takes it from no other.
 const FIRST_ADDRESS: u32 = (127 << 24) + (64 << 16) + 1;
@@ -46,13 +44,14 @@ pub(super) async fn fill(data: &Path, count: usize) -> anyhow::Result<Vec<Server
 }
 
 /// The address of the server of this number.
-pub(super) fn address(number: usize) -> anyhow::Result<IpAddr> {
+pub(in crate::bench) fn address(number: usize) -> anyhow::Result<IpAddr> {
     let address = Ipv4Addr::from(FIRST_ADDRESS + u32::try_from(number)?);
     Ok(address.into())
 }
 
-async fn warm(
-    store: &SqliteStore,
+/// Puts one warm server into a store.
+pub(in crate::bench) async fn warm(
+    store: &impl ServerStore,
     chance: &Chance,
     address: IpAddr,
     now: Moment,
@@ -65,15 +64,17 @@ async fn warm(
     let new = NewServer {
         id,
         name: format!("tidepool-{id}"),
-        tier: TIER.into(),
+        pool: sample::pool(),
+        placement: sample::placement(),
         token_hash,
         token_expires: now,
     };
     store.plan_server(&new, now).await?;
     store
-        .record_created(id, &id.to_string(), address, now)
+        .record_created(id, &sample::made(&id.to_string(), address), now)
         .await?;
-    let session = store.open_session(id, OPENCLAW, now).await?;
+    let holder = CoordinatorId::new(chance.uuid(now));
+    let session = store.open_session(id, OPENCLAW, holder, now).await?;
     let (epoch, _) = session.context("the server may have no session")?;
     let report = ServerReport {
         epoch,
@@ -91,7 +92,8 @@ async fn warm(
     Ok(())
 }
 
-fn instance(number: usize, chance: &Chance, now: Moment) -> NewInstance {
+/// An instance to be, of this number.
+pub(in crate::bench) fn instance(number: usize, chance: &Chance, now: Moment) -> NewInstance {
     let id = InstanceId::new(chance.uuid(now));
     let name = format!("bench-{number}");
     let host = format!("{name}.localhost");
@@ -112,7 +114,7 @@ fn instance(number: usize, chance: &Chance, now: Moment) -> NewInstance {
         operation: OperationId::new(chance.uuid(now)),
         name,
         external_id: None,
-        tier: TIER.into(),
+        pool: sample::pool(),
         hosts: vec![host],
         url,
         edge_proof,

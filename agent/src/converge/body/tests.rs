@@ -1,0 +1,306 @@
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU32, Ordering},
+};
+
+use tidepool_shared::{document::EdgeProof, id::InstanceId};
+use uuid::Uuid;
+
+use super::*;
+
+/// A gateway of names and numbers.
+#[derive(Default)]
+struct Fake {
+    process: Mutex<Option<String>>,
+    starts: AtomicU32,
+    did: Mutex<Vec<String>>,
+    failing_starts: AtomicU32,
+    refuses: Mutex<Option<String>>,
+    silent: Mutex<bool>,
+    failing_restarts: AtomicU32,
+    wedges: Mutex<bool>,
+}
+
+impl Fake {
+    fn note(&self, what: impl Into<String>) {
+        self.did.lock().unwrap().push(what.into());
+    }
+
+    fn done(&self) -> Vec<String> {
+        std::mem::take(&mut *self.did.lock().unwrap())
+    }
+
+    fn dies(&self) {
+        *self.process.lock().unwrap() = None;
+    }
+}
+
+#[async_trait]
+impl Gateway for Fake {
+    async fn process(&self) -> Option<String> {
+        self.process.lock().unwrap().clone()
+    }
+
+    async fn start(&self) -> anyhow::Result<()> {
+        self.note("start");
+        if self.failing_starts.load(Ordering::SeqCst) > 0 {
+            self.failing_starts.fetch_sub(1, Ordering::SeqCst);
+            anyhow::bail!("no memory");
+        }
+        let number = self.starts.fetch_add(1, Ordering::SeqCst);
+        *self.process.lock().unwrap() = Some(format!("p{number}"));
+        Ok(())
+    }
+
+    async fn probe(&self) -> Probe {
+        let running = self.process.lock().unwrap().is_some();
+        if running && !*self.silent.lock().unwrap() {
+            Probe::Started
+        } else {
+            Probe::Silent
+        }
+    }
+
+    async fn warm_up(&self) -> anyhow::Result<()> {
+        self.note("warm_up");
+        Ok(())
+    }
+
+    async fn configure(&self, document: &DesiredDocument) -> anyhow::Result<Configured> {
+        self.note(format!("configure {}", document.generation));
+        Ok(match &*self.refuses.lock().unwrap() {
+            Some(reason) => Configured::Rejected(reason.clone()),
+            None => Configured::Applied,
+        })
+    }
+
+    async fn restart(&self) -> anyhow::Result<Restarted> {
+        self.note("restart");
+        if self.failing_restarts.load(Ordering::SeqCst) > 0 {
+            self.failing_restarts.fetch_sub(1, Ordering::SeqCst);
+            anyhow::bail!("it survives SIGKILL");
+        }
+        if *self.wedges.lock().unwrap() {
+            self.dies();
+            return Ok(Restarted::Ended);
+        }
+        Ok(Restarted::InProcess)
+    }
+
+    async fn stop(&self) {
+        self.note("stop");
+        self.dies();
+        *self.silent.lock().unwrap() = false;
+    }
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    gateway: Arc<Fake>,
+    documents: watch::Sender<Option<Arc<DesiredDocument>>>,
+    board: Arc<Board>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            gateway: Arc::new(Fake::default()),
+            documents: watch::Sender::new(None),
+            board: Arc::new(Board::new(View::default())),
+        }
+    }
+
+    /// As after a start of the agent: everything but disk and gateway is new.
+    fn body(&self) -> Body<Fake> {
+        Body {
+            gateway: Arc::clone(&self.gateway),
+            applied: AppliedFile::open(self.dir.path()),
+            documents: self.documents.subscribe(),
+            board: Arc::clone(&self.board),
+            wake: Arc::default(),
+        }
+    }
+
+    /// A document arrives and nginx serves it.
+    fn claim(&self, generation: u64, restarts: u64) {
+        self.documents.send_replace(Some(Arc::new(DesiredDocument {
+            instance: InstanceId::new(Uuid::from_u128(1)),
+            generation: Generation(generation),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            edge_proof: EdgeProof(String::new()),
+            config: serde_json::Value::Null,
+            restarts,
+        })));
+        self.board.phase(Phase::Claimed);
+        self.board
+            .change(|view| view.served = Generation(generation));
+    }
+
+    fn view(&self) -> View {
+        self.board.subscribe().borrow().clone()
+    }
+}
+
+async fn to_rest(body: &mut Body<Fake>) {
+    while body.turn().await.unwrap().is_some() {}
+}
+
+#[tokio::test]
+async fn a_new_server_starts_its_gateway_warms_it_up_and_is_warm() {
+    let bench = Bench::new();
+    to_rest(&mut bench.body()).await;
+    assert_eq!(bench.gateway.done(), ["start", "warm_up"]);
+    assert_eq!(bench.view().phase, Phase::Warm);
+    assert_eq!(bench.view().gateway_starts, 1);
+}
+
+#[tokio::test]
+async fn a_restart_of_the_agent_repeats_nothing_warm_or_claimed() {
+    let bench = Bench::new();
+    to_rest(&mut bench.body()).await;
+    bench.gateway.done();
+    to_rest(&mut bench.body()).await;
+    assert_eq!(bench.gateway.done(), [] as [&str; 0]);
+    bench.claim(1, 4);
+    to_rest(&mut bench.body()).await;
+    assert_eq!(bench.gateway.done(), ["configure 1"]);
+    to_rest(&mut bench.body()).await;
+    assert_eq!(bench.gateway.done(), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_claimed_gateway_that_died_is_started_and_not_warmed_and_not_configured_again() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    to_rest(&mut body).await;
+    bench.claim(1, 0);
+    to_rest(&mut body).await;
+    bench.gateway.done();
+    bench.gateway.dies();
+    to_rest(&mut body).await;
+    assert_eq!(bench.gateway.done(), ["start"]);
+    assert_eq!(bench.view().gateway_starts, 2);
+}
+
+#[tokio::test]
+async fn an_unclaimed_gateway_that_died_is_warmed_again() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    to_rest(&mut body).await;
+    bench.gateway.done();
+    bench.gateway.dies();
+    to_rest(&mut body).await;
+    assert_eq!(bench.gateway.done(), ["start", "warm_up"]);
+}
+
+#[tokio::test]
+async fn a_refused_configuration_is_reported_once_and_cleared_by_the_next_good_one() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    to_rest(&mut body).await;
+    *bench.gateway.refuses.lock().unwrap() = Some("bad key".into());
+    bench.claim(1, 0);
+    to_rest(&mut body).await;
+    let view = bench.view();
+    assert_eq!(view.observed, Generation(1));
+    assert_eq!(view.rejected.unwrap().reason, "bad key");
+    assert_eq!(view.health, Health::Degraded);
+
+    *bench.gateway.refuses.lock().unwrap() = None;
+    bench.claim(2, 0);
+    to_rest(&mut body).await;
+    assert_eq!(bench.view().rejected, None);
+    assert_eq!(bench.view().health, Health::Ok);
+}
+
+#[tokio::test]
+async fn a_raised_count_means_one_restart() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    bench.claim(1, 3);
+    to_rest(&mut body).await;
+    bench.claim(2, 4);
+    to_rest(&mut body).await;
+    to_rest(&mut body).await;
+    assert_eq!(
+        bench.gateway.done(),
+        ["start", "configure 1", "configure 2", "restart"]
+    );
+}
+
+#[tokio::test]
+async fn a_failed_restart_is_not_observed_until_one_has_succeeded() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    bench.claim(1, 3);
+    to_rest(&mut body).await;
+    bench.gateway.failing_restarts.store(1, Ordering::SeqCst);
+    bench.claim(2, 4);
+    while body.turn().await.is_ok_and(|action| action.is_some()) {}
+    assert_eq!(bench.view().observed, Generation(1));
+    to_rest(&mut body).await;
+    assert_eq!(bench.view().observed, Generation(2));
+    let done = bench.gateway.done();
+    assert_eq!(done[done.len() - 2..], ["restart", "restart"]);
+}
+
+#[tokio::test]
+async fn a_restart_by_force_is_told_and_observed_when_the_new_process_has_started() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    bench.claim(1, 3);
+    to_rest(&mut body).await;
+    *bench.gateway.wedges.lock().unwrap() = true;
+    bench.claim(2, 4);
+    while body.turn().await.unwrap() != Some(Action::Restart(4)) {}
+    let view = bench.view();
+    assert_eq!(view.observed, Generation(1));
+    assert!(
+        view.steps
+            .iter()
+            .any(|step| step.name == "restart_by_force")
+    );
+    to_rest(&mut body).await;
+    assert_eq!(bench.view().observed, Generation(2));
+    assert_eq!(bench.view().gateway_starts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_never_answers_is_ended_and_started_again() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    *bench.gateway.silent.lock().unwrap() = true;
+    body.turn().await.unwrap();
+    body.turn().await.unwrap_err();
+    assert_eq!(bench.gateway.done(), ["start", "stop"]);
+    to_rest(&mut body).await;
+    assert_eq!(bench.view().phase, Phase::Warm);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_start_gives_up_and_is_warm_when_it_can_after_all() {
+    let bench = Bench::new();
+    bench.gateway.failing_starts.store(7, Ordering::SeqCst);
+    let stop = CancellationToken::new();
+    let mut view = bench.board.subscribe();
+    let looking = async {
+        let failed = view.wait_for(|view| view.phase == Phase::Failed).await;
+        assert!(
+            failed
+                .unwrap()
+                .reasons
+                .iter()
+                .any(|r| r.contains("no memory"))
+        );
+        view.wait_for(|view| view.phase == Phase::Warm)
+            .await
+            .unwrap();
+        view.wait_for(|view| view.health == Health::Ok)
+            .await
+            .unwrap();
+        stop.cancel();
+    };
+    tokio::join!(bench.body().run(stop.clone()), looking);
+}

@@ -1,0 +1,326 @@
+//! The parts of a coordinator, constructed and wired the same way on one machine and in production.
+//!
+//! This module holds no logic of theirs. What differs (the store, the cloud, where to listen) is handed
+//! in. What must not run twice on one store runs under the lease, see [`crate::lead`].
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tidepool_certs::authority::Authority;
+use tidepool_shared::{database_url::DatabaseUrl, id::CoordinatorId};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    ambient::{Chance, Clock},
+    api::{self, ApiState, Neighbours, PoolOutlook},
+    cloud::Cloud,
+    config::ConfigSchema,
+    doorbell::{self, Doorbell, postgres::Messenger},
+    edge::{Edge, EdgeSettings},
+    instance::PublicNames,
+    lead::Leadership,
+    link::{self, LinkServer},
+    pool::{Busy, Forecast, Introduction, Offer, Policy, Pool},
+    presence::{Heartbeat, Presence},
+    purge::Purge,
+    ready::Readiness,
+    retention::Retention,
+    store::{self, Store},
+    sweep::{self, Sweep},
+};
+
+/// What everything stands on.
+pub struct Ground {
+    pub store: Arc<dyn Store>,
+    pub doorbell: Doorbell,
+    /// Carries rings to other coordinators, if the store can have any.
+    messenger: Option<Messenger>,
+    pub clock: Arc<dyn Clock>,
+    pub chance: Arc<Chance>,
+    /// Each start is another coordinator: what an earlier one held, this one does not.
+    pub coordinator: CoordinatorId,
+    pub cloud: Arc<dyn Cloud>,
+}
+
+/// What to build.
+pub struct Plan {
+    pub api: SocketAddr,
+    /// The API's base URL as other coordinators reach it.
+    pub advertised: Option<String>,
+    /// Where agents dial this coordinator (UDP), and the file of the link's keys.
+    pub link: SocketAddr,
+    pub link_keys: PathBuf,
+    /// Over how long agents spread their reconnects.
+    pub reconnect_spread: Duration,
+    pub edge: EdgeSettings,
+    pub names: PublicNames,
+    pub schema: Arc<ConfigSchema>,
+    pub introduction: Introduction,
+    pub pools: Vec<Policy>,
+    /// What a boot takes, before one was measured.
+    pub expected_boot: Duration,
+    pub sweep: (sweep::Policy, Duration),
+    pub deletion_grace: Duration,
+}
+
+/// All parts, bound to their ports, none running.
+pub struct Parts {
+    link: LinkServer,
+    edge: Edge,
+    listener: TcpListener,
+    api: ApiState,
+    readiness: Readiness,
+    heartbeat: Heartbeat,
+    leadership: Leadership,
+    singletons: Arc<Singletons>,
+    messenger: Option<Messenger>,
+}
+
+/// What one coordinator at a time runs.
+struct Singletons {
+    pools: Vec<Arc<Pool>>,
+    sweep: Sweep,
+    presence: Presence,
+    purge: Purge,
+    retention: Retention,
+}
+
+impl Singletons {
+    async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        let tasks = TaskTracker::new();
+        for pool in &self.pools {
+            tasks.spawn(Arc::clone(pool).run(cancel.clone()));
+        }
+        tasks.close();
+        tokio::join!(
+            self.sweep.run(cancel.clone()),
+            self.presence.run(cancel.clone()),
+            self.purge.run(cancel.clone()),
+            self.retention.run(cancel),
+            tasks.wait(),
+        );
+    }
+}
+
+impl Parts {
+    /// Builds everything and binds the ports.
+    pub async fn construct(
+        ground: Ground,
+        plan: Plan,
+        authority: Authority,
+    ) -> anyhow::Result<Self> {
+        let link = ground.link(&plan, authority)?;
+        let edge = ground.edge(plan.edge.clone()).await?;
+        let listener = TcpListener::bind(plan.api)
+            .await
+            .with_context(|| format!("listen on {} for the API", plan.api))?;
+        let outlook = |policy: &Policy| {
+            let (boot, at_once) = (plan.expected_boot, policy.creating_at_once);
+            PoolOutlook::new(policy.pool.clone(), policy.floor, boot, at_once)
+        };
+        let outlooks: Vec<_> = plan.pools.iter().map(outlook).collect();
+        let pools = plan.pools.iter().zip(&outlooks);
+        let singletons = Singletons {
+            pools: pools
+                .map(|(policy, outlook)| Arc::new(ground.pool(&plan, policy, outlook)))
+                .collect(),
+            sweep: ground.sweep(&plan.sweep),
+            presence: ground.presence(),
+            purge: ground.purge(),
+            retention: ground.retention(),
+        };
+        Ok(Self {
+            readiness: ground.readiness(&edge),
+            heartbeat: ground.heartbeat(plan.advertised.clone()),
+            leadership: ground.leadership(),
+            api: ground.api(plan, &link, outlooks),
+            singletons: Arc::new(singletons),
+            messenger: ground.messenger,
+            link,
+            edge,
+            listener,
+        })
+    }
+
+    /// Lets everything run until cancelled.
+    pub fn start(self, tasks: &TaskTracker, cancel: &CancellationToken) {
+        let token = || cancel.clone();
+        if let Some(messenger) = self.messenger {
+            tasks.spawn(messenger.run(token()));
+        }
+        tasks.spawn(self.link.run(token()));
+        tasks.spawn(self.edge.run(token()));
+        tasks.spawn(self.readiness.run(token()));
+        tasks.spawn(self.heartbeat.run(token()));
+        tasks.spawn(serve_api(self.listener, self.api, token()));
+        let (leadership, singletons) = (self.leadership, self.singletons);
+        let until = token();
+        tasks.spawn(async move {
+            let work = |token| Arc::clone(&singletons).run(token);
+            leadership.run(until, work).await;
+        });
+    }
+}
+
+impl Ground {
+    /// Opens the store; everything else follows from it.
+    pub async fn open(
+        database: &DatabaseUrl,
+        cloud: Arc<dyn Cloud>,
+        chance: Arc<Chance>,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let now = clock.now();
+        let (doorbell, messenger) = doorbell::postgres::for_database(database, &chance, now)
+            .context("read the database's URL")?;
+        Ok(Self {
+            store: store::open(database, Arc::clone(&chance)).await?,
+            doorbell,
+            messenger,
+            coordinator: CoordinatorId::new(chance.uuid(now)),
+            clock,
+            chance,
+            cloud,
+        })
+    }
+
+    fn link(&self, plan: &Plan, authority: Authority) -> anyhow::Result<LinkServer> {
+        let settings = link::Settings {
+            reconnect_spread: plan.reconnect_spread,
+            ..link::Settings::new(self.coordinator, plan.link, plan.link_keys.clone())
+        };
+        Ok(LinkServer::bind(
+            settings,
+            Arc::clone(&self.store),
+            self.doorbell.clone(),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.chance),
+            authority,
+        )?)
+    }
+
+    async fn edge(&self, settings: EdgeSettings) -> anyhow::Result<Edge> {
+        let edge = Edge::bind(
+            settings,
+            Arc::clone(&self.store),
+            &self.doorbell,
+            Arc::clone(&self.clock),
+            Arc::clone(&self.chance),
+        );
+        Ok(edge.await?)
+    }
+
+    fn api(&self, plan: Plan, link: &LinkServer, pools: Vec<PoolOutlook>) -> ApiState {
+        ApiState {
+            store: Arc::clone(&self.store),
+            doorbell: self.doorbell.clone(),
+            clock: Arc::clone(&self.clock),
+            chance: Arc::clone(&self.chance),
+            names: plan.names,
+            schema: plan.schema,
+            logs: Arc::new(link.links()),
+            neighbours: Neighbours::new(self.coordinator),
+            pools,
+            deletion_grace: plan.deletion_grace,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    fn pool(&self, plan: &Plan, policy: &Policy, outlook: &PoolOutlook) -> Pool {
+        Pool {
+            store: Arc::clone(&self.store),
+            cloud: Arc::clone(&self.cloud),
+            doorbell: self.doorbell.clone(),
+            clock: Arc::clone(&self.clock),
+            chance: Arc::clone(&self.chance),
+            policy: policy.clone(),
+            introduction: plan.introduction.clone(),
+            outlook: outlook.clone(),
+            forecast: Forecast::new(plan.expected_boot),
+            offer: Offer::default(),
+            busy: Busy::default(),
+        }
+    }
+
+    fn sweep(&self, (policy, interval): &(sweep::Policy, Duration)) -> Sweep {
+        Sweep {
+            store: Arc::clone(&self.store),
+            cloud: Arc::clone(&self.cloud),
+            doorbell: self.doorbell.clone(),
+            clock: Arc::clone(&self.clock),
+            policy: policy.clone(),
+            interval: *interval,
+            missed: Mutex::new(HashSet::new()),
+        }
+    }
+
+    fn presence(&self) -> Presence {
+        Presence {
+            store: Arc::clone(&self.store),
+            doorbell: self.doorbell.clone(),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    fn purge(&self) -> Purge {
+        Purge {
+            store: Arc::clone(&self.store),
+            doorbell: self.doorbell.clone(),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    fn retention(&self) -> Retention {
+        Retention {
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    fn readiness(&self, edge: &Edge) -> Readiness {
+        Readiness {
+            store: Arc::clone(&self.store),
+            edge: edge.handle(),
+            doorbell: self.doorbell.clone(),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    fn heartbeat(&self, advertised: Option<String>) -> Heartbeat {
+        Heartbeat {
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            coordinator: self.coordinator,
+            advertised: advertised.unwrap_or_default(),
+        }
+    }
+
+    fn leadership(&self) -> Leadership {
+        Leadership {
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            coordinator: self.coordinator,
+        }
+    }
+}
+
+/// Serves the API; requests that wait and streams end first, then those that must end anyway.
+async fn serve_api(listener: TcpListener, state: ApiState, cancel: CancellationToken) {
+    let (tasks, closing) = (state.tasks.clone(), state.closing.clone());
+    let ending = cancel.clone();
+    let close = async move {
+        ending.cancelled().await;
+        closing.cancel();
+    };
+    tokio::join!(close, api::serve(listener, api::router(state), cancel));
+    tasks.close();
+    tasks.wait().await;
+}

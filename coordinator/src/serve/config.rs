@@ -1,0 +1,337 @@
+//! The configuration of `tidepool serve`: one TOML file, refused as a whole if anything in it is wrong.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+use tidepool_shared::database_url::{self, DatabaseUrl, GivenUrl};
+
+use crate::{
+    cloud::{Placement, hetzner::HetznerSettings},
+    instance::PublicNames,
+    model::PoolKey,
+    pool::Policy,
+    sweep,
+};
+
+/// What a coordinator needs to know.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Certificates, the link's keys and this coordinator's id. Certificates and link keys are the same
+    /// on every coordinator of a store: copy them.
+    pub state_dir: PathBuf,
+    /// `sqlite:PATH` or `postgres://...`; the environment's TIDEPOOL_DATABASE_URL wins.
+    pub database_url: Option<String>,
+    /// The manifest of the image that servers are made from: the API checks configurations by its schema.
+    pub manifest: PathBuf,
+    pub api: Api,
+    pub link: Link,
+    pub edge: Edge,
+    /// Base URL of the LLM proxy as servers reach it.
+    pub proxy_url: String,
+    /// Where metrics are shown; nowhere if absent. Nothing secret is in them.
+    pub metrics: Option<SocketAddr>,
+    /// How long a deleted instance may be asked back.
+    #[serde(default = "week_s")]
+    pub deletion_grace_s: u64,
+    pub cloud: Cloud,
+    #[serde(rename = "pool")]
+    pub pools: Vec<Pool>,
+    #[serde(default)]
+    pub sweep: Sweep,
+}
+
+/// The HTTP API.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    pub listen: SocketAddr,
+    /// Its base URL as other coordinators of this store reach it.
+    pub advertise: Option<String>,
+}
+
+/// The link to agents.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    pub listen: SocketAddr,
+    /// Every coordinator of this store, as servers reach it; agents dial them in turn.
+    pub coordinators: Vec<SocketAddr>,
+    /// Over how long agents spread their reconnects.
+    #[serde(default = "spread_s")]
+    pub reconnect_spread_s: u64,
+}
+
+/// The built-in edge.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    pub listen: SocketAddr,
+    /// Instances are `<name>.<domain>`.
+    pub domain: String,
+    /// As browsers see it.
+    #[serde(default = "https")]
+    pub scheme: String,
+    /// As browsers see it, if it is not the scheme's own.
+    pub port: Option<u16>,
+    /// Where nginx listens on servers.
+    #[serde(default = "http_port")]
+    pub server_port: u16,
+}
+
+/// Where servers come from.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Cloud {
+    Hetzner(HetznerSettings),
+}
+
+/// A pool: a tier in a region.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    pub tier: String,
+    pub region: String,
+    /// The preferred one first.
+    pub placements: Vec<Placement>,
+    /// Idle servers at the least and at the most.
+    #[serde(default = "one")]
+    pub floor: u32,
+    pub most_idle: u32,
+    /// All of the pool's servers, claimed ones included.
+    pub max_servers: u32,
+    /// Of 1,000 customers this many should find a warm server.
+    #[serde(default = "hits_per_mille")]
+    pub hits_per_mille: u32,
+    /// What idle servers may cost in a month, in the cloud's currency, in hundredths.
+    pub idle_budget_cents: Option<u64>,
+    #[serde(default = "five")]
+    pub creating_at_once: u32,
+    #[serde(default = "boot_deadline_s")]
+    pub boot_deadline_s: u64,
+    /// Clouds bill started hours: a server that is removed sooner costs the same.
+    #[serde(default = "hour_s")]
+    pub minimum_idle_s: u64,
+    #[serde(default = "week_s")]
+    pub max_age_s: u64,
+    #[serde(default = "five")]
+    pub halt_after: u32,
+    #[serde(default = "failure_pause_s")]
+    pub failure_pause_s: u64,
+}
+
+/// How careful the sweep is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sweep {
+    pub interval_s: u64,
+    pub minimum_age_s: u64,
+    pub most_removals: usize,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        let policy = sweep::Policy::default();
+        Self {
+            interval_s: 60,
+            minimum_age_s: policy.minimum_age.as_secs(),
+            most_removals: policy.most_removals,
+        }
+    }
+}
+
+fn week_s() -> u64 {
+    7 * 24 * 3600
+}
+
+fn hour_s() -> u64 {
+    3600
+}
+
+fn spread_s() -> u64 {
+    20
+}
+
+fn boot_deadline_s() -> u64 {
+    20 * 60
+}
+
+fn failure_pause_s() -> u64 {
+    10
+}
+
+fn https() -> String {
+    "https".to_owned()
+}
+
+fn http_port() -> u16 {
+    80
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn five() -> u32 {
+    5
+}
+
+fn hits_per_mille() -> u32 {
+    995
+}
+
+impl Config {
+    /// Reads and checks the file.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("read configuration `{}`", path.display()))?;
+        Self::parse(&text).with_context(|| format!("configuration `{}`", path.display()))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        ensure!(!config.pools.is_empty(), "no [[pool]] is given");
+        for (index, pool) in config.pools.iter().enumerate() {
+            let name = pool.key();
+            ensure!(!pool.placements.is_empty(), "pool {name} has no placements");
+            ensure!(
+                pool.floor <= pool.most_idle && pool.most_idle <= pool.max_servers,
+                "pool {name}: floor <= most_idle <= max_servers does not hold"
+            );
+            ensure!(
+                pool.hits_per_mille <= 999,
+                "pool {name}: `hits_per_mille` is 0 to 999"
+            );
+            ensure!(
+                (1..=5).contains(&pool.creating_at_once),
+                "pool {name}: `creating_at_once` is 1 to 5"
+            );
+            let twice = config
+                .pools
+                .iter()
+                .skip(index + 1)
+                .any(|other| other.key() == name);
+            ensure!(!twice, "pool {name} is given twice");
+        }
+        ensure!(
+            !config.link.coordinators.is_empty(),
+            "`link.coordinators` is empty"
+        );
+        ensure!(
+            matches!(config.edge.scheme.as_str(), "http" | "https"),
+            "`edge.scheme` is http or https"
+        );
+        Ok(config)
+    }
+
+    /// The database: the one that was given, that of the environment, or the file's.
+    pub fn database(&self, given: Option<GivenUrl>) -> anyhow::Result<DatabaseUrl> {
+        let environment = || {
+            std::env::var(database_url::VARIABLE)
+                .ok()
+                .map(GivenUrl::from)
+        };
+        given
+            .or_else(environment)
+            .or_else(|| self.database_url.as_deref().map(GivenUrl::from))
+            .context("no database is named: see --database-url")?
+            .read()
+            .context("read the database's URL")
+    }
+
+    /// The names under which browsers reach instances.
+    pub fn names(&self) -> PublicNames {
+        PublicNames {
+            domain: self.edge.domain.clone(),
+            scheme: self.edge.scheme.clone(),
+            port: self.edge.port,
+        }
+    }
+
+    /// How careful the sweep is.
+    pub fn sweep(&self) -> (sweep::Policy, Duration) {
+        let policy = sweep::Policy {
+            minimum_age: Duration::from_secs(self.sweep.minimum_age_s),
+            most_removals: self.sweep.most_removals,
+            ..sweep::Policy::default()
+        };
+        (policy, Duration::from_secs(self.sweep.interval_s.max(1)))
+    }
+}
+
+impl Pool {
+    fn key(&self) -> PoolKey {
+        PoolKey {
+            tier: self.tier.clone(),
+            region: self.region.clone(),
+        }
+    }
+
+    /// The policy of the pool.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            pool: self.key(),
+            placements: self.placements.clone(),
+            floor: self.floor,
+            most_idle: self.most_idle,
+            hits_per_mille: self.hits_per_mille,
+            idle_budget_cents: self.idle_budget_cents,
+            ceiling: self.max_servers,
+            creating_at_once: self.creating_at_once,
+            boot_deadline: Duration::from_secs(self.boot_deadline_s),
+            minimum_idle: Duration::from_secs(self.minimum_idle_s),
+            max_age: Duration::from_secs(self.max_age_s),
+            failure_pause: Duration::from_secs(self.failure_pause_s),
+            halt_after: self.halt_after,
+            below_target_for: Duration::from_mins(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../tidepool.example.toml");
+
+    #[test]
+    fn the_example_is_a_whole_configuration() {
+        let config = Config::parse(EXAMPLE).unwrap();
+        let policy = config.pools[0].policy();
+        assert_eq!(policy.placements.len(), 3);
+        assert_eq!(config.sweep().0.minimum_age, Duration::from_mins(30));
+        assert!(config.database(None).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (right, wrong, said) in [
+            (
+                "floor = 1",
+                "floor = 9",
+                "floor <= most_idle <= max_servers",
+            ),
+            ("creating_at_once = 5", "creating_at_once = 6", "1 to 5"),
+            ("hits_per_mille = 995", "hits_per_mille = 1000", "0 to 999"),
+            ("scheme = \"https\"", "scheme = \"gopher\"", "http or https"),
+            ("[edge]", "[edge]\ncolour = 1", "unknown field"),
+            ("[[pool]]", "[[pools]]", "unknown field"),
+        ] {
+            let text = EXAMPLE.replacen(right, wrong, 1);
+            let error = format!("{:#}", Config::parse(&text).unwrap_err());
+            assert!(error.contains(said), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_pool_is_given_once() {
+        let pool = &EXAMPLE[EXAMPLE.find("[[pool]]").unwrap()..];
+        let error = Config::parse(&format!("{EXAMPLE}\n{pool}")).unwrap_err();
+        assert!(error.to_string().contains("given twice"), "{error}");
+    }
+}
