@@ -4,6 +4,7 @@
 pub mod api;
 pub mod bench;
 pub mod browser;
+pub mod chaos;
 pub mod customer;
 pub mod deployment;
 pub mod evidence;
