@@ -2,13 +2,15 @@
 //!
 //! Who arrives finds an idle server unless more arrived before within one boot time than were idle.
 //! With arrivals at random that is a Poisson count, so the target is the smallest number whose chance
-//! of being used up within a boot is below the share of misses that the operator accepts.
+//! of being used up within a boot is below the share of misses that the operator accepts. Misses are
+//! counted over the day: an hour in which hardly anybody comes may miss a larger share of its few than
+//! the busy hours of their many, because one idle server costs the same in both.
 //!
-//! The rate is the highest of several looks back: short ones see a burst, the whole day keeps a quiet
-//! hour from being taken for the end of all demand, and the same hour of yesterday sees the morning
-//! come. A short look alone is unsteady, so each is drawn towards the day's mean by the weight of one
-//! arrival. The way not taken, a learned seasonal model, would have to be explained to an operator at
-//! three in the morning.
+//! The expected rate lies between that of the last hours and that of the same hour of yesterday, which sees
+//! the morning come, each drawn towards the day's mean by the weight of one arrival. A short
+//! look counts only when it would be a great surprise at that rate: that is a burst, and then the short
+//! look is believed as it is. The way not taken, a learned seasonal model, would have to be explained to an
+//! operator at three in the morning.
 
 use std::time::Duration;
 
@@ -19,47 +21,73 @@ pub const MEMORY: Duration = Duration::from_hours(25);
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// Looks back from now.
-const LOOKS: [Duration; 3] = [
-    Duration::from_mins(5),
-    Duration::from_mins(30),
-    Duration::from_hours(3),
-];
+/// Looks back for the rate in general, and for bursts.
+const RECENT: Duration = Duration::from_hours(3);
+const SHORT: [Duration; 2] = [Duration::from_mins(5), Duration::from_mins(30)];
 
 /// Yesterday is looked at from this long before now to as long after it.
 const SEASON: Duration = Duration::from_mins(30);
 
-/// Arrivals per second to be expected now. `arrivals` are those of the last [`MEMORY`], in any order.
-pub fn rate_per_s(arrivals: &[Moment], now: Moment) -> f64 {
+/// As many arrivals of an average day are mixed into what was seen: a quiet hour is not the end of all demand.
+const WEIGHT: f64 = 1.0;
+
+/// A count that is less likely than this is a burst.
+const SURPRISE: f64 = 0.001;
+
+/// The share of misses that is accepted now, as a multiple of that of the whole day.
+const LENIENCE: (f64, f64) = (1.0, 10.0);
+
+/// Arrivals a second: to be expected now, and over the last day.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    pub now: f64,
+    pub day: f64,
+}
+
+/// The rate of these arrivals, which are those of the last [`MEMORY`], in any order.
+pub fn rate_per_s(arrivals: &[Moment], now: Moment) -> Rate {
     let within = |from: Duration, to: Duration| {
         let count = arrivals
             .iter()
             .filter(|at| **at <= now)
             .filter(|at| (to..from).contains(&now.since(**at)))
             .count();
-        f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+        u32::try_from(count).unwrap_or(u32::MAX)
     };
-    let day = within(DAY, Duration::ZERO) / DAY.as_secs_f64();
+    let day = f64::from(within(DAY, Duration::ZERO)) / DAY.as_secs_f64();
     if day == 0.0 {
-        return 0.0;
+        return Rate { now: 0.0, day };
     }
-    // One arrival takes `1 / day` seconds on an average day: that much of it is mixed in.
-    let drawn = |count: f64, look: Duration| (count + 1.0) / (look.as_secs_f64() + 1.0 / day);
-    let recent = LOOKS
-        .iter()
-        .map(|look| drawn(within(*look, Duration::ZERO), *look));
+    let drawn = |count: u32, look: Duration| {
+        (f64::from(count) + WEIGHT) / (look.as_secs_f64() + WEIGHT / day)
+    };
+    let recent = drawn(within(RECENT, Duration::ZERO), RECENT);
     let season = drawn(
         within(DAY + SEASON, DAY.saturating_sub(SEASON)),
         SEASON.saturating_mul(2),
     );
-    recent.chain([season]).fold(0.0, f64::max)
+    let usual = f64::midpoint(recent, season);
+    let bursts = SHORT.iter().filter_map(|look| {
+        let count = within(*look, Duration::ZERO);
+        let mean = usual * look.as_secs_f64();
+        (at_least(count, mean) < SURPRISE).then(|| f64::from(count) / look.as_secs_f64())
+    });
+    Rate {
+        now: bursts.fold(usual, f64::max),
+        day,
+    }
 }
 
-/// The smallest number of idle servers, at most `most`, with which at least `hits` of 1,000 arrivals
-/// find one, when a used one is replaced after `boot`.
-pub fn idle_for(rate_per_s: f64, boot: Duration, hits_per_mille: u32, most: u32) -> u32 {
-    let mean = rate_per_s * boot.as_secs_f64();
-    let accepted = 1.0 - f64::from(hits_per_mille.min(1000)) / 1000.0;
+/// The smallest number of idle servers, at most `most`, with which at least `hits` of 1,000 of the day's
+/// arrivals find one, when a used one is replaced after `boot`.
+pub fn idle_for(rate: Rate, boot: Duration, hits_per_mille: u32, most: u32) -> u32 {
+    let mean = rate.now * boot.as_secs_f64();
+    let lenience = if rate.now > 0.0 {
+        (rate.day / rate.now).clamp(LENIENCE.0, LENIENCE.1)
+    } else {
+        1.0
+    };
+    let accepted = (1.0 - f64::from(hits_per_mille.min(1000)) / 1000.0) * lenience;
     // `term` is the chance of exactly `count` arrivals within a boot, `tail` that of at least as many.
     let (mut term, mut tail, mut count) = ((-mean).exp(), 1.0, 0);
     while count < most && tail > accepted {
@@ -68,6 +96,16 @@ pub fn idle_for(rate_per_s: f64, boot: Duration, hits_per_mille: u32, most: u32)
         term *= mean / f64::from(count);
     }
     count
+}
+
+/// The chance of at least `count` arrivals where `mean` are expected.
+fn at_least(count: u32, mean: f64) -> f64 {
+    let (mut term, mut tail) = ((-mean).exp(), 1.0);
+    for seen in 0..count {
+        tail -= term;
+        term *= mean / f64::from(seen.saturating_add(1));
+    }
+    tail.max(0.0)
 }
 
 #[cfg(test)]
@@ -83,14 +121,21 @@ mod tests {
         Moment(NOW.0 - i64::try_from(while_.as_micros()).unwrap())
     }
 
-    fn hourly(rate_per_s: f64) -> f64 {
-        rate_per_s * 3600.0
+    fn hourly(rate: Rate) -> f64 {
+        rate.now * 3600.0
+    }
+
+    fn steady(rate: f64) -> Rate {
+        Rate {
+            now: rate,
+            day: rate,
+        }
     }
 
     #[test]
     fn without_arrivals_nothing_is_expected() {
-        assert!(rate_per_s(&[], NOW).abs() < f64::EPSILON);
-        assert_eq!(idle_for(0.0, MINUTE, 995, 10), 1);
+        assert!(rate_per_s(&[], NOW).now.abs() < f64::EPSILON);
+        assert_eq!(idle_for(steady(0.0), MINUTE, 995, 10), 1);
     }
 
     #[test]
@@ -118,12 +163,21 @@ mod tests {
         let quiet: Vec<_> = (0..20)
             .map(|n| ago((MINUTE * 720).saturating_sub(MINUTE * n)))
             .collect();
-        assert!(rate_per_s(&arrivals, NOW) > 2.0 * rate_per_s(&quiet, NOW));
+        assert!(hourly(rate_per_s(&arrivals, NOW)) > 2.0 * hourly(rate_per_s(&quiet, NOW)));
+    }
+
+    #[test]
+    fn a_quiet_hour_of_a_busy_day_is_served_by_one() {
+        let night = Rate {
+            now: 0.2 / 3600.0,
+            day: 1.6 / 3600.0,
+        };
+        assert_eq!(idle_for(night, Duration::from_secs(110), 995, 10), 1);
     }
 
     #[test]
     fn more_demand_or_slower_boots_want_more_servers() {
-        let per_hour = |rate: f64| rate / 3600.0;
+        let per_hour = |rate: f64| steady(rate / 3600.0);
         let boot = Duration::from_secs(90);
         assert_eq!(idle_for(per_hour(2.0), boot, 995, 10), 2);
         assert_eq!(idle_for(per_hour(100.0), boot, 995, 20), 8);
@@ -136,12 +190,12 @@ mod tests {
             rate in 0.0f64..0.2, boot_s in 1u64..600, hits in 500u32..1000,
         ) {
             let boot = Duration::from_secs(boot_s);
-            let target = idle_for(rate, boot, hits, 1000);
+            let target = idle_for(steady(rate), boot, hits, 1000);
             prop_assert!(target >= 1);
-            prop_assert!(idle_for(rate * 2.0, boot, hits, 1000) >= target);
-            prop_assert!(idle_for(rate, boot * 2, hits, 1000) >= target);
-            prop_assert!(idle_for(rate, boot, 1000.min(hits + 1), 1000) >= target);
-            prop_assert!(idle_for(rate, boot, hits, 3) <= 3);
+            prop_assert!(idle_for(steady(rate * 2.0), boot, hits, 1000) >= target);
+            prop_assert!(idle_for(steady(rate), boot * 2, hits, 1000) >= target);
+            prop_assert!(idle_for(steady(rate), boot, 1000.min(hits + 1), 1000) >= target);
+            prop_assert!(idle_for(steady(rate), boot, hits, 3) <= 3);
         }
     }
 }

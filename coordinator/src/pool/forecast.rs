@@ -18,7 +18,7 @@ use crate::{
 /// Arrivals are read again after this long.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// The last so many boots count; the slowest of them is what the pool prepares for.
+/// The last so many boots count; their mean is what the pool prepares for.
 const BOOTS: usize = 8;
 
 /// What was learnt. Cheap to clone.
@@ -59,8 +59,11 @@ impl Forecast {
         }
         let over = known.boots.len().saturating_sub(BOOTS);
         known.boots.drain(..over);
-        let slowest = known.boots.iter().map(|(_, took)| *took).max();
-        slowest.unwrap_or(known.expected_boot)
+        let sum: Duration = known.boots.iter().map(|(_, took)| *took).sum();
+        u32::try_from(known.boots.len())
+            .ok()
+            .and_then(|boots| sum.checked_div(boots))
+            .unwrap_or(known.expected_boot)
     }
 
     fn known(&self, now: Moment) -> Option<Arc<[Moment]>> {

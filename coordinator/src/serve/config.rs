@@ -181,8 +181,9 @@ fn five() -> u32 {
     5
 }
 
+/// Cautious enough for more than 995 on a quiet day: see `./tidepool bench pool`.
 fn hits_per_mille() -> u32 {
-    995
+    990
 }
 
 impl Config {
@@ -317,7 +318,7 @@ mod tests {
                 "floor <= most_idle <= max_servers",
             ),
             ("creating_at_once = 5", "creating_at_once = 6", "1 to 5"),
-            ("hits_per_mille = 995", "hits_per_mille = 1000", "0 to 999"),
+            ("hits_per_mille = 990", "hits_per_mille = 1000", "0 to 999"),
             ("scheme = \"https\"", "scheme = \"gopher\"", "http or https"),
             ("[edge]", "[edge]\ncolour = 1", "unknown field"),
             ("[[pool]]", "[[pools]]", "unknown field"),

@@ -131,7 +131,7 @@ fn fixed_two() -> Policy {
         placements: vec![sample::placement()],
         floor: 2,
         most_idle: 2,
-        hits_per_mille: 995,
+        hits_per_mille: 990,
         idle_budget_cents: None,
         ceiling: u32::MAX,
         creating_at_once: 5,
@@ -251,9 +251,11 @@ impl Game {
     }
 
     fn turn(&mut self) {
+        let sum: Duration = self.boots.iter().sum();
+        let boots = u32::try_from(self.boots.len()).unwrap_or(u32::MAX);
         let (now, boot) = (
             moment(self.now_s),
-            self.boots.iter().max().copied().unwrap_or_default(),
+            sum.checked_div(boots).unwrap_or_default(),
         );
         let target = plan::target(&self.policy, &self.arrivals, boot, u32::MAX, now);
         let view = View {
