@@ -42,6 +42,10 @@ use saga::Undone;
 /// A turn is taken at least this often, whatever the bell says.
 const TURN_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a call to the cloud may go on once this coordinator does not lead any more, or stops: a creation
+/// is waited for in minutes, and whoever leads next must not be kept from it.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// How long a new server has to enrol.
 const TOKEN_LIFETIME: Duration = Duration::from_mins(15);
 
@@ -217,17 +221,27 @@ impl Pool {
         let (pool, work) = (Arc::clone(self), work(Arc::clone(self)));
         let cancel = calls.cancel.clone();
         calls.tasks.spawn(async move {
-            match work.await {
-                Ok(()) => pool.busy.done(id),
-                Err(error) => {
-                    tracing::warn!(server.id = %id, error = %chain(&error), "server action did not get done");
-                    let rest = pool.busy.failed(id);
-                    cancel.run_until_cancelled(sleep(rest)).await;
-                    pool.busy.release(id);
-                }
+            let late = async {
+                cancel.cancelled().await;
+                sleep(FAREWELL).await;
+            };
+            tokio::select! {
+                done = work => pool.ended(id, done, &cancel).await,
+                // As if killed here, from where anybody goes on.
+                () = late => pool.busy.release(id),
             }
             pool.tell_of(id);
         });
+    }
+
+    async fn ended(&self, id: ServerId, done: Result<(), Undone>, cancel: &CancellationToken) {
+        let Err(error) = done else {
+            return self.busy.done(id);
+        };
+        tracing::warn!(server.id = %id, error = %chain(&error), "server action did not get done");
+        let rest = self.busy.failed(id);
+        cancel.run_until_cancelled(sleep(rest)).await;
+        self.busy.release(id);
     }
 
     /// Commits the intent to have a server, before the cloud hears of it.

@@ -184,6 +184,11 @@ fn upkeep(policy: &Policy, view: &View<'_>) -> Vec<Action> {
     all_ours(policy, view)
         .filter(|server| !view.busy.contains(&server.id))
         .filter_map(|server| match server.state {
+            ServerState::Planned | ServerState::Creating
+                if view.now.since(server.state_since) > policy.boot_deadline =>
+            {
+                Some(Action::Fail(server.id, "not made in time"))
+            }
             ServerState::Planned | ServerState::Creating => Some(Action::Recover(server.id)),
             ServerState::Booting if view.now.since(server.state_since) > policy.boot_deadline => {
                 Some(Action::Fail(server.id, "not warm in time"))

@@ -1,9 +1,8 @@
 use proptest::prelude::*;
-use tidepool_shared::document::Generation;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::Health;
+use crate::model::sample;
 
 const NOW: Moment = Moment(4_000_000_000);
 const TARGET: u32 = 3;
@@ -50,28 +49,14 @@ fn policy() -> Policy {
 
 fn server(number: u128, state: ServerState, since: Moment) -> Server {
     Server {
-        id: ServerId::new(Uuid::from_u128(number)),
         name: format!("s{number}"),
         pool: key(),
         placement: here(),
         image: Some("new".into()),
         state,
-        cloud_id: None,
-        address: None,
-        instance: None,
-        openclaw_version: None,
-        holder: None,
-        epoch: 0,
-        served: Generation(0),
-        observed: Generation(0),
-        health: Health::Unknown,
-        reasons: Vec::new(),
-        gateway_starts: 0,
-        revoked: false,
-        failure: None,
         created_at: since,
         state_since: since,
-        warmed_at: None,
+        ..sample::server(ServerId::new(Uuid::from_u128(number)))
     }
 }
 
