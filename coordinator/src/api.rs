@@ -11,6 +11,7 @@
 pub mod auth;
 pub mod body;
 pub mod console;
+pub mod costs;
 pub mod events;
 pub mod idempotency;
 pub mod instances;
@@ -36,6 +37,7 @@ use axum::{Router, middleware, routing::get};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
+    costs::Prices,
     logs::{GatewayLogs, LogsUnavailable},
     neighbours::Neighbours,
     serving::serve,
@@ -92,6 +94,7 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(operations::show))
         .routes(routes!(events::list))
         .routes(routes!(events::stream::stream))
+        .routes(routes!(costs::show))
         .routes(routes!(pool::show))
         .routes(routes!(pool::pause))
         .routes(routes!(pool::resume))

@@ -5,6 +5,7 @@
 pub mod basic_auth;
 pub mod client;
 pub mod config;
+pub mod costs;
 pub mod events;
 pub mod instance;
 pub mod output;
@@ -82,6 +83,8 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<pool::Command>,
     },
+    /// Show what servers cost
+    Costs,
     /// Show the event log
     Events(events::Options),
     /// Create, list and revoke API tokens
@@ -149,6 +152,7 @@ async fn execute(
         }
         Command::Instance(command) => instance::run(command, &client, output).await,
         Command::Pool { command } => pool::run(command, &client, output).await,
+        Command::Costs => costs::show(&client, output).await,
         Command::Events(options) => events::run(&options, &client, output).await,
         Command::Token(command) => tokens::run(command, &client, output).await,
         Command::Openapi => {

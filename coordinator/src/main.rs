@@ -27,6 +27,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         command @ (Command::Instance(_)
         | Command::Pool { .. }
+        | Command::Costs
         | Command::Events(_)
         | Command::Token(_)
         | Command::Openapi) => {

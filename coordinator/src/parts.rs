@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ambient::{Chance, Clock},
-    api::{self, ApiState, Neighbours, PoolOutlook},
+    api::{self, ApiState, Neighbours, PoolOutlook, Prices},
     cloud::Cloud,
     config::ConfigSchema,
     doorbell::{self, Doorbell, postgres::Messenger},
@@ -227,6 +227,7 @@ impl Ground {
             schema: plan.schema,
             logs: Arc::new(link.links()),
             neighbours: Neighbours::new(self.coordinator),
+            prices: Prices::of(Arc::clone(&self.cloud)),
             pools,
             deletion_grace: plan.deletion_grace,
             tasks: TaskTracker::new(),

@@ -10,7 +10,7 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{logs::GatewayLogs, neighbours::Neighbours};
+use super::{costs::Prices, logs::GatewayLogs, neighbours::Neighbours};
 use crate::{
     ambient::{Chance, Clock, Moment},
     config::ConfigSchema,
@@ -32,6 +32,7 @@ pub struct ApiState {
     pub logs: Arc<dyn GatewayLogs>,
     /// Other coordinators, for what only the holder of a link can answer.
     pub neighbours: Neighbours,
+    pub prices: Prices,
     /// The pools that customers may ask for; the first is the default, and the first of a tier is that
     /// tier's default.
     pub pools: Vec<PoolOutlook>,

@@ -14,7 +14,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, ManualClock, Moment},
-    api::{self, ApiState, GatewayLogs, LogsUnavailable, Neighbours, PoolOutlook, auth},
+    api::{self, ApiState, GatewayLogs, LogsUnavailable, Neighbours, PoolOutlook, Prices, auth},
+    cloud::memory::MemoryCloud,
     config::ConfigSchema,
     doorbell::{Doorbell, Ring},
     instance::PublicNames,
@@ -128,6 +129,7 @@ impl World {
             },
             schema: Arc::new(ConfigSchema::read(&schema)?),
             logs: Arc::new(NoLinks),
+            prices: Prices::of(Arc::new(MemoryCloud::default())),
             neighbours: Neighbours::new(format!("coord_{:026}", 1).parse()?),
             pools: vec![PoolOutlook::new(
                 sample::pool(),
