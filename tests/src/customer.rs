@@ -12,7 +12,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest as _, handshake::client::Request},
 };
 
-use crate::evidence;
+use crate::{api::Api, evidence};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -48,6 +48,21 @@ impl Customer {
             cookie: None,
             http,
         })
+    }
+
+    /// Who `instance` is of, signed in by a login link of their own.
+    ///
+    /// # Errors
+    /// The link was not given, or did not let them in.
+    pub async fn owner_of(api: &Api, instance: &Value) -> anyhow::Result<Self> {
+        let text = |field: &str| {
+            let value = instance.get(field).and_then(Value::as_str);
+            value.with_context(|| format!("an instance has a {field}"))
+        };
+        let mut owner = Self::at(text("url")?)?;
+        let link = api.login_link(text("id")?).await?;
+        ensure!(owner.open_link(&link).await?, "the login link was refused");
+        Ok(owner)
     }
 
     /// Opens a login link and sends its page's form. Whether that let this customer in.

@@ -235,10 +235,7 @@ async fn a_deleted_instance_is_gone_at_once_and_its_server_soon() -> anyhow::Res
     let tidepool = Deployment::start("delete", Options::default()).await?;
     let api = tidepool.api()?;
     let alice = api.create("alice", 60).await?;
-    let mut owner = Customer::at(text(&alice, "url"))?;
-    owner
-        .open_link(&api.login_link(text(&alice, "id")).await?)
-        .await?;
+    let owner = Customer::owner_of(&api, &alice).await?;
     let (mut socket, _) = owner.hello().await?;
     api.delete(&format!("/instances/{}", text(&alice, "id")))
         .await?;
@@ -314,12 +311,9 @@ async fn a_second_up_finds_everything_again() -> anyhow::Result<()> {
     let again = api.get("/instances/alice").await?;
     ensure!(text(&again, "id") == text(&alice, "id"));
     ensure!(text(&again, "url") == text(&alice, "url"));
-    let mut owner = Customer::at(text(&again, "url"))?;
     let healthy = |instance: &Value| text(instance, "health") == "ok";
     api.until("/instances/alice", PATIENCE, healthy).await?;
-    owner
-        .open_link(&api.login_link(text(&again, "id")).await?)
-        .await?;
+    let owner = Customer::owner_of(&api, &again).await?;
     ensure!(owner.is_owner().await?, "the owner was not let in again");
     Ok(())
 }

@@ -74,12 +74,7 @@ async fn no_trace_of_the_warm_up(
     api: &tidepool_tests::api::Api,
     instance: &Value,
 ) -> anyhow::Result<()> {
-    let mut owner = Customer::at(text(instance, "url"))?;
-    ensure!(
-        owner
-            .open_link(&api.login_link(text(instance, "id")).await?)
-            .await?
-    );
+    let owner = Customer::owner_of(api, instance).await?;
     let (mut socket, _) = owner.hello().await?;
     let sessions = call(&mut socket, "sessions.list", json!({})).await?;
     let list = sessions

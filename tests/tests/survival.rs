@@ -194,10 +194,7 @@ async fn a_coordinator_restart_touches_no_gateway() -> anyhow::Result<()> {
     };
     let mut tidepool = Deployment::start("untouched-gateway", options).await?;
     let alice = tidepool.api()?.create("alice", 60).await?;
-    let mut owner = Customer::at(text(&alice, "url"))?;
-    owner
-        .open_link(&tidepool.api()?.login_link(text(&alice, "id")).await?)
-        .await?;
+    let owner = Customer::owner_of(&tidepool.api()?, &alice).await?;
     let before = gateways(&tidepool);
     ensure!(!before.is_empty(), "no gateway was found");
     for _ in 0..5 {
@@ -244,10 +241,7 @@ async fn a_killed_agent_comes_back_to_the_same_gateway() -> anyhow::Result<()> {
     let tidepool = Deployment::start("killed-agent", options).await?;
     let api = tidepool.api()?;
     let alice = api.create("alice", 60).await?;
-    let mut owner = Customer::at(text(&alice, "url"))?;
-    owner
-        .open_link(&api.login_link(text(&alice, "id")).await?)
-        .await?;
+    let owner = Customer::owner_of(&api, &alice).await?;
     api.until("/pool", PATIENCE, |pool| in_state(pool, "warm") == 1)
         .await?;
     let before = gateways(&tidepool);
@@ -284,10 +278,7 @@ async fn a_killed_gateway_is_started_again() -> anyhow::Result<()> {
     let tidepool = Deployment::start("killed-gateway", options).await?;
     let api = tidepool.api()?;
     let alice = api.create("alice", 60).await?;
-    let mut owner = Customer::at(text(&alice, "url"))?;
-    owner
-        .open_link(&api.login_link(text(&alice, "id")).await?)
-        .await?;
+    let owner = Customer::owner_of(&api, &alice).await?;
     for round in 1..=3 {
         for gateway in gateways(&tidepool) {
             kill(Pid::from_raw(gateway), Signal::SIGKILL).context("kill the gateway")?;

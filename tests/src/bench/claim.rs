@@ -114,16 +114,9 @@ fn split(count: u32) -> (u32, u32) {
 async fn claim(api: Api, name: String) -> anyhow::Result<(f64, Value)> {
     let begun = Instant::now();
     let instance = api.create(&name, 60).await?;
-    let text = |field: &str| {
-        instance
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    ensure!(text("status") == "running", "not running: {instance}");
-    let mut owner = Customer::at(text("url"))?;
-    let link = api.login_link(text("id")).await?;
-    ensure!(owner.open_link(&link).await?, "the login link was refused");
+    let status = instance.get("status").and_then(Value::as_str);
+    ensure!(status == Some("running"), "not running: {instance}");
+    let owner = Customer::owner_of(&api, &instance).await?;
     ensure!(
         owner.status("/").await?.is_success(),
         "the page did not answer"

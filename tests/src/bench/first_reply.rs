@@ -68,17 +68,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn first_reply(api: &Api, name: &str) -> anyhow::Result<f64> {
     let instance = api.create(name, 60).await?;
-    let text = |field: &str| {
-        instance
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let mut owner = Customer::at(text("url"))?;
-    ensure!(
-        owner.open_link(&api.login_link(text("id")).await?).await?,
-        "the link was refused"
-    );
+    let owner = Customer::owner_of(api, &instance).await?;
     let (mut socket, _) = owner.hello().await?;
     let begun = Instant::now();
     let say = json!({

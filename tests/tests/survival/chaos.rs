@@ -241,12 +241,9 @@ async fn is_well(api: &Api, name: &str) -> anyhow::Result<()> {
             && instance.get("operation") == Some(&Value::Null)
     };
     let instance = api.until(&path, PATIENCE, settled).await?;
-    let mut owner = Customer::at(text(&instance, "url"))?;
-    let link = api.login_link(name).await?;
-    ensure!(
-        owner.open_link(&link).await?,
-        "{name}: the link was refused"
-    );
+    let owner = Customer::owner_of(api, &instance)
+        .await
+        .with_context(|| name.to_owned())?;
     // What was killed last may be known to be so a moment later only.
     let let_in = async {
         while !owner.is_owner().await? {
