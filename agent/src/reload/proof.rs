@@ -129,12 +129,21 @@ fn judge(line: &str) -> Option<Proof> {
         Some(Proof::Applied)
     } else if said.starts_with("config change requires gateway restart") {
         Some(Proof::Restarting)
-    } else if said.starts_with("config reload skipped") || said.starts_with("config reload failed")
-    {
-        Some(Proof::Refused(said.chars().take(MAX_REASON).collect()))
+    } else if said.starts_with("config reload skipped") {
+        // `…: the setting: what is wrong with it`, of which the last may quote a secret, unless it is
+        // about a key that there is not.
+        let whole = said.contains(": Unrecognized key");
+        Some(Proof::Refused(parts(said, if whole { 4 } else { 2 })))
+    } else if said.starts_with("config reload failed") {
+        Some(Proof::Refused(parts(said, 1)))
     } else {
         None
     }
+}
+
+fn parts(said: &str, count: usize) -> String {
+    let kept: Vec<_> = said.split(": ").take(count).collect();
+    kept.join(": ").chars().take(MAX_REASON).collect()
 }
 
 #[cfg(test)]
@@ -157,7 +166,18 @@ mod tests {
             Some(Proof::Restarting)
         );
         let skipped = "config reload skipped (invalid config): ui: Unrecognized key: \"assistant\"";
-        assert_eq!(said(skipped), Some(Proof::Refused(skipped.to_owned())));
+        let refused = |reason: &str| Some(Proof::Refused(reason.to_owned()));
+        assert_eq!(said(skipped), refused(skipped));
+        assert_eq!(
+            said(
+                "config reload skipped (invalid config): channels.telegram: Invalid token 123:abc"
+            ),
+            refused("config reload skipped (invalid config): channels.telegram")
+        );
+        assert_eq!(
+            said("config reload failed: Error: bot 123:secret was refused"),
+            refused("config reload failed")
+        );
         assert_eq!(said("config change detected; evaluating reload (a)"), None);
         assert_eq!(
             judge("2026-11-23T20:55:25.667+00:00 Hello [reload] config hot reload applied (x)"),

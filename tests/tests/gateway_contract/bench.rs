@@ -206,6 +206,22 @@ impl Bench {
         self.place.config_path()
     }
 
+    /// Waits until the gateway has accepted a file with this content.
+    pub(crate) async fn until_accepted(&self, content: &str) {
+        let copy = self.place.state_dir().join("openclaw.json.last-good");
+        let accepted = async {
+            while std::fs::read(&copy).ok().as_deref() != Some(content.as_bytes()) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(30), accepted).await;
+        assert!(
+            waited.is_ok(),
+            "not accepted: {:?}",
+            self.runtime.log().tail(20)
+        );
+    }
+
     pub(crate) fn calls(&self) -> u32 {
         self.model_calls.load(Ordering::SeqCst)
     }

@@ -146,6 +146,8 @@ pub(crate) async fn what_the_gateway_wrote_itself_survives(bench: &Bench) {
     let mut disk = bench.on_disk();
     disk["messages"] = json!({"responsePrefix": "mine"});
     fs::write(bench.config_path(), disk.to_string()).expect("write as the gateway would");
+    // It knows of what it wrote. A second write before it has seen the first can leave it deaf.
+    bench.until_accepted(&disk.to_string()).await;
     let outcome = bench.apply(&named("Joan")).await;
     assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
     let disk = bench.on_disk();
