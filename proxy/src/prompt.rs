@@ -4,7 +4,15 @@
 //! runtime facts after them, and a trailing message that is nothing but context of its own. Seen in
 //! 2026.9.5 and 2026.9.6 (facts/openclaw.md §7).
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
+
+/// The most messages of a request: each takes far more room here than the shortest takes on the wire.
+const MAX_MESSAGES: usize = 20_000;
 
 const CONTEXT_BEGIN: &str = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>";
 const CONTEXT_END: &str = "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>";
@@ -14,6 +22,7 @@ const CONTEXT_END: &str = "<<<END_OPENCLAW_INTERNAL_CONTEXT>>>";
 pub struct ChatRequest {
     #[serde(default)]
     pub model: Option<String>,
+    #[serde(deserialize_with = "messages")]
     pub messages: Vec<Message>,
     #[serde(default)]
     pub stream: Option<bool>,
@@ -36,19 +45,73 @@ pub struct Message {
     pub content: Option<Content>,
 }
 
-/// What a message says.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
+/// The text of a message, on the wire a string or a list of parts. Read piece by piece, so that it is never
+/// larger than its JSON, whatever that holds.
+#[derive(Debug, Clone)]
+pub struct Content(String);
 
 /// A piece of a message; only text matters.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Part {
+#[derive(Deserialize)]
+struct Part {
     #[serde(default)]
-    pub text: Option<String>,
+    text: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ContentVisitor)
+    }
+}
+
+struct ContentVisitor;
+
+impl<'de> Visitor<'de> for ContentVisitor {
+    type Value = Content;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a list of parts")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
+        Ok(Content(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
+        let mut whole = String::new();
+        while let Some(Part { text }) = parts.next_element()? {
+            let Some(text) = text else { continue };
+            if !whole.is_empty() {
+                whole.push('\n');
+            }
+            whole.push_str(&text);
+        }
+        Ok(Content(whole))
+    }
+}
+
+fn messages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Message>, D::Error> {
+    struct Messages;
+
+    impl<'de> Visitor<'de> for Messages {
+        type Value = Vec<Message>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX_MESSAGES} messages")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut messages = Vec::new();
+            while let Some(message) = list.next_element()? {
+                if messages.len() == MAX_MESSAGES {
+                    return Err(de::Error::invalid_length(messages.len() + 1, &self));
+                }
+                messages.push(message);
+            }
+            Ok(messages)
+        }
+    }
+
+    deserializer.deserialize_seq(Messages)
 }
 
 impl ChatRequest {
@@ -59,7 +122,7 @@ impl ChatRequest {
             .rev()
             .filter(|message| message.role == "user")
             .filter_map(|message| message.content.as_ref())
-            .map(|content| persons_words(&content.text()))
+            .map(|content| persons_words(&content.0))
             .find(|words| !words.is_empty())
     }
 
@@ -68,7 +131,7 @@ impl ChatRequest {
         self.messages
             .iter()
             .filter_map(|message| message.content.as_ref())
-            .map(|content| content.text().len())
+            .map(|content| content.0.len())
             .sum()
     }
 
@@ -81,19 +144,6 @@ impl ChatRequest {
             .as_ref()
             .and_then(|options| options.include_usage)
             .unwrap_or(false)
-    }
-}
-
-impl Content {
-    fn text(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Parts(parts) => parts
-                .iter()
-                .filter_map(|part| part.text.as_deref())
-                .collect::<Vec<_>>()
-                .join("\n"),
-        }
     }
 }
 
@@ -212,6 +262,23 @@ mod tests {
             last_words(&json!([{"role": "user", "content": text}])).as_deref(),
             Some("Hi\nthere")
         );
+    }
+
+    #[test]
+    fn parts_are_one_text_and_what_is_no_part_is_refused() {
+        let parts = json!([{"text": "Hi"}, {"type": "image_url"}, {"text": "there"}]);
+        assert_eq!(
+            last_words(&json!([{"role": "user", "content": parts}])).as_deref(),
+            Some("Hi\nthere")
+        );
+        let request = |messages: Value| {
+            serde_json::from_value::<ChatRequest>(json!({ "messages": messages }))
+                .map_err(|error| error.to_string())
+        };
+        let numbers = json!([{"role": "user", "content": [0, 0]}]);
+        assert!(request(numbers).unwrap_err().contains("integer `0`"));
+        let many = vec![json!({"role": "user"}); MAX_MESSAGES + 1];
+        assert!(request(json!(many)).unwrap_err().contains("20001"));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use std::{
     collections::HashSet,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -14,7 +15,7 @@ use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tidepool_shared::id::InstanceId;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::guesses::Guesses;
 use crate::ambient::Chance;
@@ -22,6 +23,8 @@ use crate::ambient::Chance;
 const REMEMBERED_MAX: usize = 4096;
 /// Hashes computed at the same time: the rest of the machine serves.
 const HASHERS: usize = 2;
+/// How long a password waits for its turn.
+const HASHER_WAIT: Duration = Duration::from_secs(5);
 /// More than bcrypt reads, less than harm.
 const CREDENTIAL_MAX_BYTES: usize = 512;
 
@@ -32,7 +35,7 @@ pub(super) enum Password {
     Wrong,
     /// None was given.
     Absent,
-    /// Too many were wrong lately: this one was not looked at.
+    /// Too many were wrong lately, or wait to be looked at: this one was not.
     NotChecked,
 }
 
@@ -41,7 +44,7 @@ pub(super) struct Passwords {
     key: String,
     remembered: Mutex<HashSet<[u8; 32]>>,
     guesses: Guesses,
-    hashers: Semaphore,
+    hashers: Arc<Semaphore>,
 }
 
 impl Passwords {
@@ -50,7 +53,7 @@ impl Passwords {
             key: chance.secret(),
             remembered: Mutex::default(),
             guesses: Guesses::default(),
-            hashers: Semaphore::new(HASHERS),
+            hashers: Arc::new(Semaphore::new(HASHERS)),
         }
     }
 
@@ -72,20 +75,25 @@ impl Passwords {
         if !self.guesses.take(instance, peer) {
             return Password::NotChecked;
         }
-        if !self.compare(stored.to_owned(), user, password).await {
-            return Password::Wrong;
+        let outcome = self.compare(stored.to_owned(), user, password).await;
+        if outcome != Password::Wrong {
+            self.guesses.give_back(instance, peer);
         }
-        self.guesses.give_back(instance, peer);
-        self.remember(fingerprint);
-        Password::Right
+        if outcome == Password::Right {
+            self.remember(fingerprint);
+        }
+        outcome
     }
 
     /// A wrong user name costs a whole hash, too, so that time tells nothing.
-    async fn compare(&self, stored: String, user: String, password: String) -> bool {
-        let Ok(_hasher) = self.hashers.acquire().await else {
-            return false;
+    async fn compare(&self, stored: String, user: String, password: String) -> Password {
+        let turn = Arc::clone(&self.hashers).acquire_owned();
+        let Ok(Ok(hasher)) = timeout(HASHER_WAIT, turn).await else {
+            return Password::NotChecked;
         };
-        tokio::task::spawn_blocking(move || {
+        let is_right = tokio::task::spawn_blocking(move || {
+            // Kept by the hash, which runs on when its client is gone.
+            let _hasher = hasher;
             let Some((name, hash)) = stored.split_once(':') else {
                 return false;
             };
@@ -94,7 +102,12 @@ impl Passwords {
             right_name & right_password
         })
         .await
-        .unwrap_or(false)
+        .unwrap_or(false);
+        if is_right {
+            Password::Right
+        } else {
+            Password::Wrong
+        }
     }
 
     fn fingerprint(&self, stored: &str, user: &str, password: &str) -> [u8; 32] {

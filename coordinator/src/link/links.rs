@@ -184,7 +184,10 @@ async fn ask_for_logs(connection: &Connection, lines: u32) -> Result<Vec<String>
     match frame.kind {
         Kind::LOG_LINES => frame
             .message()
-            .map(|LogLines { lines }| lines)
+            .map(|LogLines { lines: mut said }| {
+                said.truncate(usize::try_from(lines).unwrap_or(usize::MAX));
+                said
+            })
             .map_err(|error| lost(error.into())),
         Kind::REFUSED => {
             let refused: Refused = frame.message().map_err(|error| lost(error.into()))?;

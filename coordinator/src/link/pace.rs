@@ -59,7 +59,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Whether the report is further than those before; of no document but those up to `sent`.
+    /// Whether the report is further than those before, and of the very document that was `sent` last: steps
+    /// on the way there would be as many as the agent likes.
     pub(super) fn advance(&mut self, report: &Report, sent: Generation) -> bool {
         let rejected = report.rejected.as_ref().map_or(0, |it| it.generation);
         let mut is_further = false;
@@ -68,9 +69,10 @@ impl Progress {
             (&mut self.observed, report.observed_generation),
             (&mut self.rejected, rejected),
         ] {
-            let said = Generation(said).min(sent);
-            is_further |= said > *known;
-            *known = said.max(*known);
+            if Generation(said) == sent && sent > *known {
+                is_further = true;
+                *known = sent;
+            }
         }
         is_further
     }
@@ -116,19 +118,20 @@ mod tests {
     #[test]
     fn each_step_forward_counts_once() {
         let mut progress = Progress::default();
-        let sent = Generation(2);
-        assert!(progress.advance(&report(1, None), sent));
-        assert!(!progress.advance(&report(1, None), sent));
-        assert!(!progress.advance(&report(0, None), sent));
-        assert!(progress.advance(&report(1, Some(2)), sent));
-        assert!(progress.advance(&report(2, Some(2)), sent));
+        assert!(progress.advance(&report(1, None), Generation(1)));
+        assert!(!progress.advance(&report(1, None), Generation(1)));
+        assert!(!progress.advance(&report(0, None), Generation(1)));
+        assert!(progress.advance(&report(1, Some(2)), Generation(2)));
+        assert!(progress.advance(&report(2, Some(2)), Generation(2)));
     }
 
     #[test]
     fn what_was_never_sent_is_no_step() {
         let mut progress = Progress::default();
-        assert!(progress.advance(&report(7, None), Generation(2)));
-        assert!(!progress.advance(&report(u64::MAX, Some(0)), Generation(2)));
+        let sent = Generation(1000);
+        assert!((0..1000).all(|said| !progress.advance(&report(said, None), sent)));
+        assert!(!progress.advance(&report(u64::MAX, Some(0)), sent));
+        assert!(progress.advance(&report(1000, None), sent));
     }
 
     #[test]

@@ -63,10 +63,11 @@ pub(super) fn for_store(report: &Report) -> ServerReport {
     }
 }
 
+/// Without control characters, too: PostgreSQL takes no NUL, and JSON makes six bytes of one.
 fn cut(text: &str) -> String {
     text.get(..text.floor_char_boundary(MAX_TEXT))
         .unwrap_or_default()
-        .to_owned()
+        .replace(char::is_control, " ")
 }
 
 /// The rings that a recorded report deserves. Nothing changed, nobody is woken.
@@ -143,6 +144,15 @@ mod tests {
         });
         assert_eq!((stored.reasons.len(), stored.steps.len()), (8, 16));
         assert!(stored.reasons.iter().all(|reason| reason.len() <= MAX_TEXT));
+    }
+
+    #[test]
+    fn what_no_database_takes_is_not_kept() {
+        let stored = for_store(&Report {
+            reasons: vec!["a\0b\u{1b}[2J".to_owned()],
+            ..report()
+        });
+        assert_eq!(stored.reasons, ["a b [2J"]);
     }
 
     #[test]

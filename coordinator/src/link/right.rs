@@ -54,6 +54,9 @@ pub(super) async fn to_open(
     if hello.openclaw_version.len() > MAX_VERSION_LEN {
         return Err(Denied::Refused("version is too long"));
     }
+    if hello.openclaw_version.contains(char::is_control) {
+        return Err(Denied::Refused("version is no text"));
+    }
     let row = served(context, server, Occasion::Hello).await?;
     if row.address != Some(from) {
         // A key that was carried off is of no use elsewhere.

@@ -101,14 +101,16 @@ pub(super) async fn serve(
         let hint = format!("too many sessions, come back in {} s", wait.as_secs() + 1);
         return connection.close(close::TROUBLE.into(), hint.as_bytes());
     }
-    let opened = timeout(
-        context.settings.hello_deadline,
-        open(&context, &connection, server),
-    );
-    let (mut session, reader) = match opened.await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(end)) => return finish(&connection, server, &end),
-        Err(_) => return finish(&connection, server, &End::Refused("no hello in time")),
+    let hello = timeout(context.settings.hello_deadline, hello(&connection)).await;
+    let hello = hello.unwrap_or(Err(End::Refused("no hello in time")));
+    // Not under the deadline: cut off in its middle, it would leave the server a holder that has no link.
+    let opened = match hello {
+        Ok(hello) => open(&context, &connection, server, hello).await,
+        Err(end) => Err(end),
+    };
+    let (mut session, reader) = match opened {
+        Ok(opened) => opened,
+        Err(end) => return finish(&connection, server, &end),
     };
     drop(admission);
     let epoch = session.epoch;
@@ -164,8 +166,12 @@ struct Session {
     wake: Arc<Notify>,
     /// The row as this session last saw it.
     server: Server,
-    /// What the agent holds, or was sent in this session.
+    /// What the agent says it holds, or was sent in this session.
     held: Option<Held>,
+    /// What it held before the last document was sent.
+    held_before: Option<Held>,
+    /// The document that the store has for it.
+    wanted: Generation,
     /// An alarm is raised once in a session.
     alarmed: Option<&'static str>,
     last_report: Option<Report>,
@@ -178,12 +184,8 @@ struct Session {
     requests: JoinSet<()>,
 }
 
-/// From the first stream to the welcome.
-async fn open(
-    context: &Arc<Context>,
-    connection: &Connection,
-    server: ServerId,
-) -> Result<(Session, FrameReader), End> {
+/// The first frame of the first stream.
+async fn hello(connection: &Connection) -> Result<(SendStream, FrameReader, Hello), End> {
     let broken = |error: quinn::ConnectionError| End::Broken(quinn::ReadError::from(error).into());
     let (send, recv) = connection.accept_bi().await.map_err(broken)?;
     let mut reader = FrameReader::control(recv);
@@ -191,7 +193,17 @@ async fn open(
     if frame.kind != Kind::HELLO {
         return Err(End::Refused("a hello comes first"));
     }
-    let hello: Hello = frame.message().map_err(WireError::from)?;
+    let hello = frame.message().map_err(WireError::from)?;
+    Ok((send, reader, hello))
+}
+
+/// From the hello to the welcome. Not cancel-safe.
+async fn open(
+    context: &Arc<Context>,
+    connection: &Connection,
+    server: ServerId,
+    (send, reader, hello): (SendStream, FrameReader, Hello),
+) -> Result<(Session, FrameReader), End> {
     let from = connection.remote_address().ip().to_canonical();
     right::to_open(context, &hello, server, from).await?;
     let now = context.clock.now();
@@ -217,6 +229,8 @@ async fn open(
         wake,
         server: row,
         held: hello.held,
+        held_before: None,
+        wanted: Generation::default(),
         alarmed: None,
         last_report: None,
         progress: Progress::default(),
@@ -339,6 +353,14 @@ impl Session {
                         if let Some(reason) = self.refusals.told(&reason) {
                             error!(server.id = %server, generation, reason, "agent refused a document");
                         }
+                        // A full disk may have room later: the next look sends the document again.
+                        if self
+                            .held
+                            .as_ref()
+                            .is_some_and(|held| held.generation == generation)
+                        {
+                            self.held = self.held_before.take();
+                        }
                     }
                 }
             }
@@ -362,8 +384,7 @@ impl Session {
         if self.last_report.as_ref() == Some(&report) && self.unrecorded.is_none() {
             return Ok(());
         }
-        let sent = Generation(self.held.as_ref().map_or(0, |held| held.generation));
-        let is_further = self.progress.advance(&report, sent);
+        let is_further = self.progress.advance(&report, self.wanted);
         if !self.context.paces.report(self.server.id) && !is_further {
             debug!(server.id = %self.server.id, "a report waits: there were many");
             self.unrecorded = Some(report);
@@ -431,10 +452,11 @@ impl Session {
     }
 
     async fn push(&mut self, wanted: SealedDocument) -> Result<(), End> {
+        self.wanted = wanted.generation;
         match document::step(self.held.as_ref(), &wanted) {
             Step::Nothing => {}
             Step::Send => {
-                self.held = Some(document::holding(&wanted));
+                self.held_before = self.held.replace(document::holding(&wanted));
                 let desired = Desired {
                     epoch: self.epoch,
                     instance: wanted.instance.to_string(),
