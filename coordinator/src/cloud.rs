@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -135,6 +136,8 @@ pub trait Cloud: Send + Sync + 'static {
     async fn settle(&self, name: &str) -> Result<(), CloudError>;
     /// The server of this name, if there is one.
     async fn find(&self, name: &str) -> Result<Option<CloudServer>, CloudError>;
+    /// How long after a creation was asked for its server may still appear.
+    fn latest_appearance(&self) -> Duration;
     /// What a server of this type that is ordered now would be made from; idle servers of anything else
     /// are replaced. `None` if there is nothing that fits.
     async fn image(&self, server_type: &str) -> Result<Option<String>, CloudError>;

@@ -4,7 +4,6 @@
 //! in. What must not run twice on one store runs under the lease, see [`crate::lead`].
 
 use std::{
-    collections::HashSet,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -259,7 +258,8 @@ impl Ground {
             clock: Arc::clone(&self.clock),
             policy: policy.clone(),
             interval: *interval,
-            missed: Mutex::new(HashSet::new()),
+            missed: Mutex::default(),
+            stubborn: Mutex::default(),
         }
     }
 

@@ -33,8 +33,10 @@ impl Purge {
     }
 
     async fn turn(&self) -> Result<(), StoreError> {
-        for id in self.store.to_be_purged(self.clock.now()).await? {
-            if self.store.purge_instance(id, self.clock.now()).await? == Transition::Done {
+        let now = self.clock.now();
+        for id in self.store.to_be_purged(now).await? {
+            // Asked again: it may have been brought back, and deleted with another grace, meanwhile.
+            if self.store.purge_instance(id, now, now).await? == Transition::Done {
                 tracing::info!(instance.id = %id, "instance is purged");
                 for ring in [Ring::Instance(id), Ring::Pool, Ring::Events] {
                     self.doorbell.ring(ring);

@@ -318,8 +318,14 @@ pub trait InstanceStore: Send + Sync {
         change: &DocumentChange,
         now: Moment,
     ) -> Result<Instance, ChangeRefused>;
-    /// `deleted` → `purged`: its server is `draining`, its name free. Emits `instance.purged`.
-    async fn purge_instance(&self, id: InstanceId, now: Moment) -> Stored<Transition>;
+    /// `deleted` → `purged`, if its grace ends by then: its server is `draining`, its name free. Emits
+    /// `instance.purged`.
+    async fn purge_instance(
+        &self,
+        id: InstanceId,
+        ended_by: Moment,
+        now: Moment,
+    ) -> Stored<Transition>;
     /// Deleted instances whose time is over.
     async fn to_be_purged(&self, now: Moment) -> Stored<Vec<InstanceId>>;
     async fn instance(&self, id: InstanceId) -> Stored<Option<Instance>>;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ambient::Clock,
     causes::chain,
-    cloud::{Cloud, CloudError},
+    cloud::{Cloud, CloudError, ObjectKind},
     doorbell::{Doorbell, Ring},
     model::Server,
     store::{Store, StoreError, Transition},
@@ -48,6 +48,8 @@ pub struct Sweep {
     pub interval: Duration,
     /// Servers that the last pass did not find.
     pub missed: Mutex<HashSet<ServerId>>,
+    /// What could not be removed, by id; it comes last next time.
+    pub stubborn: Mutex<HashSet<(ObjectKind, String)>>,
 }
 
 impl Sweep {
@@ -58,7 +60,8 @@ impl Sweep {
             if cancel.is_cancelled() {
                 return;
             }
-            if let Err(error) = self.pass().await {
+            // Cut off anywhere, a pass is one that a crash ended.
+            if let Some(Err(error)) = cancel.run_until_cancelled(self.pass()).await {
                 tracing::warn!(error = %chain(&error), "sweep was cut short");
             }
         }
@@ -71,11 +74,13 @@ impl Sweep {
         let objects = self.cloud.inventory().await?;
         let needed = self.cloud.needed().await?;
         let missed = self.with_missed(|missed| missed.clone());
+        let stubborn = self.with_stubborn(|known| known.clone());
         let view = plan::View {
             objects: &objects,
             servers: &servers,
             missed: &missed,
             needed: &needed,
+            stubborn: &stubborn,
             now: self.clock.now(),
         };
         let plan = plan::plan(&self.policy, &view);
@@ -87,7 +92,13 @@ impl Sweep {
         }
         for object in &plan.remove {
             tracing::warn!(kind = ?object.kind, object.id = %object.id, name = %object.name, "orphan is removed");
-            self.cloud.remove(object).await?;
+            let key = (object.kind, object.id.clone());
+            if let Err(error) = self.cloud.remove(object).await {
+                tracing::error!(object.id = %object.id, error = %chain(&error), "orphan cannot be removed");
+                self.with_stubborn(|known| known.insert(key));
+                continue;
+            }
+            self.with_stubborn(|known| known.remove(&key));
             let data = serde_json::json!({ "kind": object.kind.word(), "id": object.id, "name": object.name });
             self.tell("sweep.removed", data).await?;
         }
@@ -126,6 +137,10 @@ impl Sweep {
         self.store.tell(kind, data, self.clock.now()).await?;
         self.doorbell.ring(Ring::Events);
         Ok(())
+    }
+
+    fn with_stubborn<T>(&self, act: impl FnOnce(&mut HashSet<(ObjectKind, String)>) -> T) -> T {
+        act(&mut self.stubborn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn with_missed<T>(&self, act: impl FnOnce(&mut HashSet<ServerId>) -> T) -> T {

@@ -12,6 +12,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -180,6 +181,10 @@ impl Cloud for HetznerCloud {
         self.everything_of_ours()
             .await
             .map_err(|trouble| trouble.during("list", "everything"))
+    }
+
+    fn latest_appearance(&self) -> Duration {
+        self.api.pace().seconds(create::LATEST_APPEARANCE)
     }
 
     async fn image(&self, server_type: &str) -> Result<Option<String>, CloudError> {

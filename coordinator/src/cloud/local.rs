@@ -441,6 +441,11 @@ impl Cloud for LocalCloud {
             .map_err(|source| failed("find", name, source))
     }
 
+    /// It is made by this process or not at all.
+    fn latest_appearance(&self) -> Duration {
+        Duration::ZERO
+    }
+
     async fn image(&self, _server_type: &str) -> Result<Option<String>, CloudError> {
         Ok(Some(self.settings.image.clone()))
     }

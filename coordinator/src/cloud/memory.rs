@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -38,6 +39,7 @@ struct State {
     servers: BTreeMap<String, CloudServer>,
     made: Vec<String>,
     mishaps: BTreeMap<Call, VecDeque<Mishap>>,
+    latest_appearance: Duration,
 }
 
 /// The cloud. Cheap to clone.
@@ -67,6 +69,16 @@ impl MemoryCloud {
     /// A server disappears without anybody having asked for it.
     pub fn lose(&self, name: &str) {
         self.with(|state| state.servers.remove(name));
+    }
+
+    /// A server shows up on its own: somebody's creation, asked for long ago.
+    pub fn appear(&self, name: &str) {
+        self.with(|state| state.make(name));
+    }
+
+    /// How late a server may show up.
+    pub fn appears_within(&self, latest: Duration) {
+        self.with(|state| state.latest_appearance = latest);
     }
 
     /// Does it, unless a mishap is due; then does it or not, and fails.
@@ -132,6 +144,10 @@ impl Cloud for MemoryCloud {
         self.call(Call::Find, "find", name, |state| {
             state.servers.get(name).cloned()
         })
+    }
+
+    fn latest_appearance(&self) -> Duration {
+        self.with(|state| state.latest_appearance)
     }
 
     async fn image(&self, _server_type: &str) -> Result<Option<String>, CloudError> {

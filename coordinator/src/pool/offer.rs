@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::timeout;
+
 use super::{Policy, Pool};
 use crate::{
     ambient::Moment,
@@ -19,6 +21,9 @@ use crate::{
 
 /// It is looked up again after this long.
 const FRESH: Duration = Duration::from_mins(1);
+
+/// How long a look may take: customers who wait for a server wait for it, too.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What is known.
 #[derive(Debug, Clone)]
@@ -41,14 +46,21 @@ impl Pool {
             Some((at, known)) if now.since(at) < FRESH => return known,
             _ => {}
         }
-        let known = match self.look(last.as_ref().map(|(_, known)| known)).await {
-            Ok(known) => known,
-            Err(error) => {
+        let before = last.map(|(_, known)| known);
+        let known = match timeout(LOOK_DEADLINE, self.look(before.as_ref())).await {
+            Ok(Ok(known)) => known,
+            Ok(Err(error)) => {
                 tracing::warn!(error = %chain(&error), "images and prices could not be looked up");
-                last.map_or_else(Known::nothing, |(_, known)| known)
+                before.unwrap_or_else(Known::nothing)
+            }
+            Err(_) => {
+                tracing::warn!("images and prices could not be looked up in time");
+                before.unwrap_or_else(Known::nothing)
             }
         };
-        self.offer.with(|last| *last = Some((now, known.clone())));
+        let looked = self.clock.now();
+        self.offer
+            .with(|last| *last = Some((looked, known.clone())));
         known
     }
 

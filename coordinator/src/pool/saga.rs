@@ -29,6 +29,10 @@ mod tests;
 /// How long a placement without room is left alone.
 const COOL_DOWN: Duration = Duration::from_mins(10);
 
+/// How long a placement is left alone when the cloud, or our own request budget, has no time for it:
+/// each order that is refused costs requests, which would never become enough again.
+const BREATHER: Duration = Duration::from_secs(30);
+
 /// How long nothing is ordered after the cloud refused every order.
 const HOLD: Duration = Duration::from_mins(5);
 
@@ -41,6 +45,8 @@ pub(super) enum Undone {
     Store(#[from] StoreError),
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    #[error("the cloud does not have it yet")]
+    NotYet,
 }
 
 /// The log of one saga.
@@ -103,8 +109,11 @@ impl Pool {
     /// Has a planned server made.
     pub(super) async fn provision(&self, id: ServerId, order: &Order) -> Result<(), Undone> {
         let log = self.log(id, SagaKind::Provision);
-        log.step("reserve", self.store.mark_creating(id, self.clock.now()))
-            .await?;
+        let reserved = log.step("reserve", self.store.mark_creating(id, self.clock.now()));
+        if reserved.await? == Transition::NotPossible {
+            // Whoever led meanwhile gave it up.
+            return Ok(());
+        }
         match log.step("create", self.cloud.create(order)).await {
             Ok(made) => self.take_in(id, &made, &log).await,
             Err(undone) => self.not_made(id, &order.placement, undone).await,
@@ -112,22 +121,32 @@ impl Pool {
     }
 
     /// A row from before a crash: its token is lost with the process that made it, so either the cloud
-    /// has the server already or it will never be asked for it.
+    /// has the server already, or it was asked a moment ago, or it will never be asked for it.
     pub(super) async fn recover(&self, id: ServerId, name: &str) -> Result<(), Undone> {
         let log = self.log(id, SagaKind::Provision);
         if let Some(made) = log.step("find", self.cloud.find(name)).await? {
             return self.take_in(id, &made, &log).await;
+        }
+        let asked = self.store.server(id).await?;
+        let asked = asked.filter(|server| server.state == ServerState::Creating);
+        let late = self.cloud.latest_appearance();
+        if asked.is_some_and(|server| self.clock.now().since(server.state_since) < late) {
+            return Err(Undone::NotYet);
         }
         self.give_up(id, "never made by the cloud", Blame::Nobody)
             .await
     }
 
     async fn take_in(&self, id: ServerId, made: &CloudServer, log: &Log<'_>) -> Result<(), Undone> {
-        log.step(
+        let recorded = log.step(
             "record",
             self.store.record_created(id, made, self.clock.now()),
-        )
-        .await?;
+        );
+        if recorded.await? == Transition::NotPossible && self.is_closed(id).await? {
+            tracing::warn!(server.id = %id, "server was given up before it was made, and goes");
+            log.step("delete", self.cloud.delete(&made.name)).await?;
+            return Ok(());
+        }
         match log.step("settle", self.cloud.settle(&made.name)).await {
             Ok(()) => Ok(()),
             Err(Undone::Cloud(error)) if !is_passing(error.fault) => {
@@ -172,8 +191,18 @@ impl Pool {
                     .await
             }
             // It may be there all the same: the row stays, and is looked up by its name.
-            Fault::Busy | Fault::Unknown => Err(undone),
+            Fault::Busy => {
+                self.store.cool(placement, now.plus(BREATHER)).await?;
+                Err(undone)
+            }
+            Fault::Unknown => Err(undone),
         }
+    }
+
+    /// Whether nobody will look after the server any more.
+    async fn is_closed(&self, id: ServerId) -> Result<bool, StoreError> {
+        let server = self.store.server(id).await?;
+        Ok(server.is_none_or(|server| server.state == ServerState::Gone))
     }
 
     async fn hold(&self, why: &str) -> Result<(), StoreError> {

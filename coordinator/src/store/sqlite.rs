@@ -49,7 +49,7 @@ mod tests;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    Sqlite, SqlitePool,
+    Connection as _, Sqlite, SqlitePool,
     sqlite::{
         SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteQueryResult, SqliteRow,
         SqliteSynchronous,
@@ -185,6 +185,8 @@ fn lasting_pool(size: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        // A full disk ends a transaction in SQLite that sqlx then believes open for ever: its `ROLLBACK` fails.
+        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
 }
 
 /// Says what was being attempted when the database refused.

@@ -53,13 +53,16 @@ pub struct View<'a> {
     pub missed: &'a HashSet<ServerId>,
     /// Firewalls and snapshots that what is made next will use, by id.
     pub needed: &'a HashSet<(ObjectKind, String)>,
+    /// What earlier passes could not remove.
+    pub stubborn: &'a HashSet<(ObjectKind, String)>,
     pub now: Moment,
 }
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// To be removed from the cloud, the oldest first.
+    /// To be removed from the cloud, the oldest first, but what resisted before last: it must not use up
+    /// every pass.
     pub remove: Vec<CloudObject>,
     /// How many more would be removed if the cap allowed it.
     pub over_cap: usize,
@@ -72,7 +75,10 @@ pub struct Plan {
 /// Decides.
 pub fn plan(policy: &Policy, view: &View<'_>) -> Plan {
     let mut remove: Vec<_> = orphans(policy, view).cloned().collect();
-    remove.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+    remove.sort_by_cached_key(|object| {
+        let key = (object.kind, object.id.clone());
+        (view.stubborn.contains(&key), object.created_at, key.1)
+    });
     let over_cap = remove.len().saturating_sub(policy.most_removals);
     remove.truncate(policy.most_removals);
     let missed = missing(view);

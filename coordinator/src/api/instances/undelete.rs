@@ -11,6 +11,7 @@ use tidepool_shared::id::OperationId;
 
 use super::view::{InstanceView, view};
 use crate::{
+    ambient::Moment,
     api::{
         ApiState,
         problem::{Code, Problem, ProblemBody},
@@ -55,7 +56,9 @@ pub(in crate::api) async fn purge(
     Path(key): Path<String>,
 ) -> Result<(StatusCode, Json<InstanceView>), Problem> {
     let found = super::find(&state, &key).await?;
-    if state.store.purge_instance(found.id, state.now()).await? == Transition::NotPossible {
+    let whenever = Moment(i64::MAX);
+    let purged = state.store.purge_instance(found.id, whenever, state.now());
+    if purged.await? == Transition::NotPossible {
         return Err(Problem::new(
             Code::NotPossible,
             "it is not deleted, or purged",

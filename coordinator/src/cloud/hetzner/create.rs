@@ -26,6 +26,10 @@ const LOOKS: u32 = 4;
 /// Seconds between two of these looks. Together longer than a request lives in Hetzner's gateways.
 const LOOK_INTERVAL: u32 = 10;
 
+/// Seconds after which a server whose `POST` was sent by somebody who is dead does not appear any more: three
+/// times what [`look_for`](HetznerCloud::look_for) waits.
+pub(super) const LATEST_APPEARANCE: u32 = 3 * (LOOKS - 1) * LOOK_INTERVAL;
+
 /// What Hetzner takes.
 const USER_DATA_MAX: usize = 32 << 10;
 

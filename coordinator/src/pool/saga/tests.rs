@@ -128,6 +128,14 @@ impl World {
         assert_eq!(made.len(), distinct.len(), "a name was made twice");
     }
 
+    /// A row whose creation was asked for, by somebody who is dead.
+    async fn asked_for(&self) -> (ServerId, String) {
+        let (id, order) = self.pool(1).intend(sample::placement()).await.unwrap();
+        let now = self.clock.now();
+        self.store.mark_creating(id, now).await.unwrap();
+        (id, order.name)
+    }
+
     /// Destroys everything, as far as it goes.
     async fn retire_all(&self) {
         for server in self.servers().await {
@@ -295,6 +303,60 @@ async fn every_step_and_every_undo_may_be_repeated() {
         }
     }
     world.settle_with(0).await;
+}
+
+#[tokio::test]
+async fn a_server_that_a_dead_leader_asked_for_is_waited_for() {
+    let world = World::new().await;
+    let minute = Duration::from_mins(1);
+    world.cloud.appears_within(minute);
+    let (pool, (id, name)) = (world.pool(1), world.asked_for().await);
+    let early = pool.recover(id, &name).await;
+    assert!(matches!(early, Err(Undone::NotYet)), "{early:?}");
+    world.cloud.appear(&name);
+    pool.recover(id, &name).await.unwrap();
+    assert_eq!(world.servers().await[0].state, ServerState::Booting);
+
+    let (late, late_name) = world.asked_for().await;
+    world.clock.advance(minute);
+    pool.recover(late, &late_name).await.unwrap();
+    let row = world.store.server(late).await.unwrap().unwrap();
+    assert_eq!(row.state, ServerState::Failed);
+}
+
+#[tokio::test]
+async fn a_leader_that_slept_makes_nothing_for_a_row_that_was_closed() {
+    let world = World::new().await;
+    let pool = world.pool(1);
+    let (id, order) = pool.intend(sample::placement()).await.unwrap();
+    pool.give_up(id, "test", Blame::Nobody).await.unwrap();
+    pool.destroy(id, &order.name).await.unwrap();
+    pool.provision(id, &order).await.unwrap();
+    assert!(world.cloud.made().is_empty());
+
+    // Or it slept between its request and the answer.
+    let (id, name) = world.asked_for().await;
+    pool.give_up(id, "test", Blame::Nobody).await.unwrap();
+    pool.destroy(id, &name).await.unwrap();
+    world.cloud.appear(&name);
+    pool.recover(id, &name).await.unwrap();
+    assert!(world.cloud.names().is_empty());
+}
+
+#[tokio::test]
+async fn a_cloud_without_time_is_not_asked_again_at_once() {
+    let world = World::new().await;
+    world
+        .cloud
+        .mishap(Call::Create, Mishap::Refused(Fault::Busy));
+    let pool = world.pool(1);
+    let (id, order) = pool.intend(sample::placement()).await.unwrap();
+    pool.provision(id, &order).await.unwrap_err();
+    let cooling = |at| world.store.cooling(at);
+    let now = world.clock.now();
+    assert!(cooling(now).await.unwrap().contains(&sample::placement()));
+    let later = now.plus(BREATHER);
+    assert!(cooling(later).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -200,14 +200,22 @@ pub async fn a_pending_instance_waits_again_when_it_comes_back<S: Store>(store: 
 
 pub async fn a_purge_sends_the_server_away_and_frees_the_name<S: Store>(store: Arc<S>) -> Outcome {
     let id = running(&*store, 1).await?;
-    let early = store.purge_instance(id, at(8)).await?;
+    let early = store.purge_instance(id, at(99), at(8)).await?;
     assert_eq!(early, Transition::NotPossible);
     store
         .delete_instance(id, operation_id(101), at(99), at(9))
         .await?;
-    assert_eq!(store.purge_instance(id, at(10)).await?, Transition::Done);
     assert_eq!(
-        store.purge_instance(id, at(11)).await?,
+        store.purge_instance(id, at(98), at(10)).await?,
+        Transition::NotPossible,
+        "its grace ends later"
+    );
+    assert_eq!(
+        store.purge_instance(id, at(99), at(10)).await?,
+        Transition::Done
+    );
+    assert_eq!(
+        store.purge_instance(id, at(99), at(11)).await?,
         Transition::NotPossible
     );
     let server = store.server(server_id(1)).await?.context("no server")?;
@@ -226,7 +234,7 @@ pub async fn an_undeletion_and_a_purge_at_once_have_one_winner<S: Store>(store: 
         .await?;
     let change = back(1);
     let (purged, undeleted) = tokio::join!(
-        store.purge_instance(id, at(10)),
+        store.purge_instance(id, at(99), at(10)),
         store.undelete_instance(&change, at(10)),
     );
     let is_back = undeleted.is_ok();

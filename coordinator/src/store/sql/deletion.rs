@@ -78,13 +78,15 @@ pub(super) async fn purge(
     tx: &mut Connection,
     mut journal: Journal<'_>,
     id: InstanceId,
+    ended_by: Moment,
     now: Moment,
 ) -> sqlx::Result<Transition> {
     hold_server(&mut *tx, id).await?;
     let Some(row) = sqlx::query(locked!(
-        "SELECT server_id FROM instances WHERE id = $1 AND status = 'deleted'"
+        "SELECT server_id FROM instances WHERE id = $1 AND status = 'deleted' AND purge_at <= $2"
     ))
     .bind(id.to_string())
+    .bind(ended_by.0)
     .fetch_optional(&mut *tx)
     .await?
     else {

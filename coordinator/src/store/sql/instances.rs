@@ -119,9 +119,14 @@ impl InstanceStore for SqlStore {
         })?
     }
 
-    async fn purge_instance(&self, id: InstanceId, now: Moment) -> Stored<Transition> {
+    async fn purge_instance(
+        &self,
+        id: InstanceId,
+        ended_by: Moment,
+        now: Moment,
+    ) -> Stored<Transition> {
         transaction!(self, "purge an instance", |tx| {
-            deletion::purge(tx, self.journal(now), id, now).await
+            deletion::purge(tx, self.journal(now), id, ended_by, now).await
         })
     }
 

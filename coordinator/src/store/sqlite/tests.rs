@@ -57,6 +57,33 @@ async fn reopening_finds_everything() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_disk_that_was_full_is_written_to_again() -> Outcome {
+    let directory = TempDir::new()?;
+    let store = open(&directory.path().join("store.db")).await?;
+    store.plan_server(&planned(), Moment(1)).await?;
+    let pages = |count: u32| {
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "PRAGMA max_page_count = {count}"
+        )))
+    };
+    pages(1).execute(&store.writer).await?;
+    let mut refused = None;
+    for at in 0..10_000 {
+        let data = serde_json::json!({ "filler": "x".repeat(1000) });
+        if let Err(error) = store.tell("test.filler", data, Moment(at)).await {
+            refused = Some(crate::causes::chain(&error));
+            break;
+        }
+    }
+    let refused = refused.unwrap_or_default();
+    assert!(refused.contains("full"), "{refused}");
+    pages(1_000_000).execute(&store.writer).await?;
+    let data = serde_json::json!({});
+    store.tell("test.after", data, Moment(2)).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_copy_taken_within_a_transaction_has_none_of_it() -> Outcome {
     let directory = TempDir::new()?;
     let path = directory.path().join("store.db");

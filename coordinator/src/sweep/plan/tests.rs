@@ -26,6 +26,15 @@ fn server(number: u128, state: ServerState) -> Server {
 }
 
 fn sweep(objects: &[CloudObject], servers: &[Server], missed: &HashSet<ServerId>) -> Plan {
+    sweep_around(objects, servers, missed, &HashSet::new())
+}
+
+fn sweep_around(
+    objects: &[CloudObject],
+    servers: &[Server],
+    missed: &HashSet<ServerId>,
+    stubborn: &HashSet<(ObjectKind, String)>,
+) -> Plan {
     let needed = HashSet::from([
         (ObjectKind::Firewall, "firewall".to_owned()),
         (ObjectKind::Snapshot, "image".to_owned()),
@@ -35,6 +44,7 @@ fn sweep(objects: &[CloudObject], servers: &[Server], missed: &HashSet<ServerId>
         servers,
         missed,
         needed: &needed,
+        stubborn,
         now: NOW,
     };
     plan(&Policy::default(), &view)
@@ -49,6 +59,21 @@ fn a_server_that_no_row_knows_is_removed_once_it_is_old_enough() {
     let young = object(ObjectKind::Server, "fresh", Duration::from_mins(29));
     let swept = sweep(&[young, old.clone()], &[], &HashSet::new());
     assert_eq!(swept.remove, [old]);
+}
+
+#[test]
+fn what_cannot_be_removed_does_not_keep_the_rest_from_it() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let objects = names.map(|name| object(ObjectKind::Server, name, HOUR));
+    let stubborn = names[..5]
+        .iter()
+        .map(|name| (ObjectKind::Server, (*name).to_owned()));
+    let swept = sweep_around(&objects, &[], &HashSet::new(), &stubborn.collect());
+    assert_eq!(
+        swept.remove.first().map(|object| object.name.as_str()),
+        Some("f")
+    );
+    assert_eq!((swept.remove.len(), swept.over_cap), (5, 1));
 }
 
 #[test]
