@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::evidence;
+use crate::{deployment::end_processes_of, evidence};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Browser {
     pub page: Client,
     driver: Child,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -60,7 +60,7 @@ impl Browser {
         Ok(Self {
             page,
             driver,
-            _profile: profile,
+            profile,
         })
     }
 
@@ -139,6 +139,13 @@ impl Browser {
         self.page.clone().close().await?;
         self.driver.kill().await?;
         Ok(())
+    }
+}
+
+impl Drop for Browser {
+    /// A test that failed leaves no browser behind: ChromeDriver's end alone does not end Chromium.
+    fn drop(&mut self) {
+        end_processes_of(self.profile.path());
     }
 }
 
