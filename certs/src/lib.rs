@@ -12,6 +12,7 @@ pub mod authority;
 pub mod leaf;
 pub mod renewal;
 pub mod request;
+pub mod sealed;
 pub mod secret_file;
 pub mod tls;
 
