@@ -16,6 +16,7 @@ pub mod events;
 pub mod idempotency;
 pub mod instances;
 pub mod logs;
+pub mod models;
 pub mod neighbours;
 pub mod openapi;
 pub mod operations;
@@ -24,11 +25,13 @@ pub mod params;
 pub mod pool;
 pub mod probe;
 pub mod problem;
+pub mod providers;
 pub mod request_id;
 pub mod servers;
 pub mod serving;
 pub mod state;
 pub mod tokens;
+pub mod usage;
 pub mod waiting;
 
 use std::sync::Arc;
@@ -95,6 +98,11 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(events::list))
         .routes(routes!(events::stream::stream))
         .routes(routes!(costs::show))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::put, providers::delete))
+        .routes(routes!(models::list))
+        .routes(routes!(models::put, models::delete))
+        .routes(routes!(usage::show))
         .routes(routes!(pool::show))
         .routes(routes!(pool::pause))
         .routes(routes!(pool::resume))

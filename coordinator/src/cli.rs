@@ -8,6 +8,7 @@ pub mod config;
 pub mod costs;
 pub mod events;
 pub mod instance;
+pub mod models;
 pub mod output;
 pub mod pool;
 pub mod spinner;
@@ -85,6 +86,14 @@ pub enum Command {
     },
     /// Show what servers cost
     Costs,
+    /// Who serves models
+    #[command(subcommand)]
+    Provider(models::ProviderCommand),
+    /// Which names of models customers may ask for
+    #[command(subcommand)]
+    Model(models::ModelCommand),
+    /// Show what an instance used of models
+    Usage(models::UsageOptions),
     /// Show the event log
     Events(events::Options),
     /// Create, list and revoke API tokens
@@ -153,6 +162,9 @@ async fn execute(
         Command::Instance(command) => instance::run(command, &client, output).await,
         Command::Pool { command } => pool::run(command, &client, output).await,
         Command::Costs => costs::show(&client, output).await,
+        Command::Provider(command) => models::provider(command, &client, output).await,
+        Command::Model(command) => models::model(command, &client, output).await,
+        Command::Usage(options) => models::usage(&options, &client, output).await,
         Command::Events(options) => events::run(&options, &client, output).await,
         Command::Token(command) => tokens::run(command, &client, output).await,
         Command::Openapi => {

@@ -28,6 +28,9 @@ fn main() -> anyhow::Result<ExitCode> {
         command @ (Command::Instance(_)
         | Command::Pool { .. }
         | Command::Costs
+        | Command::Provider(_)
+        | Command::Model(_)
+        | Command::Usage(_)
         | Command::Events(_)
         | Command::Token(_)
         | Command::Openapi) => {

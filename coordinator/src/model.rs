@@ -14,8 +14,11 @@ use tidepool_shared::{
 
 use crate::{ambient::Moment, cloud::Placement};
 
+mod provider;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sample;
+
+pub use self::provider::{KINDS, ModelAlias, Provider, UsageSum};
 
 /// Declares an enum whose variants are stored and shown as snake-case words.
 macro_rules! words {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tidepool_certs::authority::Authority;
+use tidepool_certs::{authority::Authority, sealed::MasterKeys};
 use tidepool_shared::{database_url::DatabaseUrl, id::CoordinatorId};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -63,6 +63,7 @@ pub struct Plan {
     pub schema: Arc<ConfigSchema>,
     pub introduction: Introduction,
     pub pools: Vec<Policy>,
+    pub master_keys: Arc<MasterKeys>,
     /// What a boot takes, before one was measured.
     pub expected_boot: Duration,
     pub sweep: (sweep::Policy, Duration),
@@ -227,6 +228,7 @@ impl Ground {
             logs: Arc::new(link.links()),
             neighbours: Neighbours::new(self.coordinator),
             prices: Prices::of(Arc::clone(&self.cloud)),
+            master_keys: plan.master_keys,
             pools,
             deletion_grace: plan.deletion_grace,
             tasks: TaskTracker::new(),

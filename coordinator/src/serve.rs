@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tidepool_certs::{authority::Authority, secret_file};
+use tidepool_certs::{authority::Authority, sealed::MasterKeys, secret_file};
 use tidepool_shared::{
     database_url::{self, DatabaseUrl, GivenUrl},
     user_data::Coordinators,
@@ -134,6 +134,9 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
         schema: Arc::new(ConfigSchema::read(&manifest.config_schema)?),
         introduction,
         pools: config.pools.iter().map(config::Pool::policy).collect(),
+        master_keys: Arc::new(MasterKeys::read_or_create(
+            &config.state_dir.join("master.keys"),
+        )?),
         expected_boot: EXPECTED_BOOT,
         sweep: config.sweep(),
         deletion_grace: Duration::from_secs(config.deletion_grace_s),

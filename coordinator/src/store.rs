@@ -38,8 +38,9 @@ use crate::{
     ambient::{Chance, Moment},
     cloud::{CloudServer, Placement},
     model::{
-        ApiToken, Blame, Coordinator, DocumentChange, Event, Instance, InstanceStatus, NewInstance,
-        NewServer, Operation, PoolKey, PoolStanding, Route, SagaStep, Server, ServerReport, StepMs,
+        ApiToken, Blame, Coordinator, DocumentChange, Event, Instance, InstanceStatus, ModelAlias,
+        NewInstance, NewServer, Operation, PoolKey, PoolStanding, Provider, Route, SagaStep,
+        Server, ServerReport, StepMs, UsageSum,
     },
 };
 
@@ -175,6 +176,23 @@ pub trait PoolStore: Send + Sync {
     async fn cool(&self, placement: &Placement, until: Moment) -> Stored<()>;
     /// The placements that are left alone now.
     async fn cooling(&self, now: Moment) -> Stored<HashSet<Placement>>;
+}
+
+/// Who serves models, under which names, and what was used.
+#[async_trait]
+pub trait ModelStore: Send + Sync {
+    /// By name.
+    async fn providers(&self) -> Stored<Vec<Provider>>;
+    /// Without a key, the one that is there stays, unless the address changes.
+    async fn put_provider(&self, new: &Provider) -> Stored<()>;
+    /// Customers' keys for it go with it.
+    async fn delete_provider(&self, name: &str) -> Stored<Transition>;
+    /// By tier and name.
+    async fn aliases(&self) -> Stored<Vec<ModelAlias>>;
+    async fn put_alias(&self, new: &ModelAlias) -> Stored<()>;
+    async fn delete_alias(&self, tier: &str, alias: &str) -> Stored<Transition>;
+    /// What an instance used from a moment to another, by day, model and payer.
+    async fn usage(&self, id: InstanceId, from: Moment, to: Moment) -> Stored<Vec<UsageSum>>;
 }
 
 /// The sagas' log: append only, decides nothing.
@@ -477,6 +495,7 @@ pub trait LeaseStore: Send + Sync {
 pub trait Store:
     ServerStore
     + PoolStore
+    + ModelStore
     + SagaStore
     + EnrolmentStore
     + InstanceStore
@@ -491,6 +510,7 @@ pub trait Store:
 impl<S> Store for S where
     S: ServerStore
         + PoolStore
+        + ModelStore
         + SagaStore
         + EnrolmentStore
         + InstanceStore

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tidepool_certs::authority::Authority;
+use tidepool_certs::{authority::Authority, sealed::MasterKeys};
 use tidepool_shared::{
     database_url::{self, DatabaseUrl, GivenUrl},
     manifest::ImageManifest,
@@ -43,7 +43,7 @@ use crate::{
     store::Store,
     sweep,
 };
-use data::{DataDir, LocalPlaces};
+use data::{DataDir, LocalPlaces, MASTER_KEYS};
 use proxy::ProxyProcess;
 use screen::Screen;
 
@@ -214,6 +214,8 @@ impl Local {
                 database,
                 log: data.log_file("proxy.log")?,
                 lock: data.join("proxy.lock"),
+                journal: data.join("usage"),
+                master_keys: data.join(MASTER_KEYS),
             },
             store,
             clock,
@@ -280,6 +282,7 @@ fn plan(
             proxy: format!("http://{LOOPBACK}:{}", places.proxy_port),
         },
         pools: vec![policy(options)],
+        master_keys: Arc::new(MasterKeys::read_or_create(&data.join(MASTER_KEYS))?),
         expected_boot: EXPECTED_BOOT,
         sweep: (sweep::Policy::default(), SWEEP_INTERVAL),
         deletion_grace: Duration::from_secs(options.deletion_grace),

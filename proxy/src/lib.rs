@@ -1,16 +1,31 @@
 //! The model proxy: OpenClaw on a server asks here, known by nothing but its source address.
 //!
-//! Its own process, so that a restart of the coordinator never cuts a stream. It reads the store's
-//! trust table and writes nothing. So far it has one provider, the built-in demo model, which lets a
-//! person chat before any key is configured.
+//! Its own process, so that a restart of the coordinator never cuts a stream. It keeps the few tables
+//! it needs in memory ([`directory`]), passes requests and answers through ([`forward`], [`sse`]), reads along
+//! what they cost ([`usage`], [`price`]) and writes one row an attempt ([`ledger`]). As long as no provider is
+//! configured the built-in demo model answers, so that a person can chat at once.
 
+mod account;
 pub mod answer;
+mod asked;
 mod bodies;
+mod breaker;
+pub mod catalog;
 pub mod demo;
+pub mod dialect;
+pub mod directory;
+pub mod forward;
+mod headers;
+pub mod ledger;
 pub mod lock;
+pub mod price;
 pub mod prompt;
 pub mod refusal;
+mod relay;
 pub mod server;
 mod serving;
 pub mod settings;
-pub mod trust;
+pub mod splice;
+pub mod sse;
+pub mod tail;
+pub mod usage;

@@ -1,14 +1,18 @@
 //! `tidepool-proxy`: logging, settings, the listener, and an orderly end.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use tidepool_proxy::{
+    catalog::Keyring,
+    directory::Directory,
+    forward::{Forwarder, client},
+    ledger::Ledger,
     lock::{Lock, NotLocked},
+    price::PriceList,
     server,
     settings::Settings,
-    trust::Trust,
 };
 use tidepool_shared::database_url::DatabaseUrl;
 use tokio::{
@@ -80,22 +84,45 @@ fn run(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()> {
 async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
-    let trust = Trust::of(database).context("read the database's URL")?;
+    let mut reload = signal(SignalKind::user_defined1()).context("listen to SIGUSR1")?;
+    let keyring = match &settings.master_keys {
+        Some(path) => Keyring::at(path.clone()),
+        None => Keyring::default(),
+    };
+    let (directory, follower) =
+        Directory::of(database, keyring).context("read the database's URL")?;
+    let (ledger, writer) = Ledger::open(&settings.journal, database).context("open the journal")?;
+    let prices = Arc::new(PriceList::bundled());
+    let client = client().context("make a client")?;
+    let forwarder = Arc::new(Forwarder::new(directory.clone(), ledger, prices, client));
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("listen on {}", settings.listen))?;
     let address = listener.local_addr().context("read the bound address")?;
     tracing::info!(%address, "model proxy listens");
-    let cancel = CancellationToken::new();
-    let serving = server::serve(listener, trust, cancel.clone());
+    let (cancel, done) = (CancellationToken::new(), CancellationToken::new());
+    let serving = async {
+        server::serve(listener, Arc::clone(&forwarder), cancel.clone()).await;
+        forwarder.drained().await;
+        // Nothing begins any more: the writer may write what is left and end.
+        done.cancel();
+    };
     let stopping = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = reload.recv() => directory.refresh(),
+            }
         }
         tracing::info!("model proxy stops");
         cancel.cancel();
     };
-    tokio::join!(serving, stopping);
+    tokio::join!(
+        serving,
+        stopping,
+        follower.run(done.clone()),
+        writer.run(done.clone())
+    );
     Ok(())
 }

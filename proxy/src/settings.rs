@@ -13,8 +13,8 @@ pub struct Settings {
     /// address.
     #[arg(long, env = "TIDEPOOL_PROXY_LISTEN", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// The coordinator's database, `sqlite:PATH` or `postgres://...`; only read. A URL with a password
-    /// belongs in the environment: arguments are shown to everybody on the machine.
+    /// The coordinator's database, `sqlite:PATH` or `postgres://...`. A URL with a password belongs in the
+    /// environment: arguments are shown to everybody on the machine.
     #[arg(
         long,
         env = database_url::VARIABLE,
@@ -22,6 +22,13 @@ pub struct Settings {
         value_name = "URL"
     )]
     pub database: GivenUrl,
+    /// A directory of this process's own, for the journal of usage: rows wait here until the database has
+    /// them, also through a restart.
+    #[arg(long, env = "TIDEPOOL_PROXY_JOURNAL", value_name = "DIR")]
+    pub journal: PathBuf,
+    /// The file with the master keys that open providers' keys; the coordinator makes it.
+    #[arg(long, env = "TIDEPOOL_MASTER_KEYS", value_name = "PATH")]
+    pub master_keys: Option<PathBuf>,
     /// A file to hold locked for as long as this process lives; it says which process that is.
     #[arg(long, env = "TIDEPOOL_PROXY_LOCK", value_name = "PATH")]
     pub lock: Option<PathBuf>,

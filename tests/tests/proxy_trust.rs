@@ -8,8 +8,15 @@ use tidepool_coordinator::{
     model::NewServer,
     store::{ServerStore, postgres::PostgresStore, sqlite::SqliteStore, throwaway::Throwaway},
 };
-use tidepool_proxy::trust::{Caller, NotTrusted, Trust};
-use tidepool_shared::{database_url::GivenUrl, id::ServerId};
+use tidepool_proxy::{
+    catalog::Keyring,
+    directory::{Caller, Directory, NotTrusted},
+};
+use tidepool_shared::{
+    database_url::{DatabaseUrl, GivenUrl},
+    id::ServerId,
+};
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn the_proxy_knows_a_server_from_its_creation_until_it_is_retired() {
@@ -18,7 +25,7 @@ async fn the_proxy_knows_a_server_from_its_creation_until_it_is_retired() {
     let store = SqliteStore::open(&file, Arc::new(Chance::from_os()))
         .await
         .unwrap();
-    knows_a_server_until_it_is_retired(&store, &Trust::at(&file))
+    knows_a_server_until_it_is_retired(&store, &DatabaseUrl::Sqlite(file))
         .await
         .unwrap();
     store.close().await;
@@ -34,8 +41,7 @@ async fn the_proxy_reads_the_same_from_postgres() {
         .await
         .unwrap();
     let url = GivenUrl::from(database.url()).read().unwrap();
-    let trust = Trust::of(&url).unwrap();
-    knows_a_server_until_it_is_retired(&store, &trust)
+    knows_a_server_until_it_is_retired(&store, &url)
         .await
         .unwrap();
     store.close().await;
@@ -43,8 +49,19 @@ async fn the_proxy_reads_the_same_from_postgres() {
 
 async fn knows_a_server_until_it_is_retired(
     store: &impl ServerStore,
-    trust: &Trust,
+    database: &DatabaseUrl,
 ) -> anyhow::Result<()> {
+    let (trust, follower) = Directory::of(database, Keyring::default())?;
+    let cancel = CancellationToken::new();
+    let checking = async {
+        let checked = looks(store, &trust).await;
+        cancel.cancel();
+        checked
+    };
+    tokio::join!(checking, follower.run(cancel.clone())).0
+}
+
+async fn looks(store: &impl ServerStore, trust: &Directory) -> anyhow::Result<()> {
     for (number, address) in [(1, "127.3.0.1"), (2, "fd00::1")] {
         let address: IpAddr = address.parse()?;
         let id: ServerId = format!("srv_{number:026}").parse()?;
@@ -72,7 +89,7 @@ async fn knows_a_server_until_it_is_retired(
             .await?;
         let known = Caller {
             server: id,
-            instance: None,
+            customer: None,
         };
         assert_eq!(trust.caller(address).await?, known);
         if let IpAddr::V4(v4) = address {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use tidepool_certs::sealed::MasterKeys;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{costs::Prices, logs::GatewayLogs, neighbours::Neighbours};
@@ -33,6 +34,8 @@ pub struct ApiState {
     /// Other coordinators, for what only the holder of a link can answer.
     pub neighbours: Neighbours,
     pub prices: Prices,
+    /// What seals providers' keys.
+    pub master_keys: Arc<MasterKeys>,
     /// The pools that customers may ask for; the first is the default, and the first of a tier is that
     /// tier's default.
     pub pools: Vec<PoolOutlook>,

@@ -22,8 +22,8 @@ use crate::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Certificates, the link's keys and this coordinator's id. Certificates and link keys are the same
-    /// on every coordinator of a store: copy them.
+    /// Certificates, the link's keys, the master keys (which open providers' keys in the store) and this
+    /// coordinator's id. All but the id are the same on every coordinator of a store: copy them.
     pub state_dir: PathBuf,
     /// `sqlite:PATH` or `postgres://...`; the environment's TIDEPOOL_DATABASE_URL wins.
     pub database_url: Option<String>,

@@ -15,6 +15,7 @@ pub mod events;
 pub mod instances;
 pub mod leases;
 pub mod pools;
+pub mod providers;
 pub mod reports;
 pub mod sagas;
 pub mod servers;
@@ -69,6 +70,11 @@ macro_rules! conformance {
                 a_placement_is_left_alone_for_as_long_as_was_said,
                 arrivals_are_those_of_the_pool_since_then,
                 a_server_was_warm_for_the_first_time_once,
+            }
+            providers {
+                a_provider_keeps_its_key_until_it_is_given_another_or_moves,
+                a_model_has_one_meaning_in_a_tier,
+                an_instance_that_asked_nothing_used_nothing,
             }
             sagas {
                 steps_read_back_in_the_order_in_which_they_were_taken,
@@ -222,6 +228,7 @@ mod tests {
             include_str!("conformance/instances.rs"),
             include_str!("conformance/leases.rs"),
             include_str!("conformance/pools.rs"),
+            include_str!("conformance/providers.rs"),
             include_str!("conformance/reports.rs"),
             include_str!("conformance/sagas.rs"),
             include_str!("conformance/servers.rs"),

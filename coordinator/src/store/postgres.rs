@@ -35,6 +35,8 @@ mod lost;
 mod operations;
 #[path = "sql/pools.rs"]
 mod pools;
+#[path = "sql/providers.rs"]
+mod providers;
 #[path = "sql/reports.rs"]
 mod reports;
 mod retry;

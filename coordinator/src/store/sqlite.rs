@@ -33,6 +33,8 @@ mod lost;
 mod operations;
 #[path = "sql/pools.rs"]
 mod pools;
+#[path = "sql/providers.rs"]
+mod providers;
 #[path = "sql/reports.rs"]
 mod reports;
 #[path = "sql/routes.rs"]

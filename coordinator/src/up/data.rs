@@ -7,7 +7,9 @@
 //! var/tidepool.db     the store
 //! var/certs/          certificate authority
 //! var/link-keys       the link's stored keys
+//! var/master.keys     opens the providers' keys in the store (0600)
 //! var/servers/        the local cloud
+//! var/usage/          the proxy's journal: usage that the store does not have yet
 //! var/log/            logs of coordinator and proxy
 //! ```
 
@@ -35,6 +37,9 @@ use crate::{
     cli::target::Target,
     store::Store,
 };
+
+/// Opens the providers' keys in the store.
+pub(super) const MASTER_KEYS: &str = "master.keys";
 
 const DEFAULT_API_PORT: u16 = 7717;
 const DEFAULT_EDGE_PORT: u16 = 8080;

@@ -36,6 +36,10 @@ pub(super) struct ProxyProcess {
     pub(super) log: File,
     /// The file that the running one holds locked and has signed.
     pub(super) lock: PathBuf,
+    /// Where usage waits until the database has it.
+    pub(super) journal: PathBuf,
+    /// What opens providers' keys.
+    pub(super) master_keys: PathBuf,
 }
 
 impl ProxyProcess {
@@ -64,6 +68,10 @@ impl ProxyProcess {
             .env(database_url::VARIABLE, self.database.reveal())
             .arg("--lock")
             .arg(&self.lock)
+            .arg("--journal")
+            .arg(&self.journal)
+            .arg("--master-keys")
+            .arg(&self.master_keys)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.log.try_clone()?)

@@ -113,6 +113,8 @@ impl World {
         let log = fs::File::create(self.dir.path().join("proxy.log"))?;
         let child = Command::new(programs::program("tidepool-proxy")?)
             .args(["--listen", &format!("127.0.0.1:{}", self.proxy_port)])
+            .arg("--journal")
+            .arg(self.dir.path().join("usage"))
             .env(database_url::VARIABLE, &self.url)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
+use tidepool_certs::sealed::MasterKeys;
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, ManualClock, Moment},
     api::{self, ApiState, GatewayLogs, LogsUnavailable, Neighbours, PoolOutlook, Prices, auth},
@@ -130,6 +131,7 @@ impl World {
             schema: Arc::new(ConfigSchema::read(&schema)?),
             logs: Arc::new(NoLinks),
             prices: Prices::of(Arc::new(MemoryCloud::default())),
+            master_keys: Arc::new(MasterKeys::read_or_create(&dir.path().join("master.keys"))?),
             neighbours: Neighbours::new(format!("coord_{:026}", 1).parse()?),
             pools: vec![PoolOutlook::new(
                 sample::pool(),

@@ -1,0 +1,82 @@
+//! A breaker for each provider: one that failed several times in a row is left alone for a while.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Failures in a row that open it.
+const FAILURES: u32 = 5;
+/// How long it stays open; then one request after the other may try, and the first success closes it.
+const OPEN: Duration = Duration::from_secs(10);
+
+/// All providers' breakers.
+#[derive(Debug, Default)]
+pub(crate) struct Breakers(Mutex<HashMap<String, Breaker>>);
+
+#[derive(Debug, Default)]
+struct Breaker {
+    failures: u32,
+    open_until: Option<Instant>,
+}
+
+impl Breakers {
+    /// Whether this provider should be left alone now.
+    pub(crate) fn is_open(&self, provider: &str) -> bool {
+        let breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        breakers
+            .get(provider)
+            .and_then(|breaker| breaker.open_until)
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    /// It answered.
+    pub(crate) fn answered(&self, provider: &str) {
+        let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        breakers.remove(provider);
+    }
+
+    /// It did not, or said that it cannot.
+    pub(crate) fn failed(&self, provider: &str) {
+        let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let breaker = breakers.entry(provider.to_owned()).or_default();
+        breaker.failures = breaker.failures.saturating_add(1);
+        if breaker.failures >= FAILURES {
+            if breaker.open_until.is_none() {
+                tracing::warn!(
+                    provider,
+                    "failed again and again, and is left alone for a while"
+                );
+            }
+            breaker.open_until = Some(Instant::now() + OPEN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn five_failures_in_a_row_open_it_and_time_or_an_answer_closes_it() {
+        let breakers = Breakers::default();
+        for _ in 0..4 {
+            breakers.failed("one");
+        }
+        breakers.answered("one");
+        for _ in 0..4 {
+            breakers.failed("one");
+        }
+        assert!(!breakers.is_open("one"));
+        breakers.failed("one");
+        assert!(breakers.is_open("one"));
+        assert!(!breakers.is_open("two"));
+        tokio::time::advance(OPEN).await;
+        assert!(!breakers.is_open("one"));
+        breakers.failed("one");
+        assert!(breakers.is_open("one"), "one more failure opens it again");
+    }
+}

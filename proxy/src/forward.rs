@@ -1,0 +1,242 @@
+//! One request, from a server's words to a provider's answer.
+//!
+//! A model call is not idempotent, so another attempt is made only before the first byte of an answer
+//! went to the server, and within [`ATTEMPTS_WITHIN`]. Each attempt is a row of the ledger, begun
+//! before the provider hears of it: without a row nobody is asked.
+
+mod attempt;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use http::Method;
+use rand::Rng as _;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::attempt::BYTES_PER_TOKEN;
+use self::attempt::{Attempted, Failure, Question};
+use crate::{
+    asked::Asked,
+    bodies::Bodies,
+    breaker::Breakers,
+    catalog::{Target, Unresolved},
+    demo,
+    dialect::Dialect,
+    directory::{Caller, Customer, Directory},
+    ledger::Ledger,
+    price::PriceList,
+    refusal::Refusal,
+    splice::Envelope,
+};
+
+/// Images in a conversation make requests large.
+const BODY_MAX_BYTES: usize = 20 * 1024 * 1024;
+/// For a whole request to arrive.
+const BODY_DEADLINE: Duration = Duration::from_mins(1);
+/// No attempt begins later than this after the first. The client's own patience is not for us to spend.
+const ATTEMPTS_WITHIN: Duration = Duration::from_secs(20);
+/// For a connection to a provider.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Connections to providers are kept open as long.
+const IDLE: Duration = Duration::from_mins(1);
+/// Attempts in all.
+const ATTEMPTS_MAX: usize = 4;
+/// Before the same provider is asked again; a little more or less, so that many do not come together.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What every request shares.
+#[derive(Debug)]
+pub struct Forwarder {
+    pub directory: Directory,
+    pub ledger: Ledger,
+    pub prices: Arc<PriceList>,
+    pub client: reqwest::Client,
+    /// Streams whose client has left and whose end is still read.
+    pub drains: TaskTracker,
+    pub(crate) bodies: Bodies,
+    pub(crate) breakers: Breakers,
+}
+
+impl Forwarder {
+    /// The parts that have no settings are made here.
+    pub fn new(
+        directory: Directory,
+        ledger: Ledger,
+        prices: Arc<PriceList>,
+        client: reqwest::Client,
+    ) -> Self {
+        Self {
+            directory,
+            ledger,
+            prices,
+            client,
+            drains: TaskTracker::new(),
+            bodies: Bodies::default(),
+            breakers: Breakers::default(),
+        }
+    }
+}
+
+/// A client for providers. Redirects are not followed: a key goes where the operator sent it.
+pub fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .tcp_nodelay(true)
+        .pool_idle_timeout(IDLE)
+        .build()
+}
+
+/// Answers whatever has a path of its own.
+pub(crate) async fn forward(
+    State(forwarder): State<Arc<Forwarder>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response {
+    let Some(asked) = Asked::at(request.uri().path(), request.uri().query()) else {
+        return Refusal::NoSuchPath.into_response();
+    };
+    let dialect = asked.dialect;
+    if request.method() != Method::POST {
+        return Refusal::NoSuchMethod.in_dialect(dialect);
+    }
+    forwarder
+        .answer(&caller, asked, request)
+        .await
+        .unwrap_or_else(|refusal| refusal.in_dialect(dialect))
+}
+
+impl Forwarder {
+    /// Waits until streams whose clients have left are read to their ends; nothing may be begun any more.
+    pub async fn drained(&self) {
+        self.drains.close();
+        self.drains.wait().await;
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        caller: &Caller,
+        asked: Asked,
+        request: Request,
+    ) -> Result<Response, Refusal> {
+        let begun = Instant::now();
+        let place = self.bodies.place(caller.server).await;
+        let _place = place.ok_or(Refusal::Busy)?;
+        let (head, body) = request.into_parts();
+        let body = read(body).await?;
+        let Some(customer) = self.customer(caller) else {
+            return match asked.dialect {
+                Dialect::Chat => demo::answer(caller, &body),
+                _ => Err(Refusal::NobodyAnswers),
+            };
+        };
+        let envelope = Envelope::read(&body).map_err(Refusal::Malformed)?;
+        let named = asked.model.clone();
+        let name = named
+            .or_else(|| envelope.model.as_ref().map(|model| model.name.clone()))
+            .ok_or(Refusal::NoModel)?;
+        let targets = self
+            .directory
+            .catalog()
+            .resolve(customer, &name, asked.dialect)
+            .map_err(refused)?;
+        let question = Question {
+            begun,
+            caller: caller.clone(),
+            asked_model: name,
+            request_id: format!("{:032x}", rand::random::<u128>()),
+            headers: crate::headers::asked(&head.headers),
+            asked,
+            envelope,
+            body,
+        };
+        self.ask(question, order(targets)).await
+    }
+
+    /// Somebody, and somebody to ask for them; else it is the demo model's turn.
+    fn customer<'a>(&self, caller: &'a Caller) -> Option<&'a Customer> {
+        caller
+            .customer
+            .as_ref()
+            .filter(|_| !self.directory.catalog().is_empty())
+    }
+
+    async fn ask(
+        self: Arc<Self>,
+        question: Question,
+        targets: Vec<Target>,
+    ) -> Result<Response, Refusal> {
+        let plan = self.plan(&targets);
+        let mut last = None;
+        let mut asked_before: Option<&String> = None;
+        for target in plan {
+            if last.is_some() && question.begun.elapsed() > ATTEMPTS_WITHIN {
+                break;
+            }
+            if asked_before.replace(&target.provider.name) == Some(&target.provider.name) {
+                if last.as_ref().is_some_and(Failure::is_final) {
+                    break;
+                }
+                let pause = PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
+                tokio::time::sleep(pause).await;
+            }
+            match self.attempt(&question, target).await? {
+                Attempted::Answered(response) => return Ok(response),
+                Attempted::Failed(failure) => last = Some(failure),
+            }
+        }
+        last.map_or(Err(Refusal::NobodyAnswers), Failure::into_answer)
+    }
+
+    /// Whom to ask, one after the other: those left alone now come last, and a single one twice.
+    fn plan<'a>(&self, targets: &'a [Target]) -> Vec<&'a Target> {
+        let (shut, open): (Vec<_>, Vec<_>) = targets
+            .iter()
+            .partition(|target| self.breakers.is_open(&target.provider.name));
+        let mut plan: Vec<_> = open.into_iter().chain(shut).collect();
+        if let [only] = plan[..] {
+            plan.push(only);
+        }
+        plan.truncate(ATTEMPTS_MAX);
+        plan
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    tokio::time::timeout(BODY_DEADLINE, to_bytes(body, BODY_MAX_BYTES))
+        .await
+        .map_err(|_| Refusal::TooSlow)?
+        .map_err(|_| Refusal::TooLarge)
+}
+
+fn refused(why: Unresolved) -> Refusal {
+    match why {
+        Unresolved::NoProviders => Refusal::NobodyAnswers,
+        Unresolved::UnknownModel => Refusal::UnknownModel,
+        Unresolved::OtherDialect => Refusal::OtherDialect,
+    }
+}
+
+/// The first by weight, the others behind it as the operator listed them.
+fn order(mut targets: Vec<Target>) -> Vec<Target> {
+    let total: u32 = targets.iter().map(|target| target.weight).sum();
+    if total > 0 {
+        let mut drawn = rand::rng().random_range(0..total);
+        let first = targets.iter().position(|target| {
+            let here = drawn < target.weight;
+            drawn = drawn.saturating_sub(target.weight);
+            here
+        });
+        let first = targets.remove(first.unwrap_or(0));
+        targets.insert(0, first);
+    }
+    targets
+}

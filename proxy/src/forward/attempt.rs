@@ -1,0 +1,303 @@
+//! One attempt with one provider, and what becomes of it.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use tokio::time::{Instant, timeout};
+
+use super::Forwarder;
+use crate::{
+    account::Account,
+    asked::Asked,
+    catalog::Target,
+    dialect::Dialect,
+    directory::Caller,
+    headers,
+    ledger::{self, Outcome, Payer},
+    refusal::Refusal,
+    relay::{Form, Relay},
+    splice::{Asked as Usages, Envelope, spliced},
+    usage::Usage,
+};
+
+/// For the head of an answer. Models that think do so in silence, and the SDKs wait as long.
+const HEAD_PATIENCE: Duration = Duration::from_mins(10);
+/// Of a refusal's body; a longer one is cut.
+const REFUSAL_MAX_BYTES: usize = 256 * 1024;
+/// For a refusal's body.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(10);
+/// A usual estimate, for what no provider counted.
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;
+
+/// What is asked, whoever is asked.
+pub(super) struct Question {
+    pub(super) begun: Instant,
+    pub(super) caller: Caller,
+    pub(super) asked: Asked,
+    /// As the client called it.
+    pub(super) asked_model: String,
+    pub(super) request_id: String,
+    pub(super) headers: HeaderMap,
+    pub(super) envelope: Envelope,
+    pub(super) body: Bytes,
+}
+
+/// What became of an attempt.
+pub(super) enum Attempted {
+    /// The client is answered.
+    Answered(Response),
+    /// Somebody else may do better.
+    Failed(Failure),
+}
+
+/// An attempt that brought no answer.
+pub(super) enum Failure {
+    /// The provider could not be reached, or said nothing.
+    Silent,
+    /// What it said.
+    Refused(Response),
+}
+
+impl Failure {
+    /// The same provider would say the same again.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Silent => false,
+            Self::Refused(response) => !response.status().is_server_error(),
+        }
+    }
+
+    /// What the client gets if nobody did better.
+    pub(super) fn into_answer(self) -> Result<Response, Refusal> {
+        match self {
+            Self::Silent => Err(Refusal::NobodyAnswers),
+            Self::Refused(response) => Ok(response),
+        }
+    }
+}
+
+impl Forwarder {
+    pub(super) async fn attempt(
+        self: &Arc<Self>,
+        question: &Question,
+        target: &Target,
+    ) -> Result<Attempted, Refusal> {
+        let provider = &target.provider;
+        let (request, hides_usage) = self.request(question, target).ok_or_else(|| {
+            tracing::error!(
+                provider = provider.name,
+                "a request cannot be made of its address or key"
+            );
+            Refusal::NobodyAnswers
+        })?;
+        let account = self.open(question, target)?;
+        let response = match timeout(HEAD_PATIENCE, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                tracing::debug!(provider = provider.name, error = %error.without_url(), "no answer");
+                self.breakers.failed(&provider.name);
+                account.close(StatusCode::BAD_GATEWAY, Outcome::UpstreamFailed);
+                return Ok(Attempted::Failed(Failure::Silent));
+            }
+            Err(_) => {
+                self.breakers.failed(&provider.name);
+                account.close(StatusCode::GATEWAY_TIMEOUT, Outcome::UpstreamFailed);
+                return Ok(Attempted::Failed(Failure::Silent));
+            }
+        };
+        let status = response.status();
+        if status.is_success() {
+            self.breakers.answered(&provider.name);
+            return Ok(Attempted::Answered(self.relay(
+                response,
+                account,
+                hides_usage,
+                question.asked.dialect,
+            )));
+        }
+        self.judge(status, target);
+        let refusal = refusal(response, target, question.asked.dialect).await;
+        account.close(status, Outcome::UpstreamRefused);
+        Ok(if is_worth_another(status) {
+            Attempted::Failed(Failure::Refused(refusal))
+        } else {
+            Attempted::Answered(refusal)
+        })
+    }
+
+    fn judge(&self, status: StatusCode, target: &Target) {
+        let provider = target.provider.name.as_str();
+        if status.is_server_error() {
+            self.breakers.failed(provider);
+        }
+        if is_about_the_key(status) && target.payer == Payer::Managed {
+            tracing::error!(provider, %status, "the provider refuses our key");
+        }
+    }
+
+    fn request(
+        &self,
+        question: &Question,
+        target: &Target,
+    ) -> Option<(reqwest::RequestBuilder, bool)> {
+        let provider = &target.provider;
+        let dialect = question.asked.dialect;
+        let url = provider.url(dialect, &target.model, &question.asked.call)?;
+        let mut headers = question.headers.clone();
+        provider.complete(dialect, &mut headers);
+        if let Some(key) = &target.key {
+            provider.authorize(dialect, key.expose(), &mut headers)?;
+        }
+        let (body, hides_usage) = body(question, target);
+        Some((
+            self.client.post(url).headers(headers).body(body),
+            hides_usage,
+        ))
+    }
+
+    /// The row comes first: without it nobody is asked.
+    fn open(&self, question: &Question, target: &Target) -> Result<Account, Refusal> {
+        let provider = &target.provider;
+        let estimate = Usage {
+            input: u64::try_from(question.body.len()).unwrap_or(u64::MAX) / BYTES_PER_TOKEN,
+            ..Usage::default()
+        };
+        let price = self
+            .prices
+            .find(provider.kind.word(), &target.model)
+            .cloned();
+        let attempt = ledger::Attempt {
+            request_id: question.request_id.clone(),
+            server: question.caller.server,
+            instance: question
+                .caller
+                .customer
+                .as_ref()
+                .map(|customer| customer.instance),
+            provider: provider.name.clone(),
+            model: target.model.clone(),
+            asked_model: question.asked_model.clone(),
+            dialect: word(question.asked.dialect),
+            payer: target.payer,
+            estimate,
+            estimate_cost_microcents: None,
+            at: now(),
+        };
+        Account::open(&self.ledger, attempt, estimate, price).map_err(|error| {
+            tracing::error!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "no row, no call"
+            );
+            Refusal::NoLedger
+        })
+    }
+
+    fn relay(
+        &self,
+        response: reqwest::Response,
+        account: Account,
+        hides_usage: bool,
+        dialect: Dialect,
+    ) -> Response {
+        let status = response.status();
+        let headers = headers::answered(response.headers());
+        let form = Form {
+            dialect,
+            hides_usage,
+            is_stream: headers
+                .get(header::CONTENT_TYPE)
+                .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")),
+        };
+        let relay = Relay::new(response, account, form, self.drains.clone());
+        answer(status, headers, Body::new(relay))
+    }
+}
+
+/// The client's body with the provider's name of the model, and whether we ask for usage in its name.
+fn body(question: &Question, target: &Target) -> (Bytes, bool) {
+    let mut splices = Vec::new();
+    splices.extend(question.envelope.replace_model(&target.model));
+    let is_chat = question.asked.dialect == Dialect::Chat;
+    let mut hides_usage = false;
+    if is_chat
+        && target.provider.kind.takes_stream_options()
+        && let Usages::ByUs(splice) = question.envelope.ask_for_usage()
+    {
+        hides_usage = true;
+        splices.push(splice);
+    }
+    if splices.is_empty() {
+        (question.body.clone(), hides_usage)
+    } else {
+        (spliced(&question.body, splices).into(), hides_usage)
+    }
+}
+
+/// As the ledger has it.
+const fn word(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Chat => "chat",
+        Dialect::Responses => "responses",
+        Dialect::Embeddings => "embeddings",
+        Dialect::Messages => "messages",
+        Dialect::Gemini => "gemini",
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when it was; nothing is decided by it"
+)]
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
+/// A provider's refusal, as it is, unless it is about our key: that is our fault and nobody else's business.
+async fn refusal(response: reqwest::Response, target: &Target, dialect: Dialect) -> Response {
+    let status = response.status();
+    if is_about_the_key(status) && target.payer == Payer::Managed {
+        return Refusal::OurKey.in_dialect(dialect);
+    }
+    let headers = headers::answered(response.headers());
+    let body = timeout(REFUSAL_PATIENCE, bounded(response)).await;
+    answer(status, headers, Body::from(body.unwrap_or_default()))
+}
+
+async fn bounded(mut response: reqwest::Response) -> Bytes {
+    let mut body = Vec::new();
+    // What a broken connection has brought so far is all there is.
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = REFUSAL_MAX_BYTES.saturating_sub(body.len());
+        body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+        if body.len() >= REFUSAL_MAX_BYTES {
+            break;
+        }
+    }
+    body.into()
+}
+
+fn answer(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Somebody else, or the same one a moment later, may do better.
+fn is_worth_another(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT
+                | StatusCode::CONFLICT
+                | StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+        )
+}
+
+fn is_about_the_key(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}

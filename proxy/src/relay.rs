@@ -1,0 +1,211 @@
+//! An answer on its way through: whole events as they complete, byte for byte, and read as they pass.
+//!
+//! At most one event that is not whole is held back, up to [`HELD_MAX_BYTES`], and one chunk is in flight:
+//! the provider is read only when the client takes, so a slow client slows the provider. A provider that
+//! breaks off is told to the client in its dialect and never looks like an end. A client that leaves is
+//! written down, too; when the model had finished by then, the little that is left is still read for
+//! its usage.
+
+mod ending;
+mod passage;
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use self::{ending::broken, passage::Passage};
+use crate::{account::Account, dialect::Dialect, ledger::Outcome};
+
+/// Between two chunks. The SDKs' own watchdogs are longer or the same.
+const SILENCE: Duration = Duration::from_mins(5);
+/// Without a word to the client; then a comment, which means nothing and keeps the connection.
+const QUIET: Duration = Duration::from_secs(15);
+const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// For what is left of a stream that its client has left.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What an answer looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) dialect: Dialect,
+    /// We asked for the usage, and the client did not: it does not get the event.
+    pub(crate) hides_usage: bool,
+    pub(crate) is_stream: bool,
+}
+
+/// The body of an answer.
+pub(crate) struct Relay {
+    /// `None` when it has ended, one way or another.
+    course: Option<Course>,
+    form: Form,
+    status: StatusCode,
+    heard: Instant,
+    alarm: Pin<Box<Sleep>>,
+    drains: TaskTracker,
+}
+
+/// What is under way.
+struct Course {
+    upstream: BoxStream<'static, reqwest::Result<Bytes>>,
+    passage: Passage,
+    account: Account,
+}
+
+impl Relay {
+    pub(crate) fn new(
+        response: reqwest::Response,
+        account: Account,
+        form: Form,
+        drains: TaskTracker,
+    ) -> Self {
+        Self {
+            status: response.status(),
+            course: Some(Course {
+                upstream: response.bytes_stream().boxed(),
+                passage: Passage::new(form),
+                account,
+            }),
+            form,
+            heard: Instant::now(),
+            alarm: Box::pin(sleep(QUIET)),
+            drains,
+        }
+    }
+
+    /// The next bytes for the client.
+    fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        loop {
+            let Some(course) = &mut self.course else {
+                return Poll::Ready(None);
+            };
+            if let Some(bytes) = course.passage.next() {
+                self.alarm.as_mut().reset(Instant::now() + QUIET);
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            match course.upstream.as_mut().poll_next(context) {
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.heard = Instant::now();
+                    course.account.first();
+                    course.passage.take(chunk);
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(self.break_off()),
+                Poll::Ready(None) => {
+                    let rest = self.finish();
+                    return Poll::Ready(rest.map(Ok));
+                }
+                Poll::Pending => match self.poll_alarm(context) {
+                    Poll::Ready(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                    Poll::Ready(None) => return Poll::Ready(self.break_off()),
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    /// A comment when it was quiet for long, `None` when it was silent for too long.
+    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            std::task::ready!(self.alarm.as_mut().poll(context));
+            self.alarm.as_mut().reset(Instant::now() + QUIET);
+            if self.heard.elapsed() > SILENCE {
+                return Poll::Ready(None);
+            }
+            let fits = self
+                .course
+                .as_ref()
+                .is_some_and(|course| !course.passage.is_mid_event());
+            if self.form.is_stream && fits {
+                return Poll::Ready(Some(COMMENT));
+            }
+        }
+    }
+
+    /// The provider has said all; what it left unfinished goes as it is.
+    fn finish(&mut self) -> Option<Bytes> {
+        let course = self.course.take()?;
+        let (rest, observed) = course.passage.finish();
+        course
+            .account
+            .settle(self.status, Outcome::Completed, &observed);
+        rest
+    }
+
+    /// The provider broke off: half an event is of no use, and the client must know.
+    fn break_off(&mut self) -> Option<Result<Bytes, BrokenOff>> {
+        let course = self.course.take()?;
+        let is_cut = course.passage.is_mid_event();
+        let (_half, observed) = course.passage.finish();
+        course
+            .account
+            .settle(self.status, Outcome::UpstreamBroke, &observed);
+        Some(if self.form.is_stream {
+            Ok(broken(self.form.dialect, is_cut))
+        } else {
+            Err(BrokenOff)
+        })
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.poll_bytes(context).map_ok(Frame::data)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let Some(course) = self.course.take() else {
+            return;
+        };
+        let status = self.status;
+        if course.passage.is_finished() {
+            self.drains.spawn(course.drain(status));
+        } else {
+            // Dropping the connection is what stops the model.
+            let (_rest, observed) = course.passage.finish();
+            course
+                .account
+                .settle(status, Outcome::ClientLeft, &observed);
+        }
+    }
+}
+
+impl Course {
+    /// Generation is over, so reading on is free, and the exact usage follows.
+    async fn drain(mut self, status: StatusCode) {
+        let rest = async {
+            while let Some(Ok(chunk)) = self.upstream.next().await {
+                self.passage.take(chunk);
+                self.passage.discard();
+            }
+        };
+        // What did not come in time is estimated.
+        drop(timeout(DRAIN, rest).await);
+        let (_rest, observed) = self.passage.finish();
+        self.account.settle(status, Outcome::ClientLeft, &observed);
+    }
+}
+
+/// A plain answer whose provider broke off: the connection is cut, so that it cannot look whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the provider broke off")]
+pub(crate) struct BrokenOff;

@@ -1,0 +1,237 @@
+//! The few things that are read from a request's body, and changed in it, without parsing it.
+//!
+//! A body has up to 10 MB and is mostly one long conversation; to parse and print it would take
+//! milliseconds and change the order of its keys and the spelling of its numbers. So one pass notes where
+//! the values of the outermost object are, and a change replaces those bytes alone.
+//!
+//! What is read here decides what is allowed and paid, so it must be what the provider will read. Where
+//! parsers differ (a key given twice, or in another case, or a flag that is not a boolean) the body is
+//! refused.
+
+use std::ops::Range;
+
+use members::{Member, Members};
+
+mod members;
+#[cfg(test)]
+mod tests;
+
+pub use members::Malformed;
+
+/// A name of a model that is longer is none.
+const MODEL_MAX_BYTES: usize = 256;
+/// Keys that may be there once, in this spelling. Some servers read keys without regard to case.
+const KNOWN: [&str; 7] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+];
+
+/// What a body says about how it is to be answered, and where it says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// The model that is asked for.
+    pub model: Option<Model>,
+    /// Whether the answer is to be a stream.
+    pub stream: bool,
+    /// The most tokens that one answer may have: the largest number given under any of the names for it.
+    pub max_output: Option<u64>,
+    /// How many answers are asked for (`n` of chat), each of up to `max_output`.
+    pub answers: Option<u64>,
+    /// Right behind the opening bracket.
+    inside: usize,
+    options: Option<Options>,
+}
+
+/// A model, as a body names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    pub name: String,
+    /// Where it is in the body, with its quotes.
+    pub at: Range<usize>,
+}
+
+/// The `stream_options` of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Options {
+    /// They are null.
+    Null(Range<usize>),
+    /// Without `include_usage`; right behind the opening bracket, and whether anything else is in there.
+    Silent {
+        inside: usize,
+        is_empty: bool,
+    },
+    /// `include_usage` is false or null.
+    Declined(Range<usize>),
+    Wanted,
+}
+
+/// Whether an answer will end with a chunk of usage, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// It will not be a stream.
+    NotAStream,
+    /// The client has asked, and gets it.
+    ByClient,
+    /// This change asks; the client must not see the extra chunk.
+    ByUs(Splice),
+}
+
+/// Bytes in the place of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Splice {
+    pub at: Range<usize>,
+    pub with: Vec<u8>,
+}
+
+impl Envelope {
+    /// Reads a body.
+    pub fn read(body: &[u8]) -> Result<Self, Malformed> {
+        let mut members = Members::of(body, 0)?;
+        let mut envelope = Self {
+            inside: members.at(),
+            ..Self::default()
+        };
+        let mut seen = [false; KNOWN.len()];
+        while let Some(member) = members.next_member()? {
+            let key = member.key()?;
+            let mut known = KNOWN.iter().enumerate();
+            let Some((index, known)) = known.find(|(_, known)| known.eq_ignore_ascii_case(&key))
+            else {
+                continue;
+            };
+            if *known != key {
+                return Err(Malformed::Case(known));
+            }
+            if std::mem::replace(&mut seen[index], true) {
+                return Err(Malformed::Twice(known));
+            }
+            envelope.note(known, &member)?;
+        }
+        members.end()?;
+        Ok(envelope)
+    }
+
+    fn note(&mut self, key: &str, member: &Member<'_>) -> Result<(), Malformed> {
+        match key {
+            "model" => self.model = model(member)?,
+            "stream" => self.stream = flag(member)?.unwrap_or(false),
+            "stream_options" => self.options = Some(Options::read(member)?),
+            "n" => self.answers = count(member),
+            _ => self.max_output = self.max_output.max(count(member)),
+        }
+        Ok(())
+    }
+
+    /// How to get usage at the end of an answer. For bodies of chat, which has it there only if asked.
+    pub fn ask_for_usage(&self) -> Asked {
+        const OPTIONS: &str = r#"{"include_usage":true}"#;
+        const OPTION: &str = r#""include_usage":true"#;
+        if !self.stream {
+            return Asked::NotAStream;
+        }
+        let (at, with) = match &self.options {
+            // There is another member, `stream`.
+            None => (
+                self.inside..self.inside,
+                format!("\"stream_options\":{OPTIONS},"),
+            ),
+            Some(Options::Null(at)) => (at.clone(), OPTIONS.to_owned()),
+            Some(Options::Silent { inside, is_empty }) => {
+                let comma = if *is_empty { "" } else { "," };
+                (*inside..*inside, format!("{OPTION}{comma}"))
+            }
+            Some(Options::Declined(at)) => (at.clone(), "true".to_owned()),
+            Some(Options::Wanted) => return Asked::ByClient,
+        };
+        Asked::ByUs(Splice {
+            at,
+            with: with.into_bytes(),
+        })
+    }
+
+    /// Another model in the place of the one asked for; `None` if there is none.
+    pub fn replace_model(&self, name: &str) -> Option<Splice> {
+        let model = self.model.as_ref()?;
+        Some(Splice {
+            at: model.at.clone(),
+            with: serde_json::Value::from(name).to_string().into_bytes(),
+        })
+    }
+}
+
+/// The body with these changes, which must be its own and not overlap.
+pub fn spliced(body: &[u8], mut splices: Vec<Splice>) -> Vec<u8> {
+    splices.sort_by_key(|splice| splice.at.start);
+    let more: usize = splices.iter().map(|splice| splice.with.len()).sum();
+    let mut whole = Vec::with_capacity(body.len() + more);
+    let mut from = 0;
+    for splice in splices {
+        whole.extend_from_slice(body.get(from..splice.at.start).unwrap_or_default());
+        whole.extend_from_slice(&splice.with);
+        from = splice.at.end;
+    }
+    whole.extend_from_slice(body.get(from..).unwrap_or_default());
+    whole
+}
+
+impl Options {
+    fn read(member: &Member<'_>) -> Result<Self, Malformed> {
+        if member.text() == b"null" {
+            return Ok(Self::Null(member.value.clone()));
+        }
+        let mut members = member.members()?;
+        let inside = members.at();
+        let mut is_empty = true;
+        let mut usage = None;
+        while let Some(option) = members.next_member()? {
+            is_empty = false;
+            if option.key()? != "include_usage" {
+                continue;
+            }
+            let found = match flag(&option)? {
+                Some(true) => Self::Wanted,
+                Some(false) | None => Self::Declined(option.value.clone()),
+            };
+            if usage.replace(found).is_some() {
+                return Err(Malformed::Twice("include_usage"));
+            }
+        }
+        Ok(usage.unwrap_or(Self::Silent { inside, is_empty }))
+    }
+}
+
+fn model(member: &Member<'_>) -> Result<Option<Model>, Malformed> {
+    const MODEL: &str = "a model's name of at most 256 bytes";
+    let text = member.text();
+    if text == b"null" {
+        return Ok(None);
+    }
+    let name = Some(text)
+        .filter(|text| text.len() <= 6 * MODEL_MAX_BYTES)
+        .and_then(|text| serde_json::from_slice::<String>(text).ok())
+        .filter(|name| name.len() <= MODEL_MAX_BYTES)
+        .ok_or(member.expected(MODEL))?;
+    Ok(Some(Model {
+        name,
+        at: member.value.clone(),
+    }))
+}
+
+fn flag(member: &Member<'_>) -> Result<Option<bool>, Malformed> {
+    match member.text() {
+        b"true" => Ok(Some(true)),
+        b"false" => Ok(Some(false)),
+        b"null" => Ok(None),
+        _ => Err(member.expected("true, false or null")),
+    }
+}
+
+/// A count, or none: the provider will say what is wrong with another value.
+fn count(member: &Member<'_>) -> Option<u64> {
+    std::str::from_utf8(member.text()).ok()?.parse().ok()
+}

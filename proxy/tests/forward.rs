@@ -1,0 +1,282 @@
+//! Requests on their way to a provider and back, through the real server, with a provider that misbehaves.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "forward/rig.rs"]
+mod rig;
+#[path = "forward/upstream.rs"]
+mod upstream;
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use self::rig::{Rig, Row};
+
+fn chat(model: &str, stream: bool) -> Value {
+    json!({"model": model, "stream": stream, "messages": [{"role": "user", "content": "Hi"}]})
+}
+
+/// A stream of the model that has a price, behaving so.
+fn stream(behaviour: &str) -> Value {
+    json!({"model": "default", "stream": true, "messages": [{"role": "user", "content": behaviour}]})
+}
+
+/// What the provider counts for its usual answer, priced as gpt-4o-mini.
+fn usual(row: &Row) {
+    assert_eq!((row.input, row.cache_read, row.output), (60, 40, 7));
+    // 60 x 150,000 + 40 x 75,000 + 7 x 600,000 picodollars.
+    assert_eq!(row.cost_microcents, Some(1620));
+    assert!(!row.estimated);
+}
+
+#[tokio::test]
+async fn a_stream_passes_byte_for_byte_and_is_accounted_exactly() {
+    let rig = Rig::start().await;
+    let (status, answer) = rig
+        .post("/v1/chat/completions", &chat("default", true))
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        answer,
+        upstream::chat_stream(false),
+        "the usage that we asked for is not the client's"
+    );
+    let row = rig.only_row().await;
+    usual(&row);
+    assert_eq!((row.outcome.as_str(), row.status), ("completed", 200));
+    assert_eq!(
+        (row.model.as_str(), row.asked_model.as_str()),
+        ("gpt-4o-mini", "default")
+    );
+    assert_eq!(
+        (row.payer.as_str(), row.instance_id.as_deref()),
+        ("managed", Some(rig::INSTANCE))
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_usage_gets_it() {
+    let rig = Rig::start().await;
+    let mut request = chat("default", true);
+    request["stream_options"] = json!({"include_usage": true});
+    let (_, answer) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(answer, upstream::chat_stream(true));
+    usual(&rig.only_row().await);
+}
+
+#[tokio::test]
+async fn a_plain_answer_passes_as_it_is() {
+    let rig = Rig::start().await;
+    let (status, answer) = rig
+        .post("/v1/chat/completions", &chat("default", false))
+        .await;
+    assert_eq!((status, answer), (200, upstream::chat_body()));
+    usual(&rig.only_row().await);
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_is_followed_by_the_next_and_both_are_rows() {
+    let rig = Rig::start().await;
+    let (status, _) = rig
+        .post("/v1/chat/completions", &chat("fallback", true))
+        .await;
+    assert_eq!(status, 200);
+    let rows = rig.rows(2).await;
+    assert_eq!(
+        (rows[0].outcome.as_str(), rows[0].status),
+        ("upstream_refused", 500)
+    );
+    assert_eq!((rows[0].output, rows[0].cost_microcents), (0, Some(0)));
+    assert_eq!(rows[1].outcome, "completed");
+    assert_eq!(rows[0].request_id, rows[1].request_id);
+}
+
+#[tokio::test]
+async fn a_provider_that_breaks_off_never_looks_like_an_end() {
+    let rig = Rig::start().await;
+    let (_, answer) = rig.post("/v1/chat/completions", &stream("cut")).await;
+    assert!(!answer.contains("[DONE]"), "{answer}");
+    let last = answer.trim_end().rsplit("\n\n").next().unwrap();
+    let error: Value = serde_json::from_str(last.strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(error["error"]["code"], "upstream_broke_off");
+    let row = rig.only_row().await;
+    assert_eq!(
+        (row.outcome.as_str(), row.estimated),
+        ("upstream_broke", true)
+    );
+    assert!(row.output > 0 && row.input > 0, "{row:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_a_row_with_an_estimate() {
+    let rig = Rig::start().await;
+    let response = rig.send("/v1/chat/completions", &stream("never end")).await;
+    let mut stream = response.bytes_stream();
+    let mut read = 0;
+    while read < 4000 {
+        read += stream.next().await.unwrap().unwrap().len();
+    }
+    drop(stream);
+    let row = rig.only_row().await;
+    assert_eq!((row.outcome.as_str(), row.estimated), ("client_left", true));
+    assert!(row.output > 0, "{row:?}");
+    assert!(row.cost_microcents.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_after_the_last_word_pays_what_was_counted() {
+    let rig = Rig::start().await;
+    let response = rig
+        .send("/v1/chat/completions", &stream("count late"))
+        .await;
+    let mut stream = response.bytes_stream();
+    let mut seen = String::new();
+    while !seen.contains("\"finish_reason\":\"stop\"") {
+        seen.push_str(std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap());
+    }
+    drop(stream);
+    let row = rig.only_row().await;
+    assert_eq!(row.outcome, "client_left");
+    usual(&row);
+}
+
+#[tokio::test]
+async fn only_named_headers_pass_and_the_key_is_ours() {
+    let rig = Rig::start().await;
+    let response = rig
+        .request("/v1/chat/completions", &chat("default", false))
+        .header("authorization", "Bearer stolen")
+        .header("x-api-key", "stolen")
+        .header("cookie", "a=b")
+        .header("x-forwarded-for", "127.9.9.9")
+        .header("x-stainless-lang", "js")
+        .send()
+        .await
+        .unwrap();
+    assert!(response.headers().get("set-cookie").is_none());
+    assert!(response.headers().get("openai-organization").is_none());
+    assert!(
+        response
+            .headers()
+            .get("x-ratelimit-remaining-tokens")
+            .is_none()
+    );
+    assert_eq!(response.headers()["x-request-id"], "req_upstream");
+    let heard = rig.upstream.heard();
+    let headers = &heard[0].headers;
+    assert_eq!(headers["authorization"], "Bearer sk-ours");
+    assert_eq!(headers["x-stainless-lang"], "js");
+    for absent in ["x-api-key", "cookie", "x-forwarded-for"] {
+        assert!(headers.get(absent).is_none(), "{absent}");
+    }
+    assert_eq!(heard[0].body["model"], "gpt-4o-mini");
+}
+
+#[tokio::test]
+async fn a_customers_own_key_goes_before_ours_and_opens_what_has_no_alias() {
+    let rig = Rig::start().await;
+    let (status, answer) = rig
+        .post("/v1/chat/completions", &chat("main/gpt-4o", false))
+        .await;
+    assert_eq!(status, 404, "{answer}");
+    rig.give_own_key("main", "sk-theirs").await;
+    let (status, _) = rig
+        .post("/v1/chat/completions", &chat("main/gpt-4o", false))
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        rig.upstream.heard()[0].headers["authorization"],
+        "Bearer sk-theirs"
+    );
+    let row = rig.only_row().await;
+    assert_eq!((row.payer.as_str(), row.model.as_str()), ("own", "gpt-4o"));
+    assert!(
+        row.cost_microcents.unwrap() > 0,
+        "noted, though not charged"
+    );
+}
+
+#[tokio::test]
+async fn our_refused_key_is_our_fault_and_a_customers_is_theirs() {
+    let rig = Rig::start().await;
+    let (status, answer) = rig
+        .post("/v1/chat/completions", &chat("refused", false))
+        .await;
+    assert_eq!(status, 502);
+    assert!(!answer.contains("sk-"), "{answer}");
+    let row = rig.only_row().await;
+    assert_eq!(
+        (row.outcome.as_str(), row.status),
+        ("upstream_refused", 401)
+    );
+}
+
+#[tokio::test]
+async fn anthropic_and_gemini_are_spoken_as_they_are() {
+    let rig = Rig::start().await;
+    let message = json!({"model": "claude", "max_tokens": 10, "stream": true,
+        "messages": [{"role": "user", "content": "Hi"}]});
+    let (status, answer) = rig.post("/v1/messages", &message).await;
+    assert_eq!((status, answer), (200, upstream::messages_stream()));
+    let heard = rig.upstream.heard();
+    assert_eq!(heard[0].headers["x-api-key"], "sk-ours");
+    assert_eq!(heard[0].headers["anthropic-version"], "2023-06-01");
+    let row = rig.only_row().await;
+    assert_eq!(
+        (row.input, row.cache_read, row.cache_write_5m, row.output),
+        (10, 100, 20, 5)
+    );
+    let contents = json!({"contents": [{"parts": [{"text": "Hi"}]}]});
+    let path = "/v1beta/models/gemini:streamGenerateContent?key=stolen&alt=sse";
+    let (status, answer) = rig.post(path, &contents).await;
+    assert_eq!((status, answer), (200, upstream::gemini_stream()));
+    let heard = rig.upstream.heard();
+    assert_eq!(heard[1].headers["x-goog-api-key"], "sk-ours");
+    assert_eq!(
+        heard[1].uri,
+        "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
+    );
+    let row = &rig.rows(2).await[1];
+    assert_eq!((row.input, row.output), (8, 5));
+    assert!(!row.estimated);
+}
+
+#[tokio::test]
+async fn refusals_are_in_the_dialect_of_the_path() {
+    let rig = Rig::start().await;
+    let body = json!({"model": "nothing", "max_tokens": 1, "messages": []});
+    let (status, answer) = rig.post("/v1/messages", &body).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        (status, &answer["error"]["type"]),
+        (404, &json!("not_found_error"))
+    );
+    // An alias that leads to another dialect's provider.
+    let (status, answer) = rig
+        .post("/v1/messages", &json!({"model": "default", "messages": []}))
+        .await;
+    assert_eq!(status, 400, "{answer}");
+    let twice = r#"{"model":"default","model":"gpt-4o","messages":[]}"#;
+    let (status, answer) = rig.post_text("/v1/chat/completions", twice).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(rig.upstream.heard().is_empty());
+}
+
+#[tokio::test]
+async fn without_a_database_for_the_rows_answers_go_on_and_the_rows_come_later() {
+    let rig = Rig::start().await;
+    rig.hide_ledger_table().await;
+    for _ in 0..5 {
+        let (status, _) = rig
+            .post("/v1/chat/completions", &chat("default", true))
+            .await;
+        assert_eq!(status, 200);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    rig.show_ledger_table().await;
+    for row in rig.rows(5).await {
+        usual(&row);
+    }
+}
