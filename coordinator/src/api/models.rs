@@ -22,7 +22,7 @@ use crate::{doorbell::Ring, model::ModelAlias, store::Transition};
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutModel {
-    #[schema(min_items = 1, max_items = 16)]
+    #[schema(inline, min_items = 1, max_items = 16)]
     pub targets: Vec<TargetView>,
 }
 
