@@ -45,6 +45,8 @@ pub enum NoKeys {
     Missing,
     #[error("it is not a file of 1 to {KEYS_MAX} lines of 64 hexadecimal digits")]
     Damaged,
+    #[error("there are {KEYS_MAX} keys already; forget the old ones first")]
+    Full,
     #[error("the machine has no random bytes")]
     Random,
 }
@@ -69,7 +71,7 @@ impl MasterKeys {
         match Self::read(path) {
             Err(NoKeys::Missing) => {
                 let keys = Self(vec![MasterKey::random()?]);
-                secret_file::write(path, keys.text().as_bytes()).map_err(NoKeys::Write)?;
+                keys.write(path)?;
                 Ok(keys)
             }
             other => other,
@@ -85,6 +87,35 @@ impl MasterKeys {
         keys.filter(|keys| (1..=KEYS_MAX).contains(&keys.len()))
             .map(Self)
             .ok_or(NoKeys::Damaged)
+    }
+
+    /// Puts a new key in front of those in the file: it seals from now on, and all of them open.
+    pub fn add(path: &Path) -> Result<Self, NoKeys> {
+        let mut keys = Self::read(path)?;
+        if keys.0.len() == KEYS_MAX {
+            return Err(NoKeys::Full);
+        }
+        keys.0.insert(0, MasterKey::random()?);
+        keys.write(path)?;
+        Ok(keys)
+    }
+
+    /// Forgets all but the newest: what they sealed never opens again.
+    pub fn forget_old(mut self, path: &Path) -> Result<Self, NoKeys> {
+        self.0.truncate(1);
+        self.write(path)?;
+        Ok(self)
+    }
+
+    /// Whether the newest key has sealed this.
+    pub fn is_newest(&self, sealed: &[u8]) -> bool {
+        self.0
+            .first()
+            .is_some_and(|key| sealed.get(1..=ID_BYTES) == Some(key.id.as_slice()))
+    }
+
+    fn write(&self, path: &Path) -> Result<(), NoKeys> {
+        secret_file::write(path, self.text().as_bytes()).map_err(NoKeys::Write)
     }
 
     /// Seals for one purpose.
@@ -277,6 +308,25 @@ mod tests {
             MasterKeys::read_or_create(&path),
             Err(NoKeys::Damaged)
         ));
+    }
+
+    #[test]
+    fn a_key_is_added_in_front_and_old_ones_are_forgotten() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("master.keys");
+        assert!(matches!(MasterKeys::add(&path), Err(NoKeys::Missing)));
+        let old = MasterKeys::read_or_create(&path).unwrap().seal("x", "p");
+        let keys = MasterKeys::add(&path).unwrap();
+        let new = keys.seal("x", "p");
+        assert!(keys.is_newest(&new) && !keys.is_newest(&old) && !keys.is_newest(b""));
+        let read = MasterKeys::read(&path).unwrap();
+        assert!(read.open(&old, "p").is_ok() && read.open(&new, "p").is_ok());
+        read.forget_old(&path).unwrap();
+        let read = MasterKeys::read(&path).unwrap();
+        assert_eq!(read.open(&old, "p").unwrap_err(), NotOpened::UnknownKey);
+        assert!(read.open(&new, "p").is_ok());
+        while MasterKeys::add(&path).is_ok() {}
+        assert!(matches!(MasterKeys::add(&path), Err(NoKeys::Full)));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub mod costs;
 pub mod events;
 pub mod idempotency;
 pub mod instances;
+pub mod key_trial;
+pub mod limits;
 pub mod logs;
 pub mod models;
 pub mod neighbours;
@@ -41,6 +43,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::{
     costs::Prices,
+    key_trial::KeyTrial,
     logs::{GatewayLogs, LogsUnavailable},
     neighbours::Neighbours,
     serving::serve,
@@ -102,7 +105,17 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(providers::put, providers::delete))
         .routes(routes!(models::list))
         .routes(routes!(models::put, models::delete))
+        .routes(routes!(instances::keys::list))
+        .routes(routes!(instances::keys::put, instances::keys::delete))
+        .routes(routes!(limits::list))
+        .routes(routes!(limits::put_of_tier, limits::delete_of_tier))
+        .routes(routes!(
+            instances::limits::show,
+            instances::limits::put,
+            instances::limits::delete
+        ))
         .routes(routes!(usage::show))
+        .routes(routes!(usage::records))
         .routes(routes!(pool::show))
         .routes(routes!(pool::pause))
         .routes(routes!(pool::resume))

@@ -8,9 +8,12 @@ pub mod config;
 pub mod costs;
 pub mod events;
 pub mod instance;
+pub mod keys;
+pub mod limits;
 pub mod models;
 pub mod output;
 pub mod pool;
+pub mod secrets;
 pub mod spinner;
 pub mod target;
 pub mod tokens;
@@ -92,8 +95,19 @@ pub enum Command {
     /// Which names of models customers may ask for
     #[command(subcommand)]
     Model(models::ModelCommand),
+    /// Customers' own keys for providers
+    #[command(subcommand)]
+    Key(keys::Command),
+    /// What customers may use of models: rates and budgets
+    #[command(subcommand)]
+    Limit(limits::Command),
     /// Show what an instance used of models
     Usage(models::UsageOptions),
+    /// Print usage records of all instances as JSON lines, for billing
+    UsageRecords(models::RecordOptions),
+    /// Rotate the master key that seals providers' and customers' keys
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     /// Show the event log
     Events(events::Options),
     /// Create, list and revoke API tokens
@@ -112,6 +126,8 @@ pub enum CommandFailed {
     Usage(String),
     #[error("make a token in the store")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("rotate the master key")]
+    Rotate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("write output")]
     Output(#[from] std::io::Error),
 }
@@ -122,6 +138,7 @@ impl CommandFailed {
         match self {
             Self::Call(CallFailed::Refused(_) | CallFailed::NotYet | CallFailed::Garbled(_))
             | Self::Store(_)
+            | Self::Rotate(_)
             | Self::Output(_) => 1,
             Self::Usage(_) => 2,
             Self::Call(CallFailed::NotReachable { .. }) => 69,
@@ -154,9 +171,12 @@ async fn execute(
             vec![token.clone()]
         });
     }
+    if let Command::Secrets(command) = &command {
+        return secrets::run(command, common, output).await;
+    }
     let client = Client::new(Target::resolve(common)?)?;
     match command {
-        Command::Up(_) | Command::Serve(_) => {
+        Command::Up(_) | Command::Serve(_) | Command::Secrets(_) => {
             Err(CommandFailed::Usage("it is no client".to_owned()))
         }
         Command::Instance(command) => instance::run(command, &client, output).await,
@@ -164,6 +184,9 @@ async fn execute(
         Command::Costs => costs::show(&client, output).await,
         Command::Provider(command) => models::provider(command, &client, output).await,
         Command::Model(command) => models::model(command, &client, output).await,
+        Command::Key(command) => keys::run(command, &client, output).await,
+        Command::Limit(command) => limits::run(command, &client, output).await,
+        Command::UsageRecords(options) => models::records(&options, &client, output).await,
         Command::Usage(options) => models::usage(&options, &client, output).await,
         Command::Events(options) => events::run(&options, &client, output).await,
         Command::Token(command) => tokens::run(command, &client, output).await,

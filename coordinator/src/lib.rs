@@ -21,6 +21,7 @@ pub mod presence;
 mod process;
 pub mod purge;
 pub mod ready;
+pub mod restless;
 pub mod retention;
 pub mod serve;
 mod signals;

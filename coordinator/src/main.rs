@@ -30,7 +30,11 @@ fn main() -> anyhow::Result<ExitCode> {
         | Command::Costs
         | Command::Provider(_)
         | Command::Model(_)
+        | Command::Key(_)
+        | Command::Limit(_)
         | Command::Usage(_)
+        | Command::UsageRecords(_)
+        | Command::Secrets(_)
         | Command::Events(_)
         | Command::Token(_)
         | Command::Openapi) => {

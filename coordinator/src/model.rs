@@ -17,8 +17,12 @@ use crate::{ambient::Moment, cloud::Placement};
 mod provider;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sample;
+mod usage;
 
-pub use self::provider::{KINDS, ModelAlias, Provider, UsageSum};
+pub use self::{
+    provider::{CustomerKey, KINDS, ModelAlias, ModelLimits, Provider, Sealed, SealedPlace},
+    usage::{NoCursor, Restless, Spent, UsageCursor, UsageRecord, UsageSum},
+};
 
 /// Declares an enum whose variants are stored and shown as snake-case words.
 macro_rules! words {

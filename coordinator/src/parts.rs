@@ -11,14 +11,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tidepool_certs::{authority::Authority, sealed::MasterKeys};
+use tidepool_certs::authority::Authority;
 use tidepool_shared::{database_url::DatabaseUrl, id::CoordinatorId};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ambient::{Chance, Clock},
-    api::{self, ApiState, Neighbours, PoolOutlook, Prices},
+    api::{self, ApiState, KeyTrial, Neighbours, PoolOutlook, Prices},
     cloud::Cloud,
     config::ConfigSchema,
     doorbell::{self, Doorbell, postgres::Messenger},
@@ -30,6 +30,7 @@ use crate::{
     presence::{Heartbeat, Presence},
     purge::Purge,
     ready::Readiness,
+    restless::Watch,
     retention::Retention,
     store::{self, Store},
     sweep::{self, Sweep},
@@ -63,7 +64,7 @@ pub struct Plan {
     pub schema: Arc<ConfigSchema>,
     pub introduction: Introduction,
     pub pools: Vec<Policy>,
-    pub master_keys: Arc<MasterKeys>,
+    pub master_keys: PathBuf,
     /// What a boot takes, before one was measured.
     pub expected_boot: Duration,
     pub sweep: (sweep::Policy, Duration),
@@ -90,6 +91,7 @@ struct Singletons {
     presence: Presence,
     purge: Purge,
     retention: Retention,
+    watch: Watch,
 }
 
 impl Singletons {
@@ -103,7 +105,8 @@ impl Singletons {
             self.sweep.run(cancel.clone()),
             self.presence.run(cancel.clone()),
             self.purge.run(cancel.clone()),
-            self.retention.run(cancel),
+            self.retention.run(cancel.clone()),
+            self.watch.run(cancel),
             tasks.wait(),
         );
     }
@@ -135,12 +138,13 @@ impl Parts {
             presence: ground.presence(),
             purge: ground.purge(),
             retention: ground.retention(),
+            watch: ground.watch(),
         };
         Ok(Self {
             readiness: ground.readiness(&edge),
             heartbeat: ground.heartbeat(plan.advertised.clone()),
             leadership: ground.leadership(),
-            api: ground.api(plan, &link, outlooks),
+            api: ground.api(plan, &link, outlooks)?,
             singletons: Arc::new(singletons),
             messenger: ground.messenger,
             link,
@@ -217,8 +221,13 @@ impl Ground {
         Ok(edge.await?)
     }
 
-    fn api(&self, plan: Plan, link: &LinkServer, pools: Vec<PoolOutlook>) -> ApiState {
-        ApiState {
+    fn api(
+        &self,
+        plan: Plan,
+        link: &LinkServer,
+        pools: Vec<PoolOutlook>,
+    ) -> anyhow::Result<ApiState> {
+        Ok(ApiState {
             store: Arc::clone(&self.store),
             doorbell: self.doorbell.clone(),
             clock: Arc::clone(&self.clock),
@@ -229,11 +238,12 @@ impl Ground {
             neighbours: Neighbours::new(self.coordinator),
             prices: Prices::of(Arc::clone(&self.cloud)),
             master_keys: plan.master_keys,
+            key_trial: KeyTrial::new()?,
             pools,
             deletion_grace: plan.deletion_grace,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
-        }
+        })
     }
 
     fn pool(&self, plan: &Plan, policy: &Policy, outlook: &PoolOutlook) -> Pool {
@@ -284,6 +294,14 @@ impl Ground {
     fn retention(&self) -> Retention {
         Retention {
             store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+
+    fn watch(&self) -> Watch {
+        Watch {
+            store: Arc::clone(&self.store),
+            doorbell: self.doorbell.clone(),
             clock: Arc::clone(&self.clock),
         }
     }

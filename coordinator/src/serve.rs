@@ -119,6 +119,7 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
         ca: authority.root_pem().to_owned(),
         proxy: config.proxy_url.clone(),
     };
+    MasterKeys::read_or_create(&config.master_keys())?;
     Ok(Plan {
         api: config.api.listen,
         advertised: config.api.advertise.clone(),
@@ -134,9 +135,7 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
         schema: Arc::new(ConfigSchema::read(&manifest.config_schema)?),
         introduction,
         pools: config.pools.iter().map(config::Pool::policy).collect(),
-        master_keys: Arc::new(MasterKeys::read_or_create(
-            &config.state_dir.join("master.keys"),
-        )?),
+        master_keys: config.master_keys(),
         expected_boot: EXPECTED_BOOT,
         sweep: config.sweep(),
         deletion_grace: Duration::from_secs(config.deletion_grace_s),

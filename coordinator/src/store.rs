@@ -38,9 +38,10 @@ use crate::{
     ambient::{Chance, Moment},
     cloud::{CloudServer, Placement},
     model::{
-        ApiToken, Blame, Coordinator, DocumentChange, Event, Instance, InstanceStatus, ModelAlias,
-        NewInstance, NewServer, Operation, PoolKey, PoolStanding, Provider, Route, SagaStep,
-        Server, ServerReport, StepMs, UsageSum,
+        ApiToken, Blame, Coordinator, CustomerKey, DocumentChange, Event, Instance, InstanceStatus,
+        ModelAlias, ModelLimits, NewInstance, NewServer, Operation, PoolKey, PoolStanding,
+        Provider, Restless, Route, SagaStep, Sealed, Server, ServerReport, Spent, StepMs,
+        UsageCursor, UsageRecord, UsageSum,
     },
 };
 
@@ -178,7 +179,7 @@ pub trait PoolStore: Send + Sync {
     async fn cooling(&self, now: Moment) -> Stored<HashSet<Placement>>;
 }
 
-/// Who serves models, under which names, and what was used.
+/// Who serves models, and under which names.
 #[async_trait]
 pub trait ModelStore: Send + Sync {
     /// By name.
@@ -191,8 +192,54 @@ pub trait ModelStore: Send + Sync {
     async fn aliases(&self) -> Stored<Vec<ModelAlias>>;
     async fn put_alias(&self, new: &ModelAlias) -> Stored<()>;
     async fn delete_alias(&self, tier: &str, alias: &str) -> Stored<Transition>;
+    /// All limits, by subject.
+    async fn limits(&self) -> Stored<Vec<ModelLimits>>;
+    async fn put_limits(&self, new: &ModelLimits) -> Stored<()>;
+    async fn delete_limits(&self, subject: &str) -> Stored<Transition>;
+}
+
+/// Keys, sealed.
+#[async_trait]
+pub trait KeyStore: Send + Sync {
+    /// The keys that an instance's customer gave, by provider, without the keys.
+    async fn customer_keys(&self, id: InstanceId) -> Stored<Vec<CustomerKey>>;
+    /// Not possible without such a provider, at this address, or such a living instance.
+    async fn put_customer_key(
+        &self,
+        id: InstanceId,
+        provider: &Provider,
+        sealed: &[u8],
+        now: Moment,
+    ) -> Stored<Transition>;
+    async fn delete_customer_key(&self, id: InstanceId, provider: &str) -> Stored<Transition>;
+    /// Everything that a master key has sealed.
+    async fn sealed(&self) -> Stored<Vec<Sealed>>;
+    /// Replaces what is sealed, if it is what it was.
+    async fn reseal(&self, old: &Sealed, sealed: &[u8]) -> Stored<Transition>;
+}
+
+/// What was used of models. `usage_records` is the proxy's to write.
+#[async_trait]
+pub trait UsageStore: Send + Sync {
     /// What an instance used from a moment to another, by day, model and payer.
     async fn usage(&self, id: InstanceId, from: Moment, to: Moment) -> Stored<Vec<UsageSum>>;
+    /// What it spent on the operator's keys in this day and in this month.
+    async fn spent(&self, id: InstanceId, now: Moment) -> Stored<Spent>;
+    /// Records behind a cursor. None comes to light later that is before one that was read.
+    async fn usage_records(
+        &self,
+        after: Option<UsageCursor>,
+        limit: u32,
+    ) -> Stored<Vec<(UsageCursor, UsageRecord)>>;
+    /// Finds instances that asked for models without a rest, and tells of each once a day.
+    async fn tell_restless(&self, pattern: &Restless, now: Moment) -> Stored<Vec<InstanceId>>;
+}
+
+/// Writes what the proxy would.
+#[cfg(any(test, feature = "test-util"))]
+#[async_trait]
+pub trait UsageFixture: Send + Sync {
+    async fn insert_usage(&self, record: &UsageRecord, at: Moment) -> Stored<()>;
 }
 
 /// The sagas' log: append only, decides nothing.
@@ -496,6 +543,8 @@ pub trait Store:
     ServerStore
     + PoolStore
     + ModelStore
+    + KeyStore
+    + UsageStore
     + SagaStore
     + EnrolmentStore
     + InstanceStore
@@ -511,6 +560,8 @@ impl<S> Store for S where
     S: ServerStore
         + PoolStore
         + ModelStore
+        + KeyStore
+        + UsageStore
         + SagaStore
         + EnrolmentStore
         + InstanceStore

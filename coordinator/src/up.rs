@@ -43,7 +43,8 @@ use crate::{
     store::Store,
     sweep,
 };
-use data::{DataDir, LocalPlaces, MASTER_KEYS};
+pub(crate) use data::{DATABASE, MASTER_KEYS};
+use data::{DataDir, LocalPlaces};
 use proxy::ProxyProcess;
 use screen::Screen;
 
@@ -259,6 +260,7 @@ fn plan(
     authority: &Authority,
 ) -> anyhow::Result<Plan> {
     let link = SocketAddr::from((LOOPBACK, places.link_port));
+    MasterKeys::read_or_create(&data.join(MASTER_KEYS))?;
     Ok(Plan {
         api: (LOOPBACK, places.api_port).into(),
         advertised: None,
@@ -282,7 +284,7 @@ fn plan(
             proxy: format!("http://{LOOPBACK}:{}", places.proxy_port),
         },
         pools: vec![policy(options)],
-        master_keys: Arc::new(MasterKeys::read_or_create(&data.join(MASTER_KEYS))?),
+        master_keys: data.join(MASTER_KEYS),
         expected_boot: EXPECTED_BOOT,
         sweep: (sweep::Policy::default(), SWEEP_INTERVAL),
         deletion_grace: Duration::from_secs(options.deletion_grace),
@@ -293,7 +295,7 @@ fn plan(
 fn database(options: &UpOptions, data: &DataDir) -> anyhow::Result<DatabaseUrl> {
     match &options.database_url {
         Some(given) => given.read().context("read --database-url"),
-        None => Ok(DatabaseUrl::Sqlite(data.join("tidepool.db"))),
+        None => Ok(DatabaseUrl::Sqlite(data.join(DATABASE))),
     }
 }
 

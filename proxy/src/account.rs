@@ -1,42 +1,55 @@
 //! What one attempt cost: opened before the provider is asked, closed on every way out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
+use tidepool_shared::id::InstanceId;
 use tokio::time::Instant;
 
 use crate::{
+    budget::Reservation,
     forward::BYTES_PER_TOKEN,
     ledger::{Attempt, Ending, Entry, Ledger, NotBegun, Outcome},
     price::{Microcents, ModelPrice, Picodollars, Region, ServiceTier, Speed, Terms},
+    rates::Rates,
     usage::{Observed, Usage},
 };
 
 /// An attempt's row under way. Dropping it writes what is known, marked as an estimate.
 #[derive(Debug)]
 pub(crate) struct Account {
+    /// Dropped before the row's end is noted, and so before it can be written.
+    reservation: Option<Reservation>,
     entry: Entry,
     estimate: Usage,
     price: Option<ModelPrice>,
     begun: Instant,
     first_token: Option<Duration>,
+    meter: Option<(Arc<Rates>, InstanceId)>,
+}
+
+/// Who else wants to know what it cost.
+#[derive(Debug, Default)]
+pub(crate) struct Interested {
+    pub(crate) reservation: Option<Reservation>,
+    /// Where tokens are counted.
+    pub(crate) meter: Option<(Arc<Rates>, InstanceId)>,
 }
 
 impl Account {
     pub(crate) fn open(
         ledger: &Ledger,
-        mut attempt: Attempt,
-        estimate: Usage,
+        attempt: Attempt,
         price: Option<ModelPrice>,
+        interested: Interested,
     ) -> Result<Self, NotBegun> {
-        let cost = price
-            .as_ref()
-            .map(|price| price.cost(&estimate, &Terms::default()));
-        attempt.estimate_cost_microcents = cost.map(|cost| Microcents::from(cost).0);
+        let estimate = attempt.estimate;
         Ok(Self {
             entry: ledger.begin(attempt)?,
             estimate,
             price,
+            reservation: interested.reservation,
+            meter: interested.meter,
             begun: Instant::now(),
             first_token: None,
         })
@@ -87,6 +100,12 @@ impl Account {
         cost: Option<u64>,
         estimated: bool,
     ) {
+        if let Some(reservation) = self.reservation {
+            reservation.settle(cost.unwrap_or(0));
+        }
+        if let Some((rates, instance)) = self.meter {
+            rates.used(instance, usage.total_input().saturating_add(usage.output));
+        }
         self.entry.finish(Ending {
             status: status.as_u16(),
             outcome,

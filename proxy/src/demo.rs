@@ -72,6 +72,7 @@ mod tests {
                     .parse::<InstanceId>()
                     .unwrap(),
                 tier: "free".into(),
+                limits: crate::limits::Limits::default(),
             }),
         }
     }

@@ -25,7 +25,10 @@ use tokio::{
 
 use self::database::Database;
 pub use self::follow::Follower;
-use crate::catalog::{Catalog, Keyring};
+use crate::{
+    catalog::{Catalog, Keyring},
+    limits::Limits,
+};
 
 /// How long a copy may identify callers without having been confirmed.
 pub const TRUSTED_FOR: Duration = Duration::from_mins(1);
@@ -46,6 +49,7 @@ pub struct Caller {
 pub struct Customer {
     pub instance: InstanceId,
     pub tier: Arc<str>,
+    pub limits: Limits,
 }
 
 /// Why a caller was not identified.

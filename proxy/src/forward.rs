@@ -26,12 +26,14 @@ use crate::{
     asked::Asked,
     bodies::Bodies,
     breaker::Breakers,
+    budget::Budgets,
     catalog::{Target, Unresolved},
     demo,
     dialect::Dialect,
     directory::{Caller, Customer, Directory},
     ledger::Ledger,
     price::PriceList,
+    rates::Rates,
     refusal::Refusal,
     splice::Envelope,
 };
@@ -56,6 +58,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub struct Forwarder {
     pub directory: Directory,
     pub ledger: Ledger,
+    pub budgets: Arc<Budgets>,
+    pub rates: Arc<Rates>,
     pub prices: Arc<PriceList>,
     pub client: reqwest::Client,
     /// Streams whose client has left and whose end is still read.
@@ -69,12 +73,16 @@ impl Forwarder {
     pub fn new(
         directory: Directory,
         ledger: Ledger,
+        budgets: Arc<Budgets>,
+        rates: Arc<Rates>,
         prices: Arc<PriceList>,
         client: reqwest::Client,
     ) -> Self {
         Self {
             directory,
             ledger,
+            budgets,
+            rates,
             prices,
             client,
             drains: TaskTracker::new(),
@@ -138,6 +146,7 @@ impl Forwarder {
                 _ => Err(Refusal::NobodyAnswers),
             };
         };
+        self.rates.admit(customer).await.map_err(Refusal::of_rate)?;
         let envelope = Envelope::read(&body).map_err(Refusal::Malformed)?;
         let named = asked.model.clone();
         let name = named

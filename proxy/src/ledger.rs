@@ -60,7 +60,10 @@ use self::{
     row::Row,
     table::Table,
 };
-use crate::lock::{Lock, NotLocked};
+use crate::{
+    budget::Budgets,
+    lock::{Lock, NotLocked},
+};
 
 /// Where attempts are noted. Clones are the same ledger.
 #[derive(Debug, Clone)]
@@ -100,17 +103,22 @@ impl Ledger {
     ///
     /// Reads what earlier runs left, at most a gigabyte, before it returns. The database need not be
     /// there yet, but its tables are the coordinator's to make.
-    pub fn open(directory: &Path, database: &DatabaseUrl) -> Result<(Self, Writer), OpenLedger> {
-        Self::open_with(directory, database, CEILING_BYTES)
+    pub fn open(
+        directory: &Path,
+        database: &DatabaseUrl,
+        budgets: Arc<Budgets>,
+    ) -> Result<(Self, Writer), OpenLedger> {
+        Self::open_with(directory, database, budgets, CEILING_BYTES)
     }
 
     fn open_with(
         directory: &Path,
         database: &DatabaseUrl,
+        budgets: Arc<Budgets>,
         ceiling_bytes: u64,
     ) -> Result<(Self, Writer), OpenLedger> {
         let path = directory.to_owned();
-        let table = Table::of(database).map_err(OpenLedger::Database)?;
+        let table = Table::of(database, budgets.holder()).map_err(OpenLedger::Database)?;
         if let Err(source) = make(directory) {
             return Err(OpenLedger::Directory { path, source });
         }
@@ -124,7 +132,7 @@ impl Ledger {
             journal,
             _lock: lock,
         });
-        let writer = Writer::new(Arc::clone(&shared), table);
+        let writer = Writer::new(Arc::clone(&shared), table, budgets);
         let ledger = Self(shared);
         let Figures {
             waiting, recovered, ..

@@ -5,12 +5,14 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use clap::Parser as _;
 use tidepool_proxy::{
+    budget::Budgets,
     catalog::Keyring,
     directory::Directory,
     forward::{Forwarder, client},
     ledger::Ledger,
     lock::{Lock, NotLocked},
     price::PriceList,
+    rates::{Rates, Shared},
     server,
     settings::Settings,
 };
@@ -91,10 +93,28 @@ async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()
     };
     let (directory, follower) =
         Directory::of(database, keyring).context("read the database's URL")?;
-    let (ledger, writer) = Ledger::open(&settings.journal, database).context("open the journal")?;
+    // Of this run: an earlier one's grants are not ours to use.
+    let holder = format!("{:032x}", rand::random::<u128>());
+    let budgets = Budgets::of(database, &holder).context("read the database's URL")?;
+    let budgets = Arc::new(budgets);
+    let (ledger, writer) = Ledger::open(&settings.journal, database, Arc::clone(&budgets))
+        .context("open the journal")?;
+    let redis = settings.redis.as_deref().map(Shared::of).transpose();
+    // The error may repeat the URL, and so a password.
+    let Ok(redis) = redis else {
+        anyhow::bail!("--redis is not a URL of the form redis://HOST:PORT/DB or unix:PATH");
+    };
+    let rates = Arc::new(Rates::new(redis));
     let prices = Arc::new(PriceList::bundled());
     let client = client().context("make a client")?;
-    let forwarder = Arc::new(Forwarder::new(directory.clone(), ledger, prices, client));
+    let forwarder = Arc::new(Forwarder::new(
+        directory.clone(),
+        ledger,
+        budgets,
+        Arc::clone(&rates),
+        prices,
+        client,
+    ));
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("listen on {}", settings.listen))?;
@@ -122,6 +142,7 @@ async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()
         serving,
         stopping,
         follower.run(done.clone()),
+        rates.run(done.clone()),
         writer.run(done.clone())
     );
     Ok(())

@@ -1,6 +1,8 @@
 //! Refusals, in the error shape of the client's dialect: its SDK makes an error of its own of it, and the
 //! message reaches the customer as it is.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -8,7 +10,12 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::{dialect::Dialect, splice::Malformed};
+use crate::{
+    budget::{Budget, NotReserved},
+    dialect::Dialect,
+    rates::TooMany,
+    splice::Malformed,
+};
 
 /// Why a request is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +37,12 @@ pub enum Refusal {
     OurKey,
     /// What the request will cost cannot be written down.
     NoLedger,
+    /// Too many requests or tokens in a minute; when to come back.
+    TooMany(Duration),
+    /// The instance's budget is used up.
+    Spent(Budget),
+    /// What is left of the budget cannot be found out.
+    NoBudget,
     NoSuchPath,
     NoSuchMethod,
 }
@@ -41,20 +54,37 @@ impl IntoResponse for Refusal {
 }
 
 impl Refusal {
+    pub(crate) fn of_rate(too_many: TooMany) -> Self {
+        Self::TooMany(too_many.retry_after)
+    }
+
+    pub(crate) fn of_budget(not_reserved: NotReserved) -> Self {
+        match not_reserved {
+            NotReserved::Spent(budget) => Self::Spent(budget),
+            NotReserved::Unknown => Self::NoBudget,
+        }
+    }
+
     /// The answer, as this dialect has its errors.
     pub fn in_dialect(self, dialect: Dialect) -> Response {
         let (status, kind, code) = self.kind();
         let error = error(dialect, status, kind, code, &self.message());
         let mut response = (status, Json(error)).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            let soon = HeaderValue::from_static("1");
-            response.headers_mut().insert(header::RETRY_AFTER, soon);
+        let retry_after = match self {
+            // Whole seconds, not too early.
+            Self::TooMany(wait) => Some(wait.as_millis().div_ceil(1000).max(1)),
+            _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        };
+        if let Some(seconds) = retry_after
+            && let Ok(seconds) = HeaderValue::from_str(&seconds.to_string())
+        {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response
     }
 
     const fn kind(self) -> (StatusCode, Kind, &'static str) {
-        use Kind::{Invalid, Missing, Ours, Stranger};
+        use Kind::{Invalid, Missing, Ours, Stranger, TooFast, Unpaid};
         match self {
             Self::UnknownAddress => (StatusCode::FORBIDDEN, Stranger, "unknown_address"),
             Self::IdentityUnavailable => (
@@ -74,6 +104,13 @@ impl Refusal {
             Self::NobodyAnswers => (StatusCode::BAD_GATEWAY, Ours, "nobody_answers"),
             Self::OurKey => (StatusCode::BAD_GATEWAY, Ours, "provider_refuses"),
             Self::NoLedger => (StatusCode::SERVICE_UNAVAILABLE, Ours, "no_ledger"),
+            Self::TooMany(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                TooFast,
+                "rate_limit_exceeded",
+            ),
+            Self::Spent(_) => (StatusCode::PAYMENT_REQUIRED, Unpaid, "budget_exhausted"),
+            Self::NoBudget => (StatusCode::SERVICE_UNAVAILABLE, Ours, "no_budget"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, Missing, "unknown_path"),
             Self::NoSuchMethod => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -102,6 +139,14 @@ impl Refusal {
             Self::NobodyAnswers => "no model provider answers",
             Self::OurKey => "the model provider refuses this service; its operator has been told",
             Self::NoLedger => "requests cannot be accounted for right now",
+            Self::TooMany(_) => "too many requests or tokens in a minute; try again a little later",
+            Self::Spent(Budget::Day) => {
+                "this agent's budget for today is used up; a new day begins at midnight UTC"
+            }
+            Self::Spent(Budget::Month) => {
+                "this agent's budget for this month is used up; a new month begins on the first, UTC"
+            }
+            Self::NoBudget => "what is left of this agent's budget cannot be found out right now",
             Self::NoSuchPath => "there is nothing at this path",
             Self::NoSuchMethod => "this path takes another method",
         };
@@ -115,6 +160,8 @@ enum Kind {
     Invalid,
     Missing,
     Stranger,
+    TooFast,
+    Unpaid,
     Ours,
 }
 
@@ -124,6 +171,8 @@ fn error(dialect: Dialect, status: StatusCode, kind: Kind, code: &str, message: 
             let kind = match kind {
                 Kind::Invalid | Kind::Missing => "invalid_request_error",
                 Kind::Stranger => "authentication_error",
+                Kind::TooFast => "rate_limit_error",
+                Kind::Unpaid => "insufficient_quota",
                 Kind::Ours => "server_error",
             };
             json!({"error": {"message": message, "type": kind, "param": null, "code": code}})
@@ -133,6 +182,8 @@ fn error(dialect: Dialect, status: StatusCode, kind: Kind, code: &str, message: 
                 Kind::Invalid => "invalid_request_error",
                 Kind::Missing => "not_found_error",
                 Kind::Stranger => "permission_error",
+                Kind::TooFast => "rate_limit_error",
+                Kind::Unpaid => "billing_error",
                 Kind::Ours => "api_error",
             };
             json!({"type": "error", "error": {"type": kind, "message": message}})
@@ -142,6 +193,8 @@ fn error(dialect: Dialect, status: StatusCode, kind: Kind, code: &str, message: 
                 Kind::Invalid => "INVALID_ARGUMENT",
                 Kind::Missing => "NOT_FOUND",
                 Kind::Stranger => "PERMISSION_DENIED",
+                Kind::TooFast => "RESOURCE_EXHAUSTED",
+                Kind::Unpaid => "FAILED_PRECONDITION",
                 Kind::Ours => "UNAVAILABLE",
             };
             json!({"error": {"code": status.as_u16(), "message": message, "status": kind}})

@@ -6,7 +6,7 @@ use clap::Parser;
 use tidepool_shared::database_url::{self, GivenUrl};
 
 /// The model proxy of Tidepool.
-#[derive(Debug, Clone, Parser)]
+#[derive(Clone, Parser)]
 #[command(name = "tidepool-proxy", version)]
 pub struct Settings {
     /// Address and port to listen on. Servers must reach it directly: they are known by their source
@@ -29,6 +29,15 @@ pub struct Settings {
     /// The file with the master keys that open providers' keys; the coordinator makes it.
     #[arg(long, env = "TIDEPOOL_MASTER_KEYS", value_name = "PATH")]
     pub master_keys: Option<PathBuf>,
+    /// Redis, where all proxies count requests and tokens a minute together: `redis://HOST:PORT/DB` or
+    /// `unix:PATH`. Without it each counts for itself. A URL with a password belongs in the environment.
+    #[arg(
+        long,
+        env = "TIDEPOOL_REDIS_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub redis: Option<String>,
     /// A file to hold locked for as long as this process lives; it says which process that is.
     #[arg(long, env = "TIDEPOOL_PROXY_LOCK", value_name = "PATH")]
     pub lock: Option<PathBuf>,

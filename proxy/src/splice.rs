@@ -88,7 +88,20 @@ pub struct Splice {
     pub with: Vec<u8>,
 }
 
+/// Reserved for an answer whose length is not limited: most are shorter.
+const LIKELY_OUTPUT: u64 = 4096;
+/// Answers of one request that are reserved for.
+const LIKELY_ANSWERS: u64 = 16;
+
 impl Envelope {
+    /// Tokens that an answer may well have. What is allowed is often far more than what comes.
+    pub fn likely_output(&self) -> u64 {
+        let one = self
+            .max_output
+            .map_or(LIKELY_OUTPUT, |max| max.min(LIKELY_OUTPUT));
+        one * self.answers.unwrap_or(1).clamp(1, LIKELY_ANSWERS)
+    }
+
     /// Reads a body.
     pub fn read(body: &[u8]) -> Result<Self, Malformed> {
         let mut members = Members::of(body, 0)?;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "forward/limits.rs"]
+mod limits;
 #[path = "forward/rig.rs"]
 mod rig;
 #[path = "forward/upstream.rs"]

@@ -16,11 +16,13 @@ use sqlx::{
 };
 use tempfile::TempDir;
 use tidepool_proxy::{
+    budget::Budgets,
     catalog::Keyring,
     directory::Directory,
     forward::{Forwarder, client},
     ledger::Ledger,
     price::PriceList,
+    rates::Rates,
     server,
 };
 use tidepool_shared::database_url::DatabaseUrl;
@@ -53,9 +55,13 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let url = DatabaseUrl::Sqlite(database.clone());
         let (directory, follower) = Directory::of(&url, Keyring::default()).unwrap();
-        let (ledger, _writer) = Ledger::open(&folder.path().join("journal"), &url).unwrap();
+        let budgets = Arc::new(Budgets::of(&url, "test").unwrap());
+        let journal = folder.path().join("journal");
+        let (ledger, _writer) = Ledger::open(&journal, &url, Arc::clone(&budgets)).unwrap();
+        let rates = Arc::new(Rates::new(None));
         let prices = Arc::new(PriceList::bundled());
-        let forwarder = Forwarder::new(directory, ledger, prices, client().unwrap());
+        let forwarder =
+            Forwarder::new(directory, ledger, budgets, rates, prices, client().unwrap());
         let mut serving = JoinSet::new();
         serving.spawn(follower.run(CancellationToken::new()));
         serving.spawn(async move {
@@ -81,6 +87,12 @@ impl Proxy {
         .unwrap();
         sqlx::raw_sql(include_str!(
             "../../coordinator/migrations/sqlite/0004_models.sql"
+        ))
+        .execute(&mut database)
+        .await
+        .unwrap();
+        sqlx::raw_sql(include_str!(
+            "../../coordinator/migrations/sqlite/0005_limits.sql"
         ))
         .execute(&mut database)
         .await

@@ -2,6 +2,8 @@
 
 #[path = "api/contract.rs"]
 mod contract;
+#[path = "api/models.rs"]
+mod models;
 #[path = "api/world.rs"]
 mod world;
 

@@ -9,7 +9,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use rig::{Raw, Rig, held_of, soon};
 use tidepool_agent::{enrol::EnrolError, identity::Identity};
-use tidepool_coordinator::{doorbell::Ring, store::ServerStore as _};
+use tidepool_coordinator::{doorbell::Ring, model::ServerState, store::ServerStore as _};
 use tidepool_shared::{
     capability::close,
     frame::{Frame, Kind},
@@ -55,7 +55,7 @@ async fn a_links_holder_is_in_the_store_as_long_as_it_is_up() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_one_enrolment() {
+async fn a_token_is_good_for_one_enrolment_and_who_lost_its_certificate_is_replaced() {
     let rig = Rig::start().await;
     let server = rig.plan().await;
     rig.enrol(&server).await.unwrap();
@@ -63,6 +63,8 @@ async fn a_token_is_good_for_one_enrolment() {
         rig.enrol(&server).await,
         Err(EnrolError::Refused(_))
     ));
+    let row = rig.store.server(server.id).await.unwrap().unwrap();
+    assert_eq!(row.state, ServerState::Failed, "it never had a link");
     assert!(
         rig.events()
             .await

@@ -4,6 +4,8 @@ pub mod basic_auth;
 pub mod config;
 pub mod create;
 pub mod delete;
+pub mod keys;
+pub mod limits;
 pub mod login_links;
 pub mod logs;
 pub mod read;
@@ -26,7 +28,7 @@ use crate::{
 };
 
 /// The instance that a path names by id, or by name as long as it is not purged.
-async fn find(state: &ApiState, key: &str) -> Result<Instance, Problem> {
+pub(super) async fn find(state: &ApiState, key: &str) -> Result<Instance, Problem> {
     let found = match key.parse::<InstanceId>() {
         Ok(id) => state.store.instance(id).await?,
         Err(_) => state.store.instance_named(key).await?,

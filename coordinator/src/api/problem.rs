@@ -60,6 +60,7 @@ codes! {
     Invalid = UNPROCESSABLE_ENTITY, "invalid", "The request is not valid", false;
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key was used for another request", false;
     ServerUnreachable = SERVICE_UNAVAILABLE, "server_unreachable", "The server does not answer now", true;
+    ProviderUnreachable = BAD_GATEWAY, "provider_unreachable", "The provider does not answer now", true;
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong here", true;
 }
 

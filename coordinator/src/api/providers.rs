@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     doorbell::Ring,
-    model::{KINDS, Provider},
+    model::{KINDS, Provider, SealedPlace},
     store::Transition,
 };
 
@@ -92,11 +92,10 @@ pub(super) async fn put(
         return Err(Problem::new(Code::InvalidParameter, detail));
     }
     let base_url = base_url(&body)?;
-    let sealed_key = body
-        .key
-        .as_deref()
-        .map(|key| seal(&state, &name, key))
-        .transpose()?;
+    let sealed_key = match body.key {
+        Some(key) => Some(seal(&state, key, SealedPlace::Provider(name.clone())).await?),
+        None => None,
+    };
     let now = state.now();
     let provider = Provider {
         name,
@@ -135,13 +134,18 @@ pub(super) fn is_name(name: &str) -> bool {
     (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(fits)
 }
 
-fn seal(state: &ApiState, name: &str, key: &str) -> Result<Vec<u8>, Problem> {
+/// Seals a key for the place where it will be kept.
+pub(super) async fn seal(
+    state: &ApiState,
+    key: String,
+    place: SealedPlace,
+) -> Result<Vec<u8>, Problem> {
     // It becomes a header.
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         let detail = "a key is printable ASCII without spaces";
         return Err(Problem::field("/key", "key", detail));
     }
-    Ok(state.master_keys.seal(key, &format!("provider/{name}")))
+    state.seal(key, place.purpose()).await
 }
 
 /// A key goes only where it cannot be read on the way, or does not leave this network.

@@ -1,6 +1,7 @@
 //! What the handlers share.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,9 +10,12 @@ use std::{
 };
 
 use tidepool_certs::sealed::MasterKeys;
+use tokio::task::spawn_blocking;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{costs::Prices, logs::GatewayLogs, neighbours::Neighbours};
+use super::{
+    costs::Prices, key_trial::KeyTrial, logs::GatewayLogs, neighbours::Neighbours, problem::Problem,
+};
 use crate::{
     ambient::{Chance, Clock, Moment},
     config::ConfigSchema,
@@ -34,8 +38,10 @@ pub struct ApiState {
     /// Other coordinators, for what only the holder of a link can answer.
     pub neighbours: Neighbours,
     pub prices: Prices,
-    /// What seals providers' keys.
-    pub master_keys: Arc<MasterKeys>,
+    /// The file of the keys that seal: read each time, since they are rotated.
+    pub master_keys: PathBuf,
+    /// Tries keys that customers give.
+    pub key_trial: KeyTrial,
     /// The pools that customers may ask for; the first is the default, and the first of a tier is that
     /// tier's default.
     pub pools: Vec<PoolOutlook>,
@@ -50,6 +56,17 @@ pub struct ApiState {
 impl ApiState {
     pub(super) fn now(&self) -> Moment {
         self.clock.now()
+    }
+
+    /// Seals a key for one purpose.
+    pub(super) async fn seal(&self, key: String, purpose: String) -> Result<Vec<u8>, Problem> {
+        let path = self.master_keys.clone();
+        let sealed =
+            spawn_blocking(move || MasterKeys::read(&path).map(|keys| keys.seal(&key, &purpose)));
+        sealed
+            .await
+            .map_err(Problem::internal)?
+            .map_err(Problem::internal)
     }
 
     /// The pool of a tier and a region, or the default for what is not said.

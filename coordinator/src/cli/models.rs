@@ -13,9 +13,11 @@ use super::{
 use crate::api::{
     models::{ModelView, Models, PutModel, TargetView},
     providers::{ProviderView, Providers, PutProvider},
-    usage::UsageView,
+    usage::{RecordPage, UsageView},
 };
 
+/// Records of one call.
+const RECORDS_AT_ONCE: u32 = 1000;
 /// A longer one is none.
 const KEY_MAX_BYTES: u64 = 4096;
 
@@ -61,11 +63,22 @@ pub enum ModelCommand {
 /// Whose usage.
 #[derive(Debug, Args)]
 pub struct UsageOptions {
-    /// Id of an instance
+    /// Id or name of an instance
     instance: String,
     /// Today and the days before
     #[arg(long, default_value_t = 30)]
     days: u32,
+}
+
+/// Which records.
+#[derive(Debug, Args)]
+pub struct RecordOptions {
+    /// Go on behind this cursor, which the last line of the run before told
+    #[arg(long)]
+    after: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 1000)]
+    limit: u32,
 }
 
 pub(super) async fn provider(
@@ -153,8 +166,37 @@ pub(super) async fn usage(
     output.show(&usage, usage_lines)
 }
 
+/// One record a line, whatever `--json` says, and at last the cursor to go on from.
+pub(super) async fn records(
+    options: &RecordOptions,
+    client: &Client,
+    output: &mut Output,
+) -> Result<(), CommandFailed> {
+    let mut left = options.limit;
+    let mut after = options.after.clone();
+    while left > 0 {
+        let at_once = left.min(RECORDS_AT_ONCE);
+        let mut path = format!("/v1/usage/records?limit={at_once}");
+        if let Some(after) = &after {
+            path.push_str("&after=");
+            path.push_str(&segment(after));
+        }
+        let page: RecordPage = client.get(&path).await?;
+        for record in &page.data {
+            output.json_line(record)?;
+        }
+        after = page.next_cursor;
+        let read = u32::try_from(page.data.len()).unwrap_or(u32::MAX);
+        if read < at_once {
+            break;
+        }
+        left = left.saturating_sub(read);
+    }
+    output.json_line(&serde_json::json!({ "next_cursor": after }))
+}
+
 /// Not an argument: those are shown to everybody on the machine.
-fn key_from_stdin() -> Result<String, CommandFailed> {
+pub(super) fn key_from_stdin() -> Result<String, CommandFailed> {
     let mut key = String::new();
     std::io::stdin()
         .take(KEY_MAX_BYTES)
@@ -177,7 +219,7 @@ fn target(text: &str) -> Result<TargetView, CommandFailed> {
     })
 }
 
-fn with_header(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
+pub(super) fn with_header(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
     let header = header.iter().map(|&cell| cell.to_owned()).collect();
     let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
     table(&rows)
@@ -226,7 +268,7 @@ fn usage_lines(usage: &UsageView) -> Vec<String> {
     with_header(&header, rows)
 }
 
-fn dollars(microcents: u64) -> String {
+pub(super) fn dollars(microcents: u64) -> String {
     format!(
         "{}.{:08}",
         microcents / 100_000_000,

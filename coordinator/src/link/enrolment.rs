@@ -6,6 +6,8 @@
 //! Anybody may ask here, so nothing durable comes of a request that shows nothing of ours, and the log has
 //! one line for many of them. A real token that was refused is asked about once a minute per address.
 
+use std::net::IpAddr;
+
 use quinn::{Connection, SendStream};
 use sha2::{Digest as _, Sha256};
 use tidepool_certs::request::CheckedRequest;
@@ -23,7 +25,12 @@ use super::{
     issuing::{issue, not_now, refused},
     wire::{self, FrameReader, WireError},
 };
-use crate::{causes::chain, doorbell::Ring, store::Redemption};
+use crate::{
+    causes::chain,
+    doorbell::Ring,
+    model::{Blame, ServerState},
+    store::{Redemption, StoreError},
+};
 
 /// Longer texts are not tokens.
 const MAX_TOKEN_LEN: usize = 128;
@@ -113,11 +120,35 @@ async fn enrol(
         ) => {
             context.audit.refused.take(asking, Instant::now());
             context.doorbell.ring(Ring::Events);
+            replace_if_stranded(context, server, address).await;
             Err(refused())
         }
         Err(failure) => {
             error!(server.id = %server, error = %chain(&failure), "enrolment not decided");
             Err(not_now())
         }
+    }
+}
+
+/// A server that spent its token, never had a link and asks again did not get its certificate: it died
+/// meanwhile, and there is no second one. It is replaced now, not when its time to boot is over.
+async fn replace_if_stranded(context: &Context, server: ServerId, address: IpAddr) {
+    let stranded = async {
+        let Some(row) = context.store.server(server).await? else {
+            return Ok(());
+        };
+        let is_stranded =
+            row.state == ServerState::Booting && row.epoch == 0 && row.address == Some(address);
+        if is_stranded {
+            let why = "its certificate was issued and did not arrive";
+            let now = context.clock.now();
+            let marked = context.store.mark_failed(server, why, Blame::Server, now);
+            marked.await?;
+            context.doorbell.ring(Ring::Pool);
+        }
+        Ok::<(), StoreError>(())
+    };
+    if let Err(failure) = stranded.await {
+        error!(server.id = %server, error = %chain(&failure), "stranded server not replaced");
     }
 }

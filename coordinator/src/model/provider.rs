@@ -1,4 +1,4 @@
-//! Who serves models, under which names, and what was used.
+//! Who serves models, under which names, with whose keys, within which limits.
 
 use crate::ambient::Moment;
 
@@ -38,23 +38,50 @@ pub struct ModelAlias {
     pub updated_at: Moment,
 }
 
-/// What an instance used of one model on one day.
+/// A key that a customer gave for a provider; not the key itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsageSum {
-    /// Days since 1970, UTC.
-    pub day: i64,
+pub struct CustomerKey {
     pub provider: String,
-    pub model: String,
-    /// `managed`, `own` or `demo`.
-    pub payer: String,
-    pub requests: u64,
-    /// Of these without an exact count.
-    pub estimated: u64,
-    /// Of these without a price.
-    pub unpriced: u64,
-    pub input: u64,
-    pub cache_read: u64,
-    pub cache_write: u64,
-    pub output: u64,
-    pub cost_microcents: u64,
+    pub created_at: Moment,
+}
+
+/// What customers may use: of a tier, or of one instance, whose limits go before its tier's one by one.
+/// Whatever is absent is not limited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// `tier/NAME`, or an instance's id.
+    pub subject: String,
+    pub requests_per_minute: Option<u64>,
+    pub tokens_per_minute: Option<u64>,
+    /// Hundred-millionths of a US dollar in a day, UTC.
+    pub day_microcents: Option<u64>,
+    /// The same in a calendar month, UTC.
+    pub month_microcents: Option<u64>,
+    pub updated_at: Moment,
+}
+
+/// Where something sealed is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SealedPlace {
+    Provider(String),
+    CustomerKey { instance: String, provider: String },
+}
+
+impl SealedPlace {
+    /// What it is sealed for: it opens for nothing else.
+    pub fn purpose(&self) -> String {
+        match self {
+            Self::Provider(name) => format!("provider/{name}"),
+            Self::CustomerKey { instance, provider } => {
+                format!("instance/{instance}/provider/{provider}")
+            }
+        }
+    }
+}
+
+/// Something that is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    pub place: SealedPlace,
+    pub bytes: Vec<u8>,
 }

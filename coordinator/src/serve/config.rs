@@ -245,6 +245,11 @@ impl Config {
             .context("read the database's URL")
     }
 
+    /// The file with the keys that seal.
+    pub fn master_keys(&self) -> PathBuf {
+        self.state_dir.join("master.keys")
+    }
+
     /// The names under which browsers reach instances.
     pub fn names(&self) -> PublicNames {
         PublicNames {

@@ -13,12 +13,14 @@ pub mod documents;
 pub mod enrolment;
 pub mod events;
 pub mod instances;
+pub mod keys;
 pub mod leases;
 pub mod pools;
 pub mod providers;
 pub mod reports;
 pub mod sagas;
 pub mod servers;
+pub mod usage;
 pub(crate) mod world;
 
 use std::{any::Any, sync::Arc};
@@ -74,7 +76,17 @@ macro_rules! conformance {
             providers {
                 a_provider_keeps_its_key_until_it_is_given_another_or_moves,
                 a_model_has_one_meaning_in_a_tier,
-                an_instance_that_asked_nothing_used_nothing,
+                limits_are_written_whole_and_gone_with_their_instance,
+            }
+            keys {
+                a_customers_key_is_for_one_provider_at_one_address,
+                a_purged_instance_has_no_keys,
+                whatever_is_sealed_is_found_and_sealed_again_once,
+            }
+            usage {
+                what_was_used_adds_up_by_day_model_and_payer,
+                records_are_read_once_each_in_their_order,
+                an_instance_without_a_rest_is_told_of_once_a_day,
             }
             sagas {
                 steps_read_back_in_the_order_in_which_they_were_taken,
@@ -226,12 +238,14 @@ mod tests {
             include_str!("conformance/enrolment.rs"),
             include_str!("conformance/events.rs"),
             include_str!("conformance/instances.rs"),
+            include_str!("conformance/keys.rs"),
             include_str!("conformance/leases.rs"),
             include_str!("conformance/pools.rs"),
             include_str!("conformance/providers.rs"),
             include_str!("conformance/reports.rs"),
             include_str!("conformance/sagas.rs"),
             include_str!("conformance/servers.rs"),
+            include_str!("conformance/usage.rs"),
         ];
         let cases = sources
             .iter()

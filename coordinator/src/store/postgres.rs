@@ -27,6 +27,8 @@ mod enrolment;
 mod events;
 #[path = "sql/instances.rs"]
 mod instances;
+#[path = "sql/keys.rs"]
+mod keys;
 #[path = "sql/leases.rs"]
 mod leases;
 #[path = "sql/lost.rs"]
@@ -50,6 +52,8 @@ mod sagas;
 mod servers;
 #[cfg(test)]
 mod tests;
+#[path = "sql/usage.rs"]
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 

@@ -25,6 +25,8 @@ mod enrolment;
 mod events;
 #[path = "sql/instances.rs"]
 mod instances;
+#[path = "sql/keys.rs"]
+mod keys;
 #[path = "sql/leases.rs"]
 mod leases;
 #[path = "sql/lost.rs"]
@@ -47,6 +49,8 @@ mod sagas;
 mod servers;
 #[cfg(test)]
 mod tests;
+#[path = "sql/usage.rs"]
+mod usage;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

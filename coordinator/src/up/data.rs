@@ -39,7 +39,8 @@ use crate::{
 };
 
 /// Opens the providers' keys in the store.
-pub(super) const MASTER_KEYS: &str = "master.keys";
+pub(crate) const MASTER_KEYS: &str = "master.keys";
+pub(crate) const DATABASE: &str = "tidepool.db";
 
 const DEFAULT_API_PORT: u16 = 7717;
 const DEFAULT_EDGE_PORT: u16 = 8080;

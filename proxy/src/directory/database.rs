@@ -15,7 +15,10 @@ use tidepool_shared::{
 };
 
 use super::{Caller, Copy, Customer};
-use crate::catalog::{AliasRow, Catalog, CustomerKeyRow, Keyring, ProviderRow};
+use crate::{
+    catalog::{AliasRow, Catalog, CustomerKeyRow, Keyring, ProviderRow},
+    limits::{self, LimitsRow},
+};
 
 /// One reads, one listens.
 const CONNECTIONS: u32 = 2;
@@ -26,6 +29,8 @@ const TRUST: &str = "SELECT trust.address, trust.server_id, trust.instance_id, i
      FROM trust LEFT JOIN instances AS instance ON instance.id = trust.instance_id";
 const PROVIDERS: &str = "SELECT name, kind, base_url, sealed_key FROM providers";
 const ALIASES: &str = "SELECT tier, alias, targets FROM model_aliases";
+const LIMITS: &str = "SELECT subject, requests_per_minute, tokens_per_minute, day_microcents,
+     month_microcents FROM model_limits";
 const KEYS: &str = "SELECT instance_id, provider, sealed_key FROM customer_keys";
 
 /// Where the tables are.
@@ -79,8 +84,13 @@ impl Database {
         let providers: Vec<ProviderRow> = self.all(PROVIDERS).await?;
         let aliases: Vec<AliasRow> = self.all(ALIASES).await?;
         let keys: Vec<CustomerKeyRow> = self.all(KEYS).await?;
+        let limits: Vec<LimitsRow> = self.all(LIMITS).await?;
+        let limits = limits::Table::of(limits);
         Ok(Copy {
-            callers: trust.iter().filter_map(caller).collect(),
+            callers: trust
+                .iter()
+                .filter_map(|row| caller(row, &limits))
+                .collect(),
             catalog: Arc::new(Catalog::of(providers, aliases, keys, &keyring.read())),
         })
     }
@@ -99,15 +109,20 @@ impl Database {
 }
 
 /// A row that is none identifies nobody; the others still do.
-fn caller(row: &TrustRow) -> Option<(IpAddr, Caller)> {
+fn caller(row: &TrustRow, limits: &limits::Table) -> Option<(IpAddr, Caller)> {
     let read = || {
         let address: IpAddr = row.address.parse().ok()?;
         let server = ServerId::from_str(&row.server_id).ok()?;
         let customer = match (&row.instance_id, &row.tier) {
-            (Some(id), Some(tier)) => Some(Customer {
-                instance: InstanceId::from_str(id).ok()?,
-                tier: tier.as_str().into(),
-            }),
+            (Some(id), Some(tier)) => {
+                let instance = InstanceId::from_str(id).ok()?;
+                let tier = tier.as_str().into();
+                Some(Customer {
+                    limits: limits.limits_of(instance, &tier),
+                    instance,
+                    tier,
+                })
+            }
             (None, _) => None,
             (Some(_), None) => return None,
         };

@@ -9,13 +9,14 @@ use tokio::time::{Instant, timeout};
 
 use super::Forwarder;
 use crate::{
-    account::Account,
+    account::{Account, Interested},
     asked::Asked,
     catalog::Target,
     dialect::Dialect,
     directory::Caller,
     headers,
     ledger::{self, Outcome, Payer},
+    price::{Microcents, Terms},
     refusal::Refusal,
     relay::{Form, Relay},
     splice::{Asked as Usages, Envelope, spliced},
@@ -92,7 +93,7 @@ impl Forwarder {
             );
             Refusal::NobodyAnswers
         })?;
-        let account = self.open(question, target)?;
+        let account = self.open(question, target).await?;
         let response = match timeout(HEAD_PATIENCE, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -157,8 +158,8 @@ impl Forwarder {
         ))
     }
 
-    /// The row comes first: without it nobody is asked.
-    fn open(&self, question: &Question, target: &Target) -> Result<Account, Refusal> {
+    /// What it may cost and the row come first: without them nobody is asked.
+    async fn open(&self, question: &Question, target: &Target) -> Result<Account, Refusal> {
         let provider = &target.provider;
         let estimate = Usage {
             input: u64::try_from(question.body.len()).unwrap_or(u64::MAX) / BYTES_PER_TOKEN,
@@ -168,24 +169,49 @@ impl Forwarder {
             .prices
             .find(provider.kind.word(), &target.model)
             .cloned();
+        let cost = |usage: &Usage| {
+            let cost = price.as_ref()?.cost(usage, &Terms::default());
+            Some(Microcents::from(cost).0)
+        };
+        let estimate_cost_microcents = cost(&estimate);
+        let customer = question.caller.customer.as_ref();
+        let reservation = match customer {
+            Some(customer) if target.payer == Payer::Managed => {
+                let likely = Usage {
+                    output: question.envelope.likely_output(),
+                    ..estimate
+                };
+                let (likely, at_least) = (cost(&likely), estimate_cost_microcents);
+                self.budgets
+                    .reserve(customer, likely.unwrap_or(0), at_least.unwrap_or(0))
+                    .await
+                    .map_err(Refusal::of_budget)?
+            }
+            _ => None,
+        };
         let attempt = ledger::Attempt {
             request_id: question.request_id.clone(),
             server: question.caller.server,
-            instance: question
-                .caller
-                .customer
-                .as_ref()
-                .map(|customer| customer.instance),
+            instance: customer.map(|customer| customer.instance),
             provider: provider.name.clone(),
             model: target.model.clone(),
             asked_model: question.asked_model.clone(),
             dialect: word(question.asked.dialect),
             payer: target.payer,
             estimate,
-            estimate_cost_microcents: None,
+            estimate_cost_microcents,
+            holder: reservation
+                .is_some()
+                .then(|| self.budgets.holder().to_owned()),
             at: now(),
         };
-        Account::open(&self.ledger, attempt, estimate, price).map_err(|error| {
+        let interested = Interested {
+            reservation,
+            meter: customer
+                .filter(|customer| customer.limits.tokens_per_minute.is_some())
+                .map(|customer| (Arc::clone(&self.rates), customer.instance)),
+        };
+        Account::open(&self.ledger, attempt, price, interested).map_err(|error| {
             tracing::error!(
                 error = format!("{:#}", anyhow::Error::new(error)),
                 "no row, no call"

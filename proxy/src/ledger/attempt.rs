@@ -28,6 +28,8 @@ pub struct Attempt {
     pub estimate: Usage,
     /// The price of `estimate`, in hundred-millionths of a US dollar; `None`: there is no price.
     pub estimate_cost_microcents: Option<u64>,
+    /// Whose grant it goes on, if its instance has a budget.
+    pub holder: Option<String>,
     pub at: SystemTime,
 }
 

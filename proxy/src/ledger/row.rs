@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,10 @@ use super::{
     attempt::{Attempt, Ending, Outcome, Payer, Seen},
     id::AttemptId,
 };
-use crate::usage::Usage;
+use crate::{
+    budget::{day_of, month_of},
+    usage::Usage,
+};
 
 /// Of any text: a client chooses its model's name, and a line must not grow with it.
 const TEXT_CHARS: usize = 200;
@@ -45,6 +48,9 @@ pub(super) struct Row {
     total_ms: i64,
     /// Microseconds since the Unix epoch.
     at: i64,
+    /// Whose grant it goes on, if its instance has a budget. Not a column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holder: Option<String>,
 }
 
 impl Row {
@@ -74,7 +80,26 @@ impl Row {
             first_token_ms: None,
             total_ms: 0,
             at: microseconds(attempt.at),
+            holder: attempt.holder,
         }
+    }
+
+    /// Who pays us for it, and how much.
+    pub(super) fn charged(&self) -> Option<(InstanceId, i64)> {
+        let cost = self.cost_microcents.filter(|cost| *cost > 0)?;
+        let instance = self.instance_id?;
+        (self.payer == Payer::Managed).then_some((instance, cost))
+    }
+
+    /// The day and the month that it belongs to.
+    pub(super) fn periods(&self) -> [String; 2] {
+        let at = Duration::from_micros(u64::try_from(self.at).unwrap_or(0));
+        let at = UNIX_EPOCH + at;
+        [day_of(at), month_of(at)]
+    }
+
+    pub(super) fn holder(&self) -> Option<&str> {
+        self.holder.as_deref()
     }
 
     pub(super) fn see(&mut self, seen: Seen) {

@@ -72,7 +72,8 @@ impl Place {
     }
 
     fn open(&self) -> (Ledger, Writer) {
-        Ledger::open(&self.journal(), &DatabaseUrl::Sqlite(self.database())).unwrap()
+        let database = DatabaseUrl::Sqlite(self.database());
+        Ledger::open(&self.journal(), &database, budgets(&database)).unwrap()
     }
 
     /// What is on disk at this moment, which is what `kill -9` would leave.
@@ -110,6 +111,10 @@ impl Place {
     }
 }
 
+fn budgets(database: &DatabaseUrl) -> Arc<Budgets> {
+    Arc::new(Budgets::of(database, "test").unwrap())
+}
+
 /// Writes all that waits, and ends.
 async fn drain(writer: Writer) {
     let cancelled = CancellationToken::new();
@@ -145,6 +150,7 @@ fn attempt(request: &str) -> Attempt {
         payer: Payer::Managed,
         estimate: usage(900, 400),
         estimate_cost_microcents: Some(77),
+        holder: None,
         at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_790_000_000_123_456),
     }
 }
@@ -260,7 +266,7 @@ async fn a_journal_has_one_proxy() {
     let place = Place::new();
     let (ledger, writer) = place.open();
     let database = DatabaseUrl::Sqlite(place.database());
-    let second = Ledger::open(&place.journal(), &database);
+    let second = Ledger::open(&place.journal(), &database, budgets(&database));
     assert!(matches!(second, Err(OpenLedger::Lock(NotLocked::Held(_)))));
     drop((ledger, writer));
     place.open();

@@ -14,6 +14,7 @@ use super::{
     row::Line,
     table::{NotWritten, Table},
 };
+use crate::budget::{Budgets, Written};
 
 /// Between looks for new rows; also how much of the journal a power cut may take.
 const TURN: Duration = Duration::from_millis(100);
@@ -28,6 +29,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Writer {
     shared: Arc<Shared>,
     table: Table,
+    budgets: Arc<Budgets>,
     /// All before it is in the database.
     cursor: Cursor,
     failing: Option<Failing>,
@@ -65,10 +67,11 @@ enum FailedTurn {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, table: Table) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, table: Table, budgets: Arc<Budgets>) -> Self {
         Self {
             shared,
             table,
+            budgets,
             cursor: Cursor::default(),
             failing: None,
         }
@@ -137,7 +140,11 @@ impl Writer {
             self.tidy().await?;
             return Ok(Turn::Idle);
         }
-        self.insert(&mut batch).await?;
+        let reserved = self.reserved(&batch);
+        let budgets = Arc::clone(&self.budgets);
+        budgets
+            .while_writing(&reserved, Box::pin(self.insert(&mut batch)))
+            .await?;
         // Nothing waits from here on: rows that are in the database are not read again.
         let journal = &self.shared.journal;
         journal.committed(&batch).map_err(FailedTurn::SetAside)?;
@@ -166,22 +173,23 @@ impl Writer {
 
     /// Writes the rows of a batch. What the database will never take must not keep what comes after
     /// it, so it is counted with the damaged lines.
-    async fn insert(&mut self, batch: &mut Batch) -> Result<(), NotWritten> {
+    async fn insert(&mut self, batch: &mut Batch) -> Result<Vec<Written>, NotWritten> {
         let rows = batch
             .ended
             .iter()
             .map(|ended| &ended.row)
             .collect::<Vec<_>>();
         if rows.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         match self.table.insert(&rows).await {
             Err(error) if error.is_final() => {}
             written => return written,
         }
+        let mut left = Vec::new();
         for ended in &batch.ended {
             match self.table.insert(&[&ended.row]).await {
-                Ok(()) => {}
+                Ok(more) => left.extend(more),
                 Err(error) if error.is_final() => {
                     let error = format!("{:#}", anyhow::Error::new(error));
                     tracing::error!(attempt.id = ended.row.id, error, "a row is kept aside");
@@ -190,7 +198,21 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(left)
+    }
+
+    /// What the rows cost for which something was reserved in this run.
+    fn reserved(&self, batch: &Batch) -> Vec<Written> {
+        let ours = batch.ended.iter().map(|ended| &ended.row);
+        ours.filter(|row| row.holder() == Some(self.budgets.holder()))
+            .filter_map(|row| {
+                let (instance, cost) = row.charged()?;
+                Some(Written {
+                    instance,
+                    microcents: u64::try_from(cost).unwrap_or(0),
+                })
+            })
+            .collect()
     }
 
     /// Says once that it fails, and how long to wait.

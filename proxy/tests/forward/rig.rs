@@ -15,11 +15,13 @@ use sqlx::{
 use tempfile::TempDir;
 use tidepool_certs::sealed::MasterKeys;
 use tidepool_proxy::{
+    budget::Budgets,
     catalog::Keyring,
     directory::Directory,
     forward::{Forwarder, client},
     ledger::Ledger,
     price::PriceList,
+    rates::Rates,
     server,
 };
 use tidepool_shared::database_url::DatabaseUrl;
@@ -68,9 +70,13 @@ impl Rig {
         lay_out(&database, &master, upstream.address).await;
         let url = DatabaseUrl::Sqlite(database.clone());
         let (directory, follower) = Directory::of(&url, Keyring::at(keys)).unwrap();
-        let (ledger, writer) = Ledger::open(&folder.path().join("journal"), &url).unwrap();
+        let budgets = Arc::new(Budgets::of(&url, "test").unwrap());
+        let journal = folder.path().join("journal");
+        let (ledger, writer) = Ledger::open(&journal, &url, Arc::clone(&budgets)).unwrap();
+        let rates = Arc::new(Rates::new(None));
         let prices = Arc::new(PriceList::bundled());
-        let forwarder = Forwarder::new(directory, ledger, prices, client().unwrap());
+        let forwarder =
+            Forwarder::new(directory, ledger, budgets, rates, prices, client().unwrap());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let proxy = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
@@ -173,7 +179,41 @@ impl Rig {
         self.run("ALTER TABLE hidden RENAME TO usage_records").await;
     }
 
-    async fn run(&self, statement: &'static str) {
+    /// Sets limits, and waits until they count.
+    pub(crate) async fn limit(&self, subject: &str, limits: &Value) {
+        let mut connection = open(&self.database).await;
+        sqlx::query(
+            "INSERT OR REPLACE INTO model_limits
+             SELECT $1, $2 ->> 'requests_per_minute', $2 ->> 'tokens_per_minute',
+                    $2 ->> 'day_microcents', $2 ->> 'month_microcents', 0",
+        )
+        .bind(subject)
+        .bind(limits.to_string())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        connection.close().await.unwrap();
+        // The proxy looks ten times a second whether the file has changed.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+
+    /// What the instance spent in all days and in all months.
+    pub(crate) async fn spent(&self) -> [i64; 2] {
+        let mut connection = open(&self.database).await;
+        let sums = sqlx::query_as::<_, (i64, i64)>(
+            "SELECT coalesce(sum(CASE WHEN length(period) = 10 THEN microcents END), 0),
+                    coalesce(sum(CASE WHEN length(period) = 7 THEN microcents END), 0)
+             FROM spending WHERE instance_id = ?",
+        )
+        .bind(INSTANCE)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        connection.close().await.unwrap();
+        [sums.0, sums.1]
+    }
+
+    pub(crate) async fn run(&self, statement: &'static str) {
         let mut connection = open(&self.database).await;
         sqlx::raw_sql(statement)
             .execute(&mut connection)
@@ -204,6 +244,12 @@ async fn lay_out(database: &std::path::Path, master: &MasterKeys, upstream: Sock
     .unwrap();
     sqlx::raw_sql(include_str!(
         "../../../coordinator/migrations/sqlite/0004_models.sql"
+    ))
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    sqlx::raw_sql(include_str!(
+        "../../../coordinator/migrations/sqlite/0005_limits.sql"
     ))
     .execute(&mut connection)
     .await

@@ -15,7 +15,10 @@ use tempfile::TempDir;
 use tidepool_certs::sealed::MasterKeys;
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, ManualClock, Moment},
-    api::{self, ApiState, GatewayLogs, LogsUnavailable, Neighbours, PoolOutlook, Prices, auth},
+    api::{
+        self, ApiState, GatewayLogs, KeyTrial, LogsUnavailable, Neighbours, PoolOutlook, Prices,
+        auth,
+    },
     cloud::memory::MemoryCloud,
     config::ConfigSchema,
     doorbell::{Doorbell, Ring},
@@ -118,6 +121,8 @@ impl World {
             TaskTracker::new(),
         );
         let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/stub-schema.json");
+        let master_keys = dir.path().join("master.keys");
+        MasterKeys::read_or_create(&master_keys)?;
         let state = ApiState {
             store: store.clone(),
             doorbell: doorbell.clone(),
@@ -131,7 +136,8 @@ impl World {
             schema: Arc::new(ConfigSchema::read(&schema)?),
             logs: Arc::new(NoLinks),
             prices: Prices::of(Arc::new(MemoryCloud::default())),
-            master_keys: Arc::new(MasterKeys::read_or_create(&dir.path().join("master.keys"))?),
+            master_keys,
+            key_trial: KeyTrial::new()?,
             neighbours: Neighbours::new(format!("coord_{:026}", 1).parse()?),
             pools: vec![PoolOutlook::new(
                 sample::pool(),

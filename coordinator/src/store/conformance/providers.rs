@@ -1,13 +1,13 @@
-//! Providers, the names of models, and what was used.
+//! Providers, the names of models, and limits.
 
 use std::sync::Arc;
 
 use super::{
     Outcome,
-    world::{at, new_instance, warm},
+    world::{at, purged, running},
 };
 use crate::{
-    model::{ModelAlias, Provider},
+    model::{ModelAlias, ModelLimits, Provider},
     store::{Store, Transition},
 };
 
@@ -69,9 +69,30 @@ pub async fn a_model_has_one_meaning_in_a_tier<S: Store>(store: Arc<S>) -> Outco
     Ok(())
 }
 
-pub async fn an_instance_that_asked_nothing_used_nothing<S: Store>(store: Arc<S>) -> Outcome {
-    warm(&*store, 1).await?;
-    let instance = store.create_instance(&new_instance(1), at(5)).await?;
-    assert_eq!(store.usage(instance.id, at(0), at(100)).await?, []);
+pub async fn limits_are_written_whole_and_gone_with_their_instance<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let limits = |subject: String, requests, day| ModelLimits {
+        subject,
+        requests_per_minute: requests,
+        tokens_per_minute: None,
+        day_microcents: day,
+        month_microcents: None,
+        updated_at: at(1),
+    };
+    let id = running(&*store, 1).await?;
+    let tier = limits("tier/basic".into(), Some(60), Some(1));
+    let own = limits(id.to_string(), None, Some(500));
+    for written in [&limits(id.to_string(), Some(1), None), &own, &tier] {
+        store.put_limits(written).await?;
+    }
+    assert_eq!(store.limits().await?, [own, tier.clone()]);
+    purged(&*store, id).await?;
+    assert_eq!(store.limits().await?, std::slice::from_ref(&tier));
+    assert_eq!(store.delete_limits("tier/basic").await?, Transition::Done);
+    assert_eq!(
+        store.delete_limits("tier/basic").await?,
+        Transition::NotPossible
+    );
     Ok(())
 }

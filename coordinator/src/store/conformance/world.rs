@@ -204,6 +204,15 @@ pub(super) async fn running(store: &impl Store, number: u8) -> anyhow::Result<In
     Ok(id)
 }
 
+/// Deletes an instance, and ends its grace.
+pub(super) async fn purged(store: &impl Store, id: InstanceId) -> anyhow::Result<()> {
+    let deleted = store
+        .delete_instance(id, operation_id(99), at(20), at(20))
+        .await?;
+    ensure!(deleted == Transition::Done, "the instance is not deleted");
+    Ok(())
+}
+
 /// The kinds of all events, oldest first.
 pub(super) async fn kinds(store: &impl Store) -> anyhow::Result<Vec<String>> {
     let events = store.events_after(0, None, 1000).await?;

@@ -33,6 +33,15 @@ pub(super) use {locked, skip_locked};
 const QUEUES: i32 = 0x7469_6465;
 const NUMBERS: i64 = 0x7469_6465_706f_6f6c;
 
+/// Records of transactions that no older one is still open beside: none of those can come to light before
+/// one of these. A number of the future is another cluster's, from which the database was restored.
+pub(super) const USAGE_RECORDS: &str = "SELECT *, CAST(written_by AS TEXT) AS transaction \
+     FROM usage_records \
+     WHERE (written_by, ordinal) > (CAST($1 AS xid8), $2) \
+       AND (written_by < pg_snapshot_xmin(pg_current_snapshot()) \
+            OR written_by >= pg_snapshot_xmax(pg_current_snapshot())) \
+     ORDER BY written_by, ordinal LIMIT $3";
+
 /// How many events get their numbers in one transaction.
 const NUMBERED_AT_ONCE: i64 = 1000;
 

@@ -306,6 +306,10 @@ async fn forget_expired(tx: &mut Connection, now: Moment) -> sqlx::Result<u64> {
             "DELETE FROM coordinators WHERE heartbeat_at <= $1",
             there_before,
         ),
+        (
+            "DELETE FROM spending_grants WHERE expires_at <= $1",
+            there_before,
+        ),
     ] {
         forgotten += sqlx::query(statement)
             .bind(before)

@@ -169,6 +169,16 @@ async fn end(
         .bind(now.0)
         .execute(&mut *tx)
         .await?;
+    for statement in [
+        "DELETE FROM customer_keys WHERE instance_id = $1",
+        "DELETE FROM model_limits WHERE subject = $1",
+        "DELETE FROM restless_instances WHERE instance_id = $1",
+    ] {
+        sqlx::query(statement)
+            .bind(id.to_string())
+            .execute(&mut *tx)
+            .await?;
+    }
     journal.note("instance.purged", About::instance(id, server), &json!({}));
     match server {
         Some(server) => drain(tx, journal, id, server, now).await,

@@ -1,18 +1,13 @@
-//! Providers, the names of models, and what was used.
+//! Providers, the names of models, and limits.
 
 use async_trait::async_trait;
 use sqlx::Row as _;
-use tidepool_shared::id::InstanceId;
 
 use super::{Row, SqlStore, during, rows, transaction};
 use crate::{
-    ambient::Moment,
-    model::{ModelAlias, Provider, UsageSum},
+    model::{ModelAlias, ModelLimits, Provider},
     store::{ModelStore, Stored, Transition},
 };
-
-/// Microseconds.
-const DAY: i64 = 86_400_000_000;
 
 #[async_trait]
 impl ModelStore for SqlStore {
@@ -30,7 +25,16 @@ impl ModelStore for SqlStore {
 
     async fn put_provider(&self, new: &Provider) -> Stored<()> {
         transaction!(self, "write a provider", |tx| {
-            // A key that is not given stays, unless the requests would go to another address with it.
+            // A key goes where it was given for, and nowhere else.
+            sqlx::query(
+                "DELETE FROM customer_keys WHERE provider = $1 AND EXISTS
+                    (SELECT 1 FROM providers WHERE name = $1 AND base_url <> $2)",
+            )
+            .bind(&new.name)
+            .bind(&new.base_url)
+            .execute(&mut *tx)
+            .await?;
+            // One that is not given stays, unless the requests would go to another address with it.
             sqlx::query(
                 "INSERT INTO providers (name, kind, base_url, sealed_key, created_at, updated_at)
                  VALUES ($1, $2, $3, $4, $5, $5)
@@ -102,38 +106,54 @@ impl ModelStore for SqlStore {
         })
     }
 
-    async fn usage(&self, id: InstanceId, from: Moment, to: Moment) -> Stored<Vec<UsageSum>> {
-        let doing = "add up what an instance used";
-        let found = sqlx::query(
-            "SELECT at / $4 AS day, provider, model, payer,
-                    count(*) AS requests,
-                    sum(CASE WHEN estimated THEN 1 ELSE 0 END) AS estimated,
-                    sum(CASE WHEN cost_microcents IS NULL THEN 1 ELSE 0 END) AS unpriced,
-                    CAST(sum(input) AS BIGINT) AS input,
-                    CAST(sum(cache_read) AS BIGINT) AS cache_read,
-                    CAST(sum(cache_write_5m + cache_write_1h) AS BIGINT) AS cache_write,
-                    CAST(sum(output) AS BIGINT) AS output,
-                    CAST(sum(coalesce(cost_microcents, 0)) AS BIGINT) AS cost_microcents
-             FROM usage_records
-             WHERE instance_id = $1 AND at >= $2 AND at < $3
-             GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
-        )
-        .bind(id.to_string())
-        .bind(from.0)
-        .bind(to.0)
-        .bind(DAY)
-        .fetch_all(self.readers())
-        .await
-        .map_err(during(doing))?;
-        found
-            .iter()
-            .map(sum)
-            .collect::<sqlx::Result<_>>()
-            .map_err(during(doing))
+    async fn limits(&self) -> Stored<Vec<ModelLimits>> {
+        let doing = "read the limits";
+        let found = sqlx::query("SELECT * FROM model_limits ORDER BY subject")
+            .fetch_all(self.readers())
+            .await
+            .map_err(during(doing))?;
+        let limits = found.iter().map(limits);
+        limits.collect::<sqlx::Result<_>>().map_err(during(doing))
+    }
+
+    async fn put_limits(&self, new: &ModelLimits) -> Stored<()> {
+        let signed = |number: Option<u64>| number.map(u64::cast_signed);
+        transaction!(self, "write limits", |tx| {
+            sqlx::query(
+                "INSERT INTO model_limits (subject, requests_per_minute, tokens_per_minute,
+                    day_microcents, month_microcents, updated_at)
+                 VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT (subject) DO UPDATE SET
+                    requests_per_minute = excluded.requests_per_minute,
+                    tokens_per_minute = excluded.tokens_per_minute,
+                    day_microcents = excluded.day_microcents,
+                    month_microcents = excluded.month_microcents,
+                    updated_at = excluded.updated_at",
+            )
+            .bind(&new.subject)
+            .bind(signed(new.requests_per_minute))
+            .bind(signed(new.tokens_per_minute))
+            .bind(signed(new.day_microcents))
+            .bind(signed(new.month_microcents))
+            .bind(new.updated_at.0)
+            .execute(&mut *tx)
+            .await
+            .map(drop)
+        })
+    }
+
+    async fn delete_limits(&self, subject: &str) -> Stored<Transition> {
+        transaction!(self, "delete limits", |tx| {
+            let deleted = sqlx::query("DELETE FROM model_limits WHERE subject = $1")
+                .bind(subject)
+                .execute(&mut *tx)
+                .await?;
+            Ok(transition(deleted.rows_affected()))
+        })
     }
 }
 
-fn transition(rows: u64) -> Transition {
+pub(super) fn transition(rows: u64) -> Transition {
     if rows > 0 {
         Transition::Done
     } else {
@@ -161,19 +181,13 @@ fn alias(row: &Row) -> sqlx::Result<ModelAlias> {
     })
 }
 
-fn sum(row: &Row) -> sqlx::Result<UsageSum> {
-    Ok(UsageSum {
-        day: row.try_get("day")?,
-        provider: row.try_get("provider")?,
-        model: row.try_get("model")?,
-        payer: row.try_get("payer")?,
-        requests: rows::unsigned(row, "requests")?,
-        estimated: rows::unsigned(row, "estimated")?,
-        unpriced: rows::unsigned(row, "unpriced")?,
-        input: rows::unsigned(row, "input")?,
-        cache_read: rows::unsigned(row, "cache_read")?,
-        cache_write: rows::unsigned(row, "cache_write")?,
-        output: rows::unsigned(row, "output")?,
-        cost_microcents: rows::unsigned(row, "cost_microcents")?,
+fn limits(row: &Row) -> sqlx::Result<ModelLimits> {
+    Ok(ModelLimits {
+        subject: row.try_get("subject")?,
+        requests_per_minute: rows::maybe_number(row, "requests_per_minute")?,
+        tokens_per_minute: rows::maybe_number(row, "tokens_per_minute")?,
+        day_microcents: rows::maybe_number(row, "day_microcents")?,
+        month_microcents: rows::maybe_number(row, "month_microcents")?,
+        updated_at: rows::moment(row, "updated_at")?,
     })
 }

@@ -29,6 +29,10 @@ macro_rules! skip_locked {
 
 pub(super) use {locked, skip_locked};
 
+/// Rows come to light in the order of their numbers: there is one writer at a time.
+pub(super) const USAGE_RECORDS: &str = "SELECT *, '0' AS \"transaction\" FROM usage_records \
+     WHERE $1 IS NOT NULL AND ordinal > $2 ORDER BY ordinal LIMIT $3";
+
 /// The claim. All changes of this process are in one queue, so what it found holds until its commit.
 pub(super) async fn create_instance(
     store: &SqliteStore,

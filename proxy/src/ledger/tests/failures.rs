@@ -30,7 +30,7 @@ async fn a_database_that_never_answers_holds_up_neither_attempts_nor_the_end() {
     let address = silent.local_addr().unwrap();
     let database = DatabaseUrl::Postgres(format!("postgres://tidepool@{address}/tidepool"));
     let place = Place::new();
-    let (ledger, writer) = Ledger::open(&place.journal(), &database).unwrap();
+    let (ledger, writer) = Ledger::open(&place.journal(), &database, budgets(&database)).unwrap();
     let cancel = CancellationToken::new();
     let mut writing = JoinSet::new();
     writing.spawn(writer.run(cancel.clone()));
@@ -41,7 +41,7 @@ async fn a_database_that_never_answers_holds_up_neither_attempts_nor_the_end() {
     writing.join_all().await;
     assert!(cancelled.elapsed() < Duration::from_secs(11));
     drop(ledger);
-    let (again, _writer) = Ledger::open(&place.journal(), &database).unwrap();
+    let (again, _writer) = Ledger::open(&place.journal(), &database, budgets(&database)).unwrap();
     assert_eq!(again.figures().waiting, 1);
 }
 
@@ -84,14 +84,16 @@ async fn no_attempt_begins_without_a_directory() {
 async fn no_attempt_begins_with_a_full_journal_until_the_database_takes_rows() {
     let place = Place::with_database().await;
     let database = DatabaseUrl::Sqlite(place.database());
-    let (ledger, writer) = Ledger::open_with(&place.journal(), &database, 100).unwrap();
+    let (ledger, writer) =
+        Ledger::open_with(&place.journal(), &database, budgets(&database), 100).unwrap();
     let under_way = ledger.begin(attempt("under way")).unwrap();
     assert!(matches!(ledger.begin(attempt("over")), Err(NotBegun::Full)));
     under_way.finish(completed());
     drop((ledger, writer));
     let (_, writer) = place.open();
     drain(writer).await;
-    let (ledger, _writer) = Ledger::open_with(&place.journal(), &database, 100).unwrap();
+    let (ledger, _writer) =
+        Ledger::open_with(&place.journal(), &database, budgets(&database), 100).unwrap();
     drop(ledger.begin(attempt("again")).unwrap());
     assert_eq!(place.rows().await.len(), 1);
 }

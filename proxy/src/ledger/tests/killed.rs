@@ -23,7 +23,8 @@ async fn victim() {
     };
     let place = Path::new(&place);
     let database = DatabaseUrl::Sqlite(place.join("tidepool.db"));
-    let (ledger, writer) = Ledger::open(&place.join("journal"), &database).unwrap();
+    let (ledger, writer) =
+        Ledger::open(&place.join("journal"), &database, budgets(&database)).unwrap();
     let cancel = CancellationToken::new();
     for _ in 0..THREADS {
         let ledger = ledger.clone();

@@ -51,7 +51,7 @@ async fn postgres_takes_each_row_once_and_whatever_a_client_asked_for() {
     };
     let place = Place::new();
     let database = DatabaseUrl::Postgres(url.clone());
-    let (ledger, writer) = Ledger::open(&place.journal(), &database).unwrap();
+    let (ledger, writer) = Ledger::open(&place.journal(), &database, budgets(&database)).unwrap();
     let odd = Attempt {
         model: "zero\0 and more".to_owned(),
         instance: None,
@@ -68,7 +68,7 @@ async fn postgres_takes_each_row_once_and_whatever_a_client_asked_for() {
     drain(writer).await;
     assert_eq!(ledger.figures().written, 601);
 
-    let (again, writer) = Ledger::open(&left.journal(), &database).unwrap();
+    let (again, writer) = Ledger::open(&left.journal(), &database, budgets(&database)).unwrap();
     drain(writer).await;
     assert_eq!((again.figures().written, again.figures().waiting), (601, 0));
 

@@ -1,0 +1,153 @@
+//! Rates and budgets, as a server meets them.
+
+use serde_json::{Value, json};
+
+use super::{Rig, chat, rig, stream};
+
+fn error_of(answer: &str) -> Value {
+    serde_json::from_str::<Value>(answer).unwrap()["error"].clone()
+}
+
+/// What a usual answer costs; see `usual`.
+const USUAL: i64 = 1620;
+
+#[tokio::test]
+async fn too_many_requests_in_a_minute_are_told_when_to_come_back() {
+    let rig = Rig::start().await;
+    rig.limit("tier/free", &json!({"requests_per_minute": 2}))
+        .await;
+    let request = chat("default", false);
+    for _ in 0..2 {
+        let (status, _) = rig.post("/v1/chat/completions", &request).await;
+        assert_eq!(status, 200);
+    }
+    let refused = rig.send("/v1/chat/completions", &request).await;
+    assert_eq!(refused.status(), 429);
+    let wait: u64 = refused.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=30).contains(&wait), "{wait}");
+    let answer: Value = refused.json().await.unwrap();
+    assert_eq!(answer["error"]["code"], "rate_limit_exceeded");
+    let message = json!({"model": "claude", "max_tokens": 10, "messages": []});
+    let (status, answer) = rig.post("/v1/messages", &message).await;
+    assert_eq!(
+        (status, &error_of(&answer)["type"]),
+        (429, &json!("rate_limit_error"))
+    );
+    assert_eq!(rig.rows(2).await.len(), 2, "a refusal is no attempt");
+    // The instance's own limits go before its tier's.
+    rig.limit(rig::INSTANCE, &json!({"requests_per_minute": 100}))
+        .await;
+    let (status, _) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn tokens_that_were_used_shut_an_instance_out_until_they_are_worked_off() {
+    let rig = Rig::start().await;
+    rig.limit("tier/free", &json!({"tokens_per_minute": 100}))
+        .await;
+    let request = chat("default", true);
+    let (status, _) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 200);
+    rig.only_row().await;
+    let (status, _) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 429, "107 tokens of 100 were used");
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_reserved_and_what_is_spent_is_gone() {
+    let rig = Rig::start().await;
+    // An answer of unknown length is reserved for as 4,096 tokens, 245,760 microcents.
+    rig.limit("tier/free", &json!({"day_microcents": 300_000}))
+        .await;
+    let endless = stream("never end");
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for _ in 0..6 {
+        let response = rig.send("/v1/chat/completions", &endless).await;
+        match response.status().as_u16() {
+            200 => open.push(response),
+            402 => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(
+        (open.len(), refused),
+        (2, 4),
+        "the second began when something was left"
+    );
+    drop(open);
+    rig.rows(2).await;
+    let (status, answer) = rig
+        .post("/v1/chat/completions", &chat("default", false))
+        .await;
+    assert_eq!(
+        status, 200,
+        "what was reserved and not spent is there again: {answer}"
+    );
+    let rows = rig.rows(3).await;
+    let spent: i64 = rows.iter().filter_map(|row| row.cost_microcents).sum();
+    assert_eq!(
+        rig.spent().await,
+        [spent, spent],
+        "in the day and in the month"
+    );
+}
+
+#[tokio::test]
+async fn a_spent_budget_ends_turns_in_every_dialect_and_costs_no_provider_a_call() {
+    let rig = Rig::start().await;
+    rig.limit(rig::INSTANCE, &json!({"month_microcents": USUAL}))
+        .await;
+    let request = chat("default", false);
+    let (status, _) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 200);
+    rig.only_row().await;
+    let (status, answer) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(
+        (status, &error_of(&answer)["code"]),
+        (402, &json!("budget_exhausted"))
+    );
+    assert!(
+        error_of(&answer)["message"]
+            .as_str()
+            .unwrap()
+            .contains("month")
+    );
+    let message = json!({"model": "claude", "max_tokens": 10, "messages": []});
+    let (status, answer) = rig.post("/v1/messages", &message).await;
+    assert_eq!(
+        (status, &error_of(&answer)["type"]),
+        (402, &json!("billing_error"))
+    );
+    let path = "/v1beta/models/gemini:generateContent";
+    let (status, _) = rig.post(path, &json!({"contents": []})).await;
+    assert_eq!(status, 402);
+    assert_eq!(rig.upstream.heard().len(), 1);
+    // Their own key is theirs to spend.
+    rig.give_own_key("main", "sk-theirs").await;
+    let (status, _) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 200);
+    assert_eq!(rig.rows(2).await[1].payer, "own");
+    assert_eq!(rig.spent().await, [USUAL, USUAL]);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_say_what_is_left_is_a_refusal() {
+    let rig = Rig::start().await;
+    rig.limit("tier/free", &json!({"day_microcents": 1_000_000}))
+        .await;
+    rig.run("ALTER TABLE spending RENAME TO hidden").await;
+    let request = chat("default", false);
+    let response = rig.send("/v1/chat/completions", &request).await;
+    assert_eq!(response.status(), 503);
+    assert!(response.headers().contains_key("retry-after"));
+    assert!(rig.upstream.heard().is_empty());
+    rig.run("ALTER TABLE hidden RENAME TO spending").await;
+    let (status, _) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 200);
+}
