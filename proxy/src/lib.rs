@@ -18,6 +18,7 @@ pub mod forward;
 mod headers;
 pub mod ledger;
 pub mod lock;
+mod models;
 pub mod price;
 pub mod prompt;
 pub mod refusal;
