@@ -11,6 +11,8 @@ mod client;
 mod expect;
 #[path = "sdk/ledger.rs"]
 mod ledger;
+#[path = "sdk/lists.rs"]
+mod lists;
 #[path = "sdk/proxy.rs"]
 mod proxy;
 

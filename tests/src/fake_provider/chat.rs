@@ -30,12 +30,11 @@ pub(super) fn events(reply: &Reply) -> Events {
         &json!({"role": "assistant", "content": "", "refusal": null}),
         None,
     )];
-    let pieces = match &reply.call {
-        Some(call) => called(reply, &call.name, &call.arguments.to_string()),
-        None => {
-            let piece = |word: &&str| chunk(reply, &json!({"content": word}), None);
-            reply.words.iter().map(piece).collect()
-        }
+    let pieces = if let Some(call) = &reply.call {
+        called(reply, &call.name, &call.arguments.to_string())
+    } else {
+        let piece = |word: &&str| chunk(reply, &json!({"content": word}), None);
+        reply.words.iter().map(piece).collect()
     };
     let mut tail = vec![chunk(reply, &json!({}), Some(finish(reply)))];
     if reply.wants_usage {

@@ -27,7 +27,7 @@ impl Conversation {
     pub(super) fn of(dialect: Dialect, body: &Value) -> Self {
         let (steps, tools): (Vec<Step>, _) = match dialect {
             Dialect::Chat => (
-                list(&body["messages"]).flat_map(chat).collect(),
+                list(&body["messages"]).filter_map(chat).collect(),
                 names(&body["tools"], "/function/name"),
             ),
             Dialect::Responses => (responses(&body["input"]), names(&body["tools"], "/name")),

@@ -78,14 +78,12 @@ impl Course {
             self.entry.count(self.reply.tokens_at(said + 1));
             return Some(self.give(text));
         }
-        match self.events.tail.get(said - pieces).cloned() {
-            Some(text) => Some(self.give(text)),
-            None => {
-                self.entry.count(self.reply.tokens);
-                self.entry.end(200, Ending::Whole);
-                None
-            }
+        if let Some(text) = self.events.tail.get(said - pieces).cloned() {
+            return Some(self.give(text));
         }
+        self.entry.count(self.reply.tokens);
+        self.entry.end(200, Ending::Whole);
+        None
     }
 
     fn give(mut self, text: String) -> (io::Result<Bytes>, Option<Self>) {

@@ -17,16 +17,11 @@ pub(super) fn whole(reply: &Reply) -> Value {
 
 /// As events, or as the parts of one JSON list.
 pub(super) fn events(reply: &Reply, is_sse: bool) -> Events {
-    let mut chunks: Vec<Value> = match &reply.call {
-        Some(_) => Vec::new(),
-        None => {
-            let so_far = |(number, word): (usize, &&str)| {
-                let tokens = reply.tokens_at(number + 1);
-                content(reply, &json!([{"text": word}]), None, &tokens)
-            };
-            reply.words.iter().enumerate().map(so_far).collect()
-        }
+    let so_far = |(number, word): (usize, &&str)| {
+        let tokens = reply.tokens_at(number + 1);
+        content(reply, &json!([{"text": word}]), None, &tokens)
     };
+    let mut chunks: Vec<Value> = reply.words.iter().enumerate().map(so_far).collect();
     let parts = match &reply.call {
         Some(_) => json!([called(reply)]),
         None => json!([{"text": ""}]),

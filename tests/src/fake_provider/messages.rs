@@ -35,17 +35,14 @@ pub(super) fn events(reply: &Reply) -> Events {
         ),
         event("ping", json!({})),
     ];
-    let deltas: Vec<_> = match &reply.call {
-        Some(call) => {
-            let json = call.arguments.to_string();
-            let (first, second) = json.split_at(json.floor_char_boundary(json.len() / 2));
-            let delta = |part| json!({"type": "input_json_delta", "partial_json": part});
-            [first, second].map(delta).to_vec()
-        }
-        None => {
-            let delta = |word: &&str| json!({"type": "text_delta", "text": word});
-            reply.words.iter().map(delta).collect()
-        }
+    let deltas: Vec<_> = if let Some(call) = &reply.call {
+        let json = call.arguments.to_string();
+        let (first, second) = json.split_at(json.floor_char_boundary(json.len() / 2));
+        let delta = |part| json!({"type": "input_json_delta", "partial_json": part});
+        [first, second].map(delta).to_vec()
+    } else {
+        let delta = |word: &&str| json!({"type": "text_delta", "text": word});
+        reply.words.iter().map(delta).collect()
     };
     let piece = |delta| event("content_block_delta", json!({"index": 0, "delta": delta}));
     let pieces = deltas.into_iter().map(piece).collect();
