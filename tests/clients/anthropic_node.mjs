@@ -51,4 +51,5 @@ for (const status of REFUSALS) {
   await check(`refused ${status}`, () => client.messages.create(asked(`fail ${status}`)));
 }
 await check("broken", async () => drained(await client.messages.create(asked("break off", { stream: true }))));
+await check("stumbled", async () => drained(await client.messages.create(asked("stumble", { stream: true }))));
 await check("left", async () => taken(await client.messages.create(asked("never end", { stream: true }))));

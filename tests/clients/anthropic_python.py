@@ -54,4 +54,5 @@ check("models", lambda: {"models": [model.id for model in client.models.list()]}
 for status in REFUSALS:
     check(f"refused {status}", lambda: client.messages.create(**asked(f"fail {status}")))
 check("broken", lambda: drained(client.messages.create(**asked("break off", stream=True))))
+check("stumbled", lambda: drained(client.messages.create(**asked("stumble", stream=True))))
 check("left", lambda: taken(client.messages.create(**asked("never end", stream=True))))

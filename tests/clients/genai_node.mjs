@@ -51,6 +51,7 @@ for (const status of REFUSALS) {
   await check(`refused ${status}`, () => client.models.generateContent({ model: MODEL, contents: `fail ${status}` }));
 }
 await check("broken", async () => drained(await streamed("break off")));
+await check("stumbled", async () => drained(await streamed("stumble")));
 await check("left", async () => {
   const leave = new AbortController();
   const found = await taken(await streamed("never end", { config: { abortSignal: leave.signal } }));

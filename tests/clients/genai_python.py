@@ -62,4 +62,5 @@ for status in REFUSALS:
         lambda: client.models.generate_content(model=MODEL, contents=f"fail {status}"),
     )
 check("broken", lambda: drained(streamed("break off")))
+check("stumbled", lambda: drained(streamed("stumble")))
 check("left", lambda: taken(streamed("never end")))

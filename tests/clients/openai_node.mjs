@@ -73,5 +73,7 @@ await check("models", async () => ({ models: (await client.models.list()).data.m
 for (const status of REFUSALS) await check(`refused ${status}`, () => chat(`fail ${status}`));
 await check("broken", async () => drained(await chat("break off", { stream: true })));
 await check("responses broken", async () => drained(await responses("break off", { stream: true })));
+await check("stumbled", async () => drained(await chat("stumble", { stream: true })));
+await check("responses stumbled", async () => drained(await responses("stumble", { stream: true })));
 await check("left", async () => taken(await chat("never end", { stream: true })));
 await check("responses left", async () => taken(await responses("never end", { stream: true })));

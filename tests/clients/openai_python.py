@@ -127,5 +127,7 @@ for status in REFUSALS:
     check(f"refused {status}", lambda: words(chat(f"fail {status}"), 0, 0))
 check("broken", lambda: drained(chat("break off", stream=True)))
 check("responses broken", lambda: drained(responses("break off", stream=True)))
+check("stumbled", lambda: drained(chat("stumble", stream=True)))
+check("responses stumbled", lambda: drained(responses("stumble", stream=True)))
 check("left", lambda: taken(chat("never end", stream=True)))
 check("responses left", lambda: taken(responses("never end", stream=True)))

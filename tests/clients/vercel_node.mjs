@@ -5,7 +5,7 @@ import { createGoogleGenerativeAI } from "@ai-sdk/google";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, jsonSchema, stepCountIs, streamText, tool } from "ai";
-import { ASK, DESCRIPTION, KEY, MODEL, REFUSALS, RESULT, SCHEMA, URL, USE, check, words } from "./checks.mjs";
+import { ASK, DESCRIPTION, KEY, MODEL, REFUSALS, RESULT, SCHEMA, URL, USE, check, drained, words } from "./checks.mjs";
 
 const providers = {
   openai: () => createOpenAI({ baseURL: `${URL}/v1`, apiKey: KEY }),
@@ -52,11 +52,8 @@ await check("tool", async () => {
   return { name: steps[0].toolCalls[0].toolName, arguments: called, ...told(last.text, last.usage) };
 });
 for (const status of REFUSALS) await check(`refused ${status}`, () => generateText(asked(`fail ${status}`)));
-await check("broken", async () => {
-  let pieces = 0;
-  for await (const _ of parts("break off")) pieces++;
-  return { pieces };
-});
+await check("broken", () => drained(parts("break off")));
+await check("stumbled", () => drained(parts("stumble")));
 await check("left", async () => {
   const leave = new AbortController();
   let pieces = 0;

@@ -41,6 +41,7 @@ const OPENAI: &[&str] = &[
     "models",
     "bare stream",
     "responses broken",
+    "responses stumbled",
     "responses left",
 ];
 

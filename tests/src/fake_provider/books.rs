@@ -33,6 +33,8 @@ pub enum Ending {
     Refused,
     /// In the middle, by intent.
     BrokeOff,
+    /// In the middle, with an error that was told.
+    Stumbled,
     /// Nobody was there any more.
     ClientLeft,
 }

@@ -9,11 +9,13 @@ use tokio::time::sleep;
 
 use super::{
     books::{Ending, Entry},
+    dialect::Dialect,
+    refusal::event,
     reply::{Events, Reply},
     script::{End, Script},
 };
 
-/// Words before the connection breaks.
+/// Words before the connection breaks, or the error.
 const BREAKS_AFTER: usize = 3;
 /// Between two words of a stream that never ends, so that it fills no memory.
 const BREATH: Duration = Duration::from_millis(2);
@@ -25,18 +27,26 @@ struct Course {
     entry: Entry,
     reply: Reply,
     events: Events,
+    dialect: Dialect,
     end: End,
     is_slow: bool,
     /// Events so far.
     at: usize,
 }
 
-pub(super) fn body(entry: Entry, reply: Reply, events: Events, script: &Script) -> Body {
+pub(super) fn body(
+    dialect: Dialect,
+    entry: Entry,
+    reply: Reply,
+    events: Events,
+    script: &Script,
+) -> Body {
     entry.count(reply.tokens_at(0));
     let course = Course {
         entry,
         reply,
         events,
+        dialect,
         end: script.end,
         is_slow: script.is_slow,
         at: 0,
@@ -66,8 +76,13 @@ impl Course {
                 self.entry.end(200, Ending::BrokeOff);
                 return Some((Err(io::Error::other("broken off as asked for")), None));
             }
+            End::Stumble if said >= BREAKS_AFTER => {
+                let text = Bytes::from(event(self.dialect));
+                self.entry.end(200, Ending::Stumbled);
+                return Some((Ok(text), None));
+            }
             End::Never => sleep(BREATH).await,
-            End::BreakOff | End::Whole => {}
+            End::BreakOff | End::Stumble | End::Whole => {}
         }
         let place = if self.end == End::Never {
             said % pieces.max(1)

@@ -1,4 +1,4 @@
-//! Errors, as each provider has them.
+//! Errors, as each provider has them: instead of an answer, and in the middle of one.
 
 use axum::{
     Json,
@@ -22,6 +22,22 @@ pub(super) fn refusal(dialect: Dialect, status: u16) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, later);
     }
     response
+}
+
+/// In a stream.
+pub(super) fn event(dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Chat | Dialect::Embeddings => format!("data: {}\n\n", openai(500)),
+        Dialect::Responses => {
+            let event = json!({
+                "type": "error", "code": "server_error", "message": message(500), "param": null,
+                "sequence_number": 99,
+            });
+            format!("event: error\ndata: {event}\n\n")
+        }
+        Dialect::Messages => format!("event: error\ndata: {}\n\n", anthropic(529)),
+        Dialect::Gemini => format!("data: {}\r\n\r\n", gemini(503)),
+    }
 }
 
 fn message(status: u16) -> String {

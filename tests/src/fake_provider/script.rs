@@ -5,6 +5,7 @@
 //! | `fail 429` | an error of this status |
 //! | `use NAME {...}`, `NAME` being a tool that is offered | a call of this tool with these arguments; then a text |
 //! | `break off` | the connection breaks after a few words |
+//! | `stumble` | an error is told after a few words, and the stream ends |
 //! | `never end` | words without end |
 //! | `slowly` | a pause before each event |
 //! | anything else | [`TEXT`] |
@@ -44,6 +45,7 @@ pub(super) struct Call {
 pub(super) enum End {
     Whole,
     BreakOff,
+    Stumble,
     Never,
 }
 
@@ -59,6 +61,8 @@ impl Script {
         };
         let end = if words.contains("break off") {
             End::BreakOff
+        } else if words.contains("stumble") {
+            End::Stumble
         } else if words.contains("never end") {
             End::Never
         } else {

@@ -158,7 +158,7 @@ fn answer(shared: &Shared, headers: &HeaderMap, body: &Bytes, called: Called) ->
             };
             (
                 [("content-type", kind)],
-                course::body(entry, reply, events, &script),
+                course::body(dialect, entry, reply, events, &script),
             )
                 .into_response()
         }

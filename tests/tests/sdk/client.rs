@@ -49,7 +49,7 @@ impl Client {
 
     /// Names of all its checks.
     pub(crate) fn checks(&self) -> Vec<&'static str> {
-        let common = ["plain", "stream", "tool", "broken", "left"];
+        let common = ["plain", "stream", "tool", "broken", "stumbled", "left"];
         let more = self.more.iter().copied().flatten().copied();
         common.into_iter().chain(REFUSED).chain(more).collect()
     }

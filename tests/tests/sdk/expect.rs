@@ -52,7 +52,7 @@ pub(crate) fn all(client: &Client, route: Route, told: &[Value], served: &[Serve
         .filter(|one| one.key != served[0].key)
         .collect();
     assert!(unknown.is_empty(), "another key: {unknown:?}");
-    for ending in [Ending::ClientLeft, Ending::BrokeOff] {
+    for ending in [Ending::ClientLeft, Ending::BrokeOff, Ending::Stumbled] {
         assert!(served.iter().any(|one| one.ending == ending), "{ending:?}");
     }
 }
@@ -60,7 +60,7 @@ pub(crate) fn all(client: &Client, route: Route, told: &[Value], served: &[Serve
 fn one(client: &Client, route: Route, line: &Value, served: &[Served]) {
     let name = line["check"].as_str().unwrap();
     let refused = name.strip_prefix("refused ");
-    if refused.is_none() && !name.ends_with("broken") {
+    if refused.is_none() && !name.ends_with("broken") && !name.ends_with("stumbled") {
         assert_eq!(line["error"], Value::Null, "{route:?}: {line}");
     }
     match name {
@@ -88,7 +88,7 @@ fn one(client: &Client, route: Route, line: &Value, served: &[Served]) {
         }
         "count" => assert!(line["counted"].as_u64().unwrap() > 0, "{line}"),
         "left" | "responses left" => assert!(line["pieces"].as_u64().unwrap() >= 5, "{line}"),
-        "broken" | "responses broken" => {
+        "broken" | "responses broken" | "stumbled" | "responses stumbled" => {
             assert!(
                 line["error"].is_string(),
                 "it looked whole, {route:?}: {line}"

@@ -74,10 +74,10 @@ pub(crate) fn agrees(client: &Client, served: &[Served], rows: &[Row]) {
     );
 
     let cut_short = |one: &&Served| {
-        let outcome = if one.ending == Ending::BrokeOff {
-            "upstream_broke"
-        } else {
+        let outcome = if one.ending == Ending::ClientLeft {
             "client_left"
+        } else {
+            "upstream_broke"
         };
         (one.dialect.word().to_owned(), outcome.to_owned())
     };
