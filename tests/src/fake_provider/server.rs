@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     Shared,
-    books::{Ending, Served, Tokens},
+    books::{Ending, Entry, Served, Tokens},
     chat,
     conversation::Conversation,
     course,
@@ -144,24 +144,7 @@ fn answer(shared: &Shared, headers: &HeaderMap, body: &Bytes, called: Called) ->
     }
     let reply = Reply::of(dialect, entry.number(), &model, body, &parsed, &script);
     match form {
-        Form::Stream { is_sse } => {
-            let events = match dialect {
-                Dialect::Responses => responses::events(&reply),
-                Dialect::Messages => messages::events(&reply),
-                Dialect::Gemini => gemini::events(&reply, is_sse),
-                Dialect::Chat | Dialect::Embeddings => chat::events(&reply),
-            };
-            let kind = if is_sse {
-                "text/event-stream; charset=utf-8"
-            } else {
-                "application/json"
-            };
-            (
-                [("content-type", kind)],
-                course::body(dialect, entry, reply, events, &script),
-            )
-                .into_response()
-        }
+        Form::Stream { is_sse } => streamed(dialect, is_sse, entry, reply, &script),
         Form::Count => {
             // Costs nothing.
             entry.end(200, Ending::Whole);
@@ -169,22 +152,45 @@ fn answer(shared: &Shared, headers: &HeaderMap, body: &Bytes, called: Called) ->
             Json(json!({"input_tokens": prompt, "totalTokens": prompt})).into_response()
         }
         Form::Asked | Form::Whole => {
-            let whole = match dialect {
-                Dialect::Chat => chat::whole(&reply),
-                Dialect::Responses => responses::whole(&reply),
-                Dialect::Messages => messages::whole(&reply),
-                Dialect::Gemini => gemini::whole(&reply),
-                Dialect::Embeddings => embeddings::whole(&reply, &parsed),
-            };
             entry.count(reply.tokens);
             entry.end(200, Ending::Whole);
-            (
-                [("x-request-id", "req_fake"), ("request-id", "req_fake")],
-                Json(whole),
-            )
-                .into_response()
+            whole(dialect, &reply, &parsed)
         }
     }
+}
+
+fn streamed(
+    dialect: Dialect,
+    is_sse: bool,
+    entry: Entry,
+    reply: Reply,
+    script: &Script,
+) -> Response {
+    let events = match dialect {
+        Dialect::Responses => responses::events(&reply),
+        Dialect::Messages => messages::events(&reply),
+        Dialect::Gemini => gemini::events(&reply, is_sse),
+        Dialect::Chat | Dialect::Embeddings => chat::events(&reply),
+    };
+    let kind = if is_sse {
+        "text/event-stream; charset=utf-8"
+    } else {
+        "application/json"
+    };
+    let body = course::body(dialect, entry, reply, events, script);
+    ([("content-type", kind)], body).into_response()
+}
+
+fn whole(dialect: Dialect, reply: &Reply, parsed: &Value) -> Response {
+    let whole = match dialect {
+        Dialect::Chat => chat::whole(reply),
+        Dialect::Responses => responses::whole(reply),
+        Dialect::Messages => messages::whole(reply),
+        Dialect::Gemini => gemini::whole(reply),
+        Dialect::Embeddings => embeddings::whole(reply, parsed),
+    };
+    let headers = [("x-request-id", "req_fake"), ("request-id", "req_fake")];
+    (headers, Json(whole)).into_response()
 }
 
 /// One path for three providers: Anthropic's clients tell a version, Google's have a header of their own.
