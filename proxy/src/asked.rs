@@ -39,7 +39,11 @@ impl Asked {
     }
 
     fn gemini(path: &str, query: Option<&str>) -> Option<Self> {
-        let (model, verb) = path.strip_prefix("/v1beta/models/")?.rsplit_once(':')?;
+        // Google's client for Python asks for the one, that for Node for the other.
+        let call = path
+            .strip_prefix("/v1beta/models/")
+            .or_else(|| path.strip_prefix("/v1/models/"))?;
+        let (model, verb) = call.rsplit_once(':')?;
         let verb = match verb {
             "generateContent" => "generateContent",
             "streamGenerateContent" => "streamGenerateContent",
@@ -86,7 +90,10 @@ mod tests {
                 is_sse: true
             }
         );
+        let stable = Asked::at("/v1/models/default:generateContent", None).unwrap();
+        assert_eq!(stable.dialect, Dialect::Gemini);
         for nothing in [
+            "/v1/models/default",
             "/v1/files",
             "/v1beta/models/default:delete",
             "/v1beta/models/:generateContent",

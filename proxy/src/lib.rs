@@ -21,6 +21,7 @@ mod headers;
 pub mod ledger;
 pub mod limits;
 pub mod lock;
+mod models;
 pub mod price;
 pub mod prompt;
 pub mod rates;

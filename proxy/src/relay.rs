@@ -133,9 +133,13 @@ impl Relay {
     fn finish(&mut self) -> Option<Bytes> {
         let course = self.course.take()?;
         let (rest, observed) = course.passage.finish();
-        course
-            .account
-            .settle(self.status, Outcome::Completed, &observed);
+        // An error that it told in order has passed like any other event.
+        let outcome = if observed.error {
+            Outcome::UpstreamBroke
+        } else {
+            Outcome::Completed
+        };
+        course.account.settle(self.status, outcome, &observed);
         rest
     }
 

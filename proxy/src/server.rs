@@ -9,14 +9,16 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     demo,
+    dialect::Dialect,
     directory::{Caller, NotTrusted},
     forward::{Forwarder, forward},
+    models,
     refusal::Refusal,
     serving,
 };
@@ -29,6 +31,7 @@ pub async fn serve(listener: TcpListener, forwarder: Arc<Forwarder>, cancel: Can
 fn router(forwarder: Arc<Forwarder>) -> Router {
     Router::new()
         .route("/v1/models", get(models))
+        .route("/v1beta/models", get(models))
         .fallback(forward)
         .method_not_allowed_fallback(async || Refusal::NoSuchMethod)
         .layer(middleware::from_fn_with_state(
@@ -63,15 +66,16 @@ async fn identify(
 async fn models(
     State(forwarder): State<Arc<Forwarder>>,
     Extension(caller): Extension<Caller>,
+    request: Request,
 ) -> Json<Value> {
+    let dialect = match request.uri().path() {
+        "/v1beta/models" => Dialect::Gemini,
+        _ => models::dialect(request.headers()),
+    };
     let catalog = forwarder.directory.catalog();
     let names = match &caller.customer {
         Some(customer) if !catalog.is_empty() => catalog.names(customer),
         _ => vec![demo::MODEL],
     };
-    let data: Vec<_> = names
-        .into_iter()
-        .map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "tidepool"}))
-        .collect();
-    Json(json!({"object": "list", "data": data}))
+    Json(models::list(dialect, &names))
 }

@@ -208,6 +208,11 @@ async fn our_refused_key_is_our_fault_and_a_customers_is_theirs() {
         .await;
     assert_eq!(status, 502);
     assert!(!answer.contains("sk-"), "{answer}");
+    assert_eq!(
+        rig.upstream.heard().len(),
+        1,
+        "the same key again is of no use"
+    );
     let row = rig.only_row().await;
     assert_eq!(
         (row.outcome.as_str(), row.status),

@@ -9,5 +9,6 @@ pub mod customer;
 pub mod deployment;
 pub mod evidence;
 pub mod fake_hetzner;
+pub mod fake_provider;
 pub mod programs;
 pub mod stub;

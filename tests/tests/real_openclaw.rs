@@ -2,6 +2,8 @@
 
 #[path = "real_openclaw/disk.rs"]
 mod disk;
+#[path = "real_openclaw/models.rs"]
+mod models;
 
 use std::time::Duration;
 
@@ -66,6 +68,7 @@ async fn a_customer_chats_in_a_browser_and_a_second_customer_stays_out() -> anyh
 
     no_trace_of_the_warm_up(&api, &alice).await?;
     chat_in_a_browser(&api, &alice).await?;
+    models::usage_is_what_the_provider_counted(&api, &alice).await?;
     a_second_customer_stays_out(&api, &alice, &bob).await
 }
 

@@ -108,6 +108,17 @@ pub(crate) enum Call {
     CountTokens,
 }
 
+impl Call {
+    /// Only counts what a request would come to: nothing is generated and nothing is charged.
+    pub(crate) fn is_free(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Gemini { verb, .. } => *verb == "countTokens",
+            Self::CountTokens => true,
+        }
+    }
+}
+
 impl Kind {
     fn of(word: &str) -> Option<Self> {
         Some(match word {

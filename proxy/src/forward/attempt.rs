@@ -57,8 +57,8 @@ pub(super) enum Attempted {
 pub(super) enum Failure {
     /// The provider could not be reached, or said nothing.
     Silent,
-    /// What it said.
-    Refused(Response),
+    /// What the client is to hear of it, and whether the same provider would say the same again.
+    Refused { response: Response, is_final: bool },
 }
 
 impl Failure {
@@ -66,7 +66,7 @@ impl Failure {
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Silent => false,
-            Self::Refused(response) => !response.status().is_server_error(),
+            Self::Refused { is_final, .. } => *is_final,
         }
     }
 
@@ -74,7 +74,7 @@ impl Failure {
     pub(super) fn into_answer(self) -> Result<Response, Refusal> {
         match self {
             Self::Silent => Err(Refusal::NobodyAnswers),
-            Self::Refused(response) => Ok(response),
+            Self::Refused { response, .. } => Ok(response),
         }
     }
 }
@@ -111,6 +111,12 @@ impl Forwarder {
         let status = response.status();
         if status.is_success() {
             self.breakers.answered(&provider.name);
+            if question.asked.call.is_free() {
+                account.close(status, Outcome::Completed);
+                let headers = headers::answered(response.headers());
+                let body = Body::from_stream(response.bytes_stream());
+                return Ok(Attempted::Answered(answer(status, headers, body)));
+            }
             return Ok(Attempted::Answered(self.relay(
                 response,
                 account,
@@ -122,7 +128,11 @@ impl Forwarder {
         let refusal = refusal(response, target, question.asked.dialect).await;
         account.close(status, Outcome::UpstreamRefused);
         Ok(if is_worth_another(status) {
-            Attempted::Failed(Failure::Refused(refusal))
+            Attempted::Failed(Failure::Refused {
+                response: refusal,
+                // Not the answer's status: a refused key of ours is told as another.
+                is_final: !status.is_server_error(),
+            })
         } else {
             Attempted::Answered(refusal)
         })
