@@ -317,6 +317,7 @@ fn policy(options: &UpOptions) -> Policy {
         ceiling: options.max_servers,
         creating_at_once: options.starting_at_once,
         boot_deadline: Duration::from_mins(5),
+        address_rest: Duration::ZERO,
         minimum_idle: Duration::from_mins(1),
         max_age: Duration::from_hours(30 * 24),
         failure_pause: Duration::from_secs(5),

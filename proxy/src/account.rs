@@ -8,8 +8,10 @@ use tokio::time::Instant;
 
 use crate::{
     budget::Reservation,
+    catalog::Provider,
     forward::BYTES_PER_TOKEN,
-    ledger::{Attempt, Ending, Entry, Ledger, NotBegun, Outcome},
+    ledger::{Attempt, Ending, Entry, Ledger, NotBegun, Outcome, Payer},
+    metrics,
     price::{Microcents, ModelPrice, Picodollars, Region, ServiceTier, Speed, Terms},
     rates::Rates,
     usage::{Observed, Usage},
@@ -26,14 +28,18 @@ pub(crate) struct Account {
     begun: Instant,
     first_token: Option<Duration>,
     meter: Option<(Arc<Rates>, InstanceId)>,
+    provider: Arc<Provider>,
+    dialect: &'static str,
+    payer: Payer,
 }
 
 /// Who else wants to know what it cost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Interested {
     pub(crate) reservation: Option<Reservation>,
     /// Where tokens are counted.
     pub(crate) meter: Option<(Arc<Rates>, InstanceId)>,
+    pub(crate) provider: Arc<Provider>,
 }
 
 impl Account {
@@ -43,13 +49,16 @@ impl Account {
         price: Option<ModelPrice>,
         interested: Interested,
     ) -> Result<Self, NotBegun> {
-        let estimate = attempt.estimate;
+        let (estimate, dialect, payer) = (attempt.estimate, attempt.dialect, attempt.payer);
         Ok(Self {
             entry: ledger.begin(attempt)?,
             estimate,
             price,
             reservation: interested.reservation,
             meter: interested.meter,
+            provider: interested.provider,
+            dialect,
+            payer,
             begun: Instant::now(),
             first_token: None,
         })
@@ -106,6 +115,15 @@ impl Account {
         if let Some((rates, instance)) = self.meter {
             rates.used(instance, usage.total_input().saturating_add(usage.output));
         }
+        metrics::ended(&metrics::Ended {
+            provider: &self.provider.name,
+            dialect: self.dialect,
+            payer: self.payer,
+            outcome,
+            usage,
+            cost_microcents: cost,
+            first_token: self.first_token,
+        });
         self.entry.finish(Ending {
             status: status.as_u16(),
             outcome,

@@ -110,6 +110,11 @@ impl Directory {
         Arc::clone(&self.0.copy.load().catalog)
     }
 
+    /// How old the copy is; `None`: there is none yet.
+    pub fn age(&self) -> Option<Duration> {
+        self.0.read_at.borrow().map(|at| at.elapsed())
+    }
+
     /// Reads again soon, whether or not a bell rang.
     pub fn refresh(&self) {
         self.0.wanted.notify_one();

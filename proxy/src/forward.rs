@@ -32,7 +32,8 @@ use crate::{
     dialect::Dialect,
     directory::{Caller, Customer, Directory},
     ledger::Ledger,
-    price::PriceList,
+    metrics,
+    price::Prices,
     rates::Rates,
     refusal::Refusal,
     splice::Envelope,
@@ -60,7 +61,7 @@ pub struct Forwarder {
     pub ledger: Ledger,
     pub budgets: Arc<Budgets>,
     pub rates: Arc<Rates>,
-    pub prices: Arc<PriceList>,
+    pub prices: Arc<Prices>,
     pub client: reqwest::Client,
     /// Streams whose client has left and whose end is still read.
     pub drains: TaskTracker,
@@ -75,7 +76,7 @@ impl Forwarder {
         ledger: Ledger,
         budgets: Arc<Budgets>,
         rates: Arc<Rates>,
-        prices: Arc<PriceList>,
+        prices: Arc<Prices>,
         client: reqwest::Client,
     ) -> Self {
         Self {
@@ -119,7 +120,10 @@ pub(crate) async fn forward(
     forwarder
         .answer(&caller, asked, request)
         .await
-        .unwrap_or_else(|refusal| refusal.in_dialect(dialect))
+        .unwrap_or_else(|refusal| {
+            metrics::refused(refusal.code());
+            refusal.in_dialect(dialect)
+        })
 }
 
 impl Forwarder {

@@ -21,6 +21,7 @@ mod headers;
 pub mod ledger;
 pub mod limits;
 pub mod lock;
+pub mod metrics;
 mod models;
 pub mod price;
 pub mod prompt;

@@ -11,7 +11,8 @@ use tidepool_proxy::{
     forward::{Forwarder, client},
     ledger::Ledger,
     lock::{Lock, NotLocked},
-    price::PriceList,
+    metrics,
+    price::Prices,
     rates::{Rates, Shared},
     server,
     settings::Settings,
@@ -87,6 +88,10 @@ async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()
     let mut terminate = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen to SIGINT")?;
     let mut reload = signal(SignalKind::user_defined1()).context("listen to SIGUSR1")?;
+    let exporter = match settings.metrics {
+        Some(address) => Some((metrics::listen(address).await?, metrics::install()?)),
+        None => None,
+    };
     let keyring = match &settings.master_keys {
         Some(path) => Keyring::at(path.clone()),
         None => Keyring::default(),
@@ -105,14 +110,15 @@ async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()
         anyhow::bail!("--redis is not a URL of the form redis://HOST:PORT/DB or unix:PATH");
     };
     let rates = Arc::new(Rates::new(redis));
-    let prices = Arc::new(PriceList::bundled());
+    let prices = Prices::with_own(settings.prices.clone()).context("--prices")?;
+    let prices = Arc::new(prices);
     let client = client().context("make a client")?;
     let forwarder = Arc::new(Forwarder::new(
         directory.clone(),
         ledger,
         budgets,
         Arc::clone(&rates),
-        prices,
+        Arc::clone(&prices),
         client,
     ));
     let listener = TcpListener::bind(settings.listen)
@@ -132,18 +138,33 @@ async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = reload.recv() => directory.refresh(),
+                _ = reload.recv() => reread(&directory, &prices),
             }
         }
         tracing::info!("model proxy stops");
         cancel.cancel();
     };
+    let measuring = async {
+        if let Some((listener, exporter)) = exporter {
+            metrics::serve(listener, exporter, Arc::clone(&forwarder), done.clone()).await;
+        }
+    };
     tokio::join!(
         serving,
+        measuring,
         stopping,
         follower.run(done.clone()),
         rates.run(done.clone()),
         writer.run(done.clone())
     );
     Ok(())
+}
+
+/// SIGUSR1: everything that is configuration is read again; streams go on.
+fn reread(directory: &Directory, prices: &Prices) {
+    directory.refresh();
+    if let Err(error) = prices.read_again() {
+        let error = format!("{:#}", anyhow::Error::new(error));
+        tracing::error!(error, "the prices of before stay");
+    }
 }

@@ -27,6 +27,7 @@ mod fallback;
 mod field;
 mod model;
 mod object;
+mod prices;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use amount::{Microcents, Picodollars};
 pub use decimal::NotADecimal;
 pub use entry::RefusedEntry;
 pub use model::{ModelPrice, Region, ServiceTier, Speed, Terms};
+pub use prices::{NoPrices, Prices};
 
 /// Ten times the list of all the world's models.
 const LIST_MAX_BYTES: usize = 32 * 1024 * 1024;

@@ -83,6 +83,11 @@ impl Refusal {
         response
     }
 
+    /// A word for programs.
+    pub(crate) const fn code(self) -> &'static str {
+        self.kind().2
+    }
+
     const fn kind(self) -> (StatusCode, Kind, &'static str) {
         use Kind::{Invalid, Missing, Ours, Stranger, TooFast, Unpaid};
         match self {

@@ -18,7 +18,7 @@ use crate::{
     dialect::Dialect,
     directory::{Caller, NotTrusted},
     forward::{Forwarder, forward},
-    models,
+    metrics, models,
     refusal::Refusal,
     serving,
 };
@@ -57,9 +57,9 @@ async fn identify(
         }
         Err(NotTrusted::Unknown) => {
             tracing::debug!(peer.address = %peer.ip(), "unknown address refused");
-            Refusal::UnknownAddress.into_response()
+            refused(Refusal::UnknownAddress)
         }
-        Err(NotTrusted::Stale) => Refusal::IdentityUnavailable.into_response(),
+        Err(NotTrusted::Stale) => refused(Refusal::IdentityUnavailable),
     }
 }
 
@@ -78,4 +78,9 @@ async fn models(
         _ => vec![demo::MODEL],
     };
     Json(models::list(dialect, &names))
+}
+
+fn refused(refusal: Refusal) -> Response {
+    metrics::refused(refusal.code());
+    refusal.into_response()
 }

@@ -38,6 +38,13 @@ pub struct Settings {
         value_name = "URL"
     )]
     pub redis: Option<String>,
+    /// The operator's own prices, in LiteLLM's format: they go before the built-in ones. Read again on
+    /// SIGUSR1.
+    #[arg(long, env = "TIDEPOOL_PRICES", value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+    /// Where `GET /metrics` is answered, for Prometheus; a loopback address.
+    #[arg(long, env = "TIDEPOOL_PROXY_METRICS", value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
     /// A file to hold locked for as long as this process lives; it says which process that is.
     #[arg(long, env = "TIDEPOOL_PROXY_LOCK", value_name = "PATH")]
     pub lock: Option<PathBuf>,

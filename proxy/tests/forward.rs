@@ -4,6 +4,8 @@
 
 #[path = "forward/limits.rs"]
 mod limits;
+#[path = "forward/metrics.rs"]
+mod metrics;
 #[path = "forward/rig.rs"]
 mod rig;
 #[path = "forward/upstream.rs"]

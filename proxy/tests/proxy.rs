@@ -21,7 +21,7 @@ use tidepool_proxy::{
     directory::Directory,
     forward::{Forwarder, client},
     ledger::Ledger,
-    price::PriceList,
+    price::Prices,
     rates::Rates,
     server,
 };
@@ -59,7 +59,7 @@ impl Proxy {
         let journal = folder.path().join("journal");
         let (ledger, _writer) = Ledger::open(&journal, &url, Arc::clone(&budgets)).unwrap();
         let rates = Arc::new(Rates::new(None));
-        let prices = Arc::new(PriceList::bundled());
+        let prices = Arc::new(Prices::bundled());
         let forwarder =
             Forwarder::new(directory, ledger, budgets, rates, prices, client().unwrap());
         let mut serving = JoinSet::new();

@@ -43,6 +43,9 @@ pub struct Policy {
     pub creating_at_once: u32,
     /// A server that is not warm after this long is given up.
     pub boot_deadline: Duration,
+    /// How long an address that was taken out of trust rests before its server is deleted, and the address may
+    /// be another's: longer than a proxy that cannot read the store goes by its copy of the table.
+    pub address_rest: Duration,
     /// A server is not removed as surplus before it was idle for this long: clouds bill whole hours.
     pub minimum_idle: Duration,
     /// An idle server that is older is replaced.
@@ -193,12 +196,18 @@ fn upkeep(policy: &Policy, view: &View<'_>) -> Vec<Action> {
             ServerState::Booting if view.now.since(server.state_since) > policy.boot_deadline => {
                 Some(Action::Fail(server.id, "not warm in time"))
             }
-            ServerState::Draining | ServerState::Deleting | ServerState::Failed => {
+            ServerState::Draining | ServerState::Failed
+                if view.now.since(server.state_since) >= policy.address_rest =>
+            {
                 Some(Action::Delete(server.id))
             }
-            ServerState::Booting | ServerState::Warm | ServerState::Claimed | ServerState::Gone => {
-                None
-            }
+            ServerState::Deleting => Some(Action::Delete(server.id)),
+            ServerState::Booting
+            | ServerState::Warm
+            | ServerState::Claimed
+            | ServerState::Draining
+            | ServerState::Failed
+            | ServerState::Gone => None,
         })
         .collect()
 }

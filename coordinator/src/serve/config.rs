@@ -114,6 +114,9 @@ pub struct Pool {
     pub creating_at_once: u32,
     #[serde(default = "boot_deadline_s")]
     pub boot_deadline_s: u64,
+    /// How long a used server's address rests before the server is deleted.
+    #[serde(default = "address_rest_s")]
+    pub address_rest_s: u64,
     /// Clouds bill started hours: a server that is removed sooner costs the same.
     #[serde(default = "hour_s")]
     pub minimum_idle_s: u64,
@@ -155,6 +158,10 @@ fn hour_s() -> u64 {
 
 fn spread_s() -> u64 {
     20
+}
+
+fn address_rest_s() -> u64 {
+    65
 }
 
 fn boot_deadline_s() -> u64 {
@@ -290,6 +297,7 @@ impl Pool {
             ceiling: self.max_servers,
             creating_at_once: self.creating_at_once,
             boot_deadline: Duration::from_secs(self.boot_deadline_s),
+            address_rest: Duration::from_secs(self.address_rest_s),
             minimum_idle: Duration::from_secs(self.minimum_idle_s),
             max_age: Duration::from_secs(self.max_age_s),
             failure_pause: Duration::from_secs(self.failure_pause_s),

@@ -175,10 +175,7 @@ impl Forwarder {
             input: u64::try_from(question.body.len()).unwrap_or(u64::MAX) / BYTES_PER_TOKEN,
             ..Usage::default()
         };
-        let price = self
-            .prices
-            .find(provider.kind.word(), &target.model)
-            .cloned();
+        let price = self.prices.find(provider.kind.word(), &target.model);
         let cost = |usage: &Usage| {
             let cost = price.as_ref()?.cost(usage, &Terms::default());
             Some(Microcents::from(cost).0)
@@ -186,7 +183,7 @@ impl Forwarder {
         let estimate_cost_microcents = cost(&estimate);
         let customer = question.caller.customer.as_ref();
         let reservation = match customer {
-            Some(customer) if target.payer == Payer::Managed => {
+            Some(customer) if target.payer == Payer::Managed && !question.asked.call.is_free() => {
                 let likely = Usage {
                     output: question.envelope.likely_output(),
                     ..estimate
@@ -217,6 +214,7 @@ impl Forwarder {
         };
         let interested = Interested {
             reservation,
+            provider: Arc::clone(provider),
             meter: customer
                 .filter(|customer| customer.limits.tokens_per_minute.is_some())
                 .map(|customer| (Arc::clone(&self.rates), customer.instance)),

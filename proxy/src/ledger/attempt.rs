@@ -89,3 +89,18 @@ pub enum Outcome {
     /// The proxy ended before the attempt did.
     ProxyDied,
 }
+
+impl Outcome {
+    /// As the database has it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::UpstreamRefused => "upstream_refused",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::ClientLeft => "client_left",
+            Self::Abandoned => "abandoned",
+            Self::ProxyDied => "proxy_died",
+        }
+    }
+}

@@ -20,7 +20,7 @@ use tidepool_proxy::{
     directory::Directory,
     forward::{Forwarder, client},
     ledger::Ledger,
-    price::PriceList,
+    price::Prices,
     rates::Rates,
     server,
 };
@@ -74,7 +74,7 @@ impl Rig {
         let journal = folder.path().join("journal");
         let (ledger, writer) = Ledger::open(&journal, &url, Arc::clone(&budgets)).unwrap();
         let rates = Arc::new(Rates::new(None));
-        let prices = Arc::new(PriceList::bundled());
+        let prices = Arc::new(Prices::bundled());
         let forwarder =
             Forwarder::new(directory, ledger, budgets, rates, prices, client().unwrap());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

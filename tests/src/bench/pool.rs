@@ -136,6 +136,7 @@ fn fixed_two() -> Policy {
         ceiling: u32::MAX,
         creating_at_once: 5,
         boot_deadline: Duration::from_mins(15),
+        address_rest: Duration::ZERO,
         minimum_idle: Duration::from_hours(1),
         max_age: Duration::from_hours(7 * 24),
         failure_pause: Duration::from_secs(10),

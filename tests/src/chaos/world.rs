@@ -407,6 +407,7 @@ most_idle = 3
 max_servers = 40
 minimum_idle_s = 3
 boot_deadline_s = 30
+address_rest_s = 1
 failure_pause_s = 1
 halt_after = 1000
 "#,

@@ -39,6 +39,7 @@ fn policy() -> Policy {
         ceiling: 12,
         creating_at_once: 2,
         boot_deadline: Duration::from_mins(5),
+        address_rest: Duration::ZERO,
         minimum_idle: Duration::from_mins(10),
         max_age: Duration::from_hours(24),
         failure_pause: Duration::from_secs(10),
@@ -292,6 +293,25 @@ fn a_paused_pool_orders_and_retires_nothing_but_cleans_up() {
         world.plan(&policy()),
         [Action::Delete(id), Action::FallBelow]
     );
+}
+
+#[test]
+fn an_address_rests_before_its_server_is_deleted() {
+    let policy = Policy {
+        address_rest: Duration::from_secs(65),
+        ..policy()
+    };
+    let mut world = World::of(vec![
+        server(1, ServerState::Draining, Moment(0)),
+        server(2, ServerState::Failed, Moment(0)),
+    ]);
+    world.standing.paused = true;
+    world.now = Moment(64_999_999);
+    assert_eq!(world.plan(&policy), [Action::FallBelow]);
+    world.now = Moment(65_000_000);
+    let deleted = world.servers.iter().map(|server| Action::Delete(server.id));
+    let expected: Vec<_> = deleted.chain([Action::FallBelow]).collect();
+    assert_eq!(world.plan(&policy), expected);
 }
 
 #[test]

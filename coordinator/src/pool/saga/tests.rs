@@ -160,6 +160,7 @@ fn policy(floor: u32) -> Policy {
         ceiling: 10,
         creating_at_once: 2,
         boot_deadline: Duration::from_mins(15),
+        address_rest: Duration::ZERO,
         minimum_idle: Duration::ZERO,
         max_age: Duration::from_hours(1000),
         failure_pause: Duration::from_secs(1),
