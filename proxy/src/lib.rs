@@ -15,6 +15,9 @@ pub mod demo;
 pub mod dialect;
 pub mod directory;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 pub mod ledger;
 pub mod lock;
