@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod demo;
 pub mod dialect;
 pub mod directory;
+pub mod files;
 pub mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

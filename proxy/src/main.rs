@@ -7,6 +7,7 @@ use clap::Parser as _;
 use tidepool_proxy::{
     catalog::Keyring,
     directory::Directory,
+    files,
     forward::{Forwarder, client},
     ledger::Ledger,
     lock::{Lock, NotLocked},
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    files::allow_all();
     // Until the end of the program.
     let _lock = match settings.lock.as_deref().map(Lock::take).transpose() {
         Ok(lock) => lock,

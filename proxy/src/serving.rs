@@ -21,8 +21,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-/// Connections at once.
-const CONNECTIONS: usize = 4096;
+/// Connections at once: ten thousand streams, and gateways' idle ones.
+const CONNECTIONS: usize = 16_384;
 /// Of these for one source address; a gateway opens one for each answer under way.
 const CONNECTIONS_OF_ONE: usize = 64;
 /// How long a request's head may take to arrive; also bounds an idle kept-alive connection.
