@@ -38,7 +38,7 @@ const SOME: usize = 8;
 const MANY: usize = 64;
 
 /// File descriptors beside those of streams.
-const SPARE_FILES: u64 = 2_000;
+const SPARE_FILES: u64 = 500;
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -76,7 +76,14 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let arguments = arguments.settled();
     let python = arguments.with_litellm.then(litellm::python).transpose()?;
     // The proxy has two for each stream.
-    resources::allow_files(2 * u64::from(arguments.streams) + SPARE_FILES)?;
+    let fitting = (resources::files_max().saturating_sub(SPARE_FILES)) / 2;
+    let streams = arguments
+        .streams
+        .min(u16::try_from(fitting).unwrap_or(u16::MAX));
+    if streams < arguments.streams {
+        eprintln!("proxy: only {streams} streams fit into the limit of open files (ulimit -Hn)");
+    }
+    resources::allow_files(2 * u64::from(streams) + SPARE_FILES)?;
     let servers = if arguments.quick { MANY } else { 4 * MANY };
     let mut deployment = Deployment::start(servers).await?;
 
@@ -87,7 +94,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         "MiB",
         Some(20.0),
     )?;
-    let a_stream = streams::rss_kib(&deployment, idle_kib, arguments.streams).await?;
+    let a_stream = streams::rss_kib(&deployment, idle_kib, streams).await?;
     print("stream_rss_kib", a_stream, "KiB", Some(24.0))?;
     deployment.restart_proxy().await?;
 

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::Context as _;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// The kernel counts a process's CPU time in hundredths of a second, whatever the machine.
 const TICK: Duration = Duration::from_millis(10);
@@ -33,15 +33,16 @@ pub(super) fn cpu(pid: u32) -> anyhow::Result<Duration> {
 
 /// Allows this process, and those that it starts, so many open files.
 pub(super) fn allow_files(wanted: u64) -> anyhow::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
+    let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
-        let raised = Rlimit {
-            current: Some(wanted),
-            // Only root may raise this one.
-            maximum: limit.maximum.map(|maximum| maximum.max(wanted)),
-        };
-        setrlimit(Resource::Nofile, raised)
+        limit.current = Some(wanted);
+        setrlimit(Resource::Nofile, limit)
             .with_context(|| format!("allow {wanted} open files (ulimit -Hn)"))?;
     }
     Ok(())
+}
+
+/// How many open files may be allowed; only root can have more.
+pub(super) fn files_max() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
