@@ -132,12 +132,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     )
     .await?;
     print("cpu_per_large_request_us", large, "us", None)?;
-    let (events, seconds) = if arguments.quick {
+    let (streams, events) = if arguments.quick {
         (SOME, 200)
     } else {
         (SOME * 5, 2_000)
     };
-    let event = load::cpu_per_event_us(&deployment, events, seconds).await?;
+    let event = load::cpu_per_event_us(&deployment, streams, events).await?;
     print("cpu_per_event_us", event, "us", Some(8.0))?;
 
     let saturated = load::cpu_us(

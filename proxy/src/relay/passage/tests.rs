@@ -51,15 +51,14 @@ fn event() -> impl Strategy<Value = Sent> {
     let before = prop::sample::select(vec!["", "event: x", "id: 1"]);
     let json = (value(), before, any::<bool>(), end(), end()).prop_map(
         |(value, before, is_pretty, end, last)| {
-            let text = if is_pretty {
-                let lines = format!("{value:#}");
-                lines
-                    .lines()
-                    .map(|line| format!("data: {line}{end}"))
-                    .collect()
+            let mut text = String::new();
+            if is_pretty {
+                for line in format!("{value:#}").lines() {
+                    text = format!("{text}data: {line}{end}");
+                }
             } else {
-                format!("data:{value}{end}")
-            };
+                text = format!("data:{value}{end}");
+            }
             let text = if is_pretty {
                 format!("{text}: within{end}")
             } else {

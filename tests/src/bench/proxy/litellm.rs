@@ -65,7 +65,10 @@ pub(super) async fn requests_per_s_core(
         .arg(address.port().to_string())
         .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         // It listens on the loopback, for a minute, in front of a provider that is none.
-        .env("LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY", "true")
+        .env(
+            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
+            "true",
+        )
         .env("LITELLM_LOG", "ERROR");
     let log = deployment.folder().join("litellm.log");
     let program = Program::logged(&mut command, &log)?;

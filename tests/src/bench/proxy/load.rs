@@ -33,7 +33,7 @@ pub(super) async fn cpu_us(
     ask(connections, question, each).await?;
     let asked = u32::try_from(clients * each)?;
     let after = deployment.cpu_when_written(warm + u64::from(asked)).await?;
-    Ok((after - before).as_secs_f64() * 1_000_000.0 / f64::from(asked))
+    Ok(after.saturating_sub(before).as_secs_f64() * 1_000_000.0 / f64::from(asked))
 }
 
 /// CPU of the proxy for an event, each of which comes by itself; streams' own beginnings are in it.
@@ -56,7 +56,7 @@ pub(super) async fn cpu_per_event_us(
         .cpu_when_written(rows + u64::try_from(streams)?)
         .await?;
     let passed = u32::try_from(streams * events)?;
-    Ok((after - before).as_secs_f64() * 1_000_000.0 / f64::from(passed))
+    Ok(after.saturating_sub(before).as_secs_f64() * 1_000_000.0 / f64::from(passed))
 }
 
 /// Each connection asks so many times, one after the other.

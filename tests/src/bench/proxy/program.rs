@@ -26,7 +26,7 @@ impl Program {
             .stderr(file)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("start {:?}", command.as_std().get_program()))?;
+            .with_context(|| format!("start `{}`", command.as_std().get_program().display()))?;
         Ok(Self { child })
     }
 
