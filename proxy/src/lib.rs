@@ -16,7 +16,11 @@ mod database;
 pub mod demo;
 pub mod dialect;
 pub mod directory;
+pub mod files;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 pub mod ledger;
 pub mod limits;

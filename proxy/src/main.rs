@@ -8,6 +8,7 @@ use tidepool_proxy::{
     budget::Budgets,
     catalog::Keyring,
     directory::Directory,
+    files,
     forward::{Forwarder, client},
     ledger::Ledger,
     lock::{Lock, NotLocked},
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    files::allow_all();
     // Until the end of the program.
     let _lock = match settings.lock.as_deref().map(Lock::take).transpose() {
         Ok(lock) => lock,

@@ -8,6 +8,8 @@
 
 mod ending;
 mod passage;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod rules;
 
 use std::{
     pin::Pin,

@@ -21,12 +21,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-/// Connections at once.
-const CONNECTIONS: usize = 4096;
+/// Connections at once: ten thousand streams, and gateways' idle ones.
+const CONNECTIONS: usize = 16_384;
 /// Of these for one source address; a gateway opens one for each answer under way.
 const CONNECTIONS_OF_ONE: usize = 64;
 /// How long a request's head may take to arrive; also bounds an idle kept-alive connection.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// What is read at a time, and the most that a head may have. By default a connection keeps a buffer as
+/// large as its request was, for as long as the answer takes.
+const BUFFER_BYTES: usize = 16 * 1024;
 /// For answers under way at shutdown.
 const DRAIN: Duration = Duration::from_secs(20);
 /// After `accept` failed, for want of file descriptors most likely.
@@ -89,6 +92,7 @@ fn connection(
         router.clone().oneshot(request)
     });
     http1::Builder::new()
+        .max_buf_size(BUFFER_BYTES)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .serve_connection(TokioIo::new(stream), service)

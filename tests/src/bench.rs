@@ -12,7 +12,9 @@ pub mod claim;
 pub mod first_reply;
 pub mod links;
 pub mod pool;
+pub mod proxy;
 pub mod reload;
+mod resources;
 pub mod store;
 
 /// A measured figure.

@@ -11,6 +11,9 @@ use crate::{
     usage::{Observed, Observer},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// One answer's way.
 #[derive(Debug)]
 pub(super) struct Passage {
@@ -20,12 +23,20 @@ pub(super) struct Passage {
     tail: Tail,
     ready: VecDeque<Bytes>,
     held: BytesMut,
+    held_max: usize,
     /// The event under way is too large to be held back: its bytes go as they come.
     is_released: bool,
+    /// The event that was dropped last ended with the chunk, with CR: an LF is a part of it.
+    is_after_dropped_cr: bool,
 }
 
 impl Passage {
     pub(super) fn new(form: Form) -> Self {
+        Self::holding(form, HELD_MAX_BYTES)
+    }
+
+    /// Holds back at most so much.
+    pub(super) fn holding(form: Form, held_max: usize) -> Self {
         Self {
             form,
             framer: Framer::default(),
@@ -33,7 +44,9 @@ impl Passage {
             tail: Tail::default(),
             ready: VecDeque::new(),
             held: BytesMut::new(),
+            held_max,
             is_released: false,
+            is_after_dropped_cr: false,
         }
     }
 
@@ -57,6 +70,11 @@ impl Passage {
         self.is_released
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     pub(super) fn take(&mut self, chunk: Bytes) {
         self.tail.push(&chunk);
         if !self.form.is_stream {
@@ -64,8 +82,13 @@ impl Passage {
             self.ready.push_back(chunk);
             return;
         }
+        if chunk.is_empty() {
+            return;
+        }
+        let is_rest_of_dropped =
+            std::mem::take(&mut self.is_after_dropped_cr) && chunk.first() == Some(&b'\n');
         // From where bytes of this chunk have neither gone nor been dropped.
-        let mut from = 0;
+        let mut from = usize::from(is_rest_of_dropped);
         // The end of the last whole event.
         let mut whole = 0;
         for piece in self.framer.pieces(&chunk) {
@@ -78,6 +101,8 @@ impl Passage {
                         // Held bytes were of this event only if nothing whole came before it.
                         self.held.clear();
                         from = at;
+                        self.is_after_dropped_cr =
+                            chunk[..at].ends_with(b"\r") && at == chunk.len();
                     }
                     self.is_released = false;
                     whole = at;
@@ -93,7 +118,7 @@ impl Passage {
         if rest.is_empty() {
             return;
         }
-        if self.is_released || self.held.len() + rest.len() > HELD_MAX_BYTES {
+        if self.is_released || self.held.len() + rest.len() > self.held_max {
             self.is_released = true;
             if !self.held.is_empty() {
                 self.ready.push_back(self.held.split().freeze());

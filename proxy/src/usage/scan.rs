@@ -116,6 +116,10 @@ impl Scanner {
         self.state = State::Start;
         self.path.clear();
         self.below = 0;
+        // What was cut in a key must not name a value of the next event.
+        self.due = None;
+        self.text = Text::Ignored;
+        self.key = Key::default();
         self.copy.forget();
     }
 

@@ -7,15 +7,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use anyhow::ensure;
 use tempfile::TempDir;
 use tidepool_certs::authority::Authority;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 use tracing_subscriber::EnvFilter;
 
-use super::Figure;
+use super::{Figure, resources::allow_files};
 
 mod fleet;
 mod process;
@@ -138,16 +137,6 @@ fn print(name: &str, value: f64, unit: &'static str, budget: Option<f64>) -> std
         budget,
     }
     .print()
-}
-
-fn allow_files(wanted: u64) -> anyhow::Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit.current = Some(wanted);
-        setrlimit(Resource::Nofile, limit)
-            .with_context(|| format!("allow {wanted} open files (ulimit -Hn)"))?;
-    }
-    Ok(())
 }
 
 /// Logs of agents and link server, to find out why a figure is what it is: `TIDEPOOL_LOG=warn`.

@@ -1,7 +1,7 @@
 //! `./tidepool bench NAME`: measured figures, one JSON line each.
 
 use clap::{Parser, Subcommand};
-use tidepool_tests::bench::{claim, first_reply, links, pool, reload, store};
+use tidepool_tests::bench::{claim, first_reply, links, pool, proxy, reload, store};
 
 /// Measures Tidepool on this machine; prints one JSON line a figure.
 #[derive(Debug, Parser)]
@@ -25,6 +25,11 @@ enum Bench {
     Store(store::Arguments),
     /// Customers who find a warm server and what idle ones cost, against a fixed pool of two
     Pool(pool::Arguments),
+    /// What the model proxy adds, in time, CPU and memory, to a fast upstream
+    Proxy(proxy::Arguments),
+    /// The upstream of the `proxy` bench, in a process of its own
+    #[command(hide = true)]
+    ProxyUpstream(proxy::UpstreamArguments),
     /// The coordinator's end of the `links` bench, in a process of its own
     #[command(hide = true)]
     LinksServer(links::ServerArguments),
@@ -39,6 +44,8 @@ async fn main() -> anyhow::Result<()> {
         Bench::Links(arguments) => links::run(arguments).await,
         Bench::Store(arguments) => store::run(arguments).await,
         Bench::Pool(arguments) => pool::run(&arguments).map_err(Into::into),
+        Bench::Proxy(arguments) => proxy::run(arguments).await,
+        Bench::ProxyUpstream(arguments) => proxy::serve(arguments).await,
         Bench::LinksServer(arguments) => links::serve(arguments).await,
     }
 }

@@ -1,7 +1,6 @@
 //! The link server's process, as the bench holds it.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     process::Stdio,
@@ -17,8 +16,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// The kernel counts a process's CPU time in hundredths of a second, whatever the machine.
-const TICK: Duration = Duration::from_millis(10);
+use crate::bench::resources;
 
 /// Between two words on progress.
 const TELL: Duration = Duration::from_secs(5);
@@ -98,32 +96,16 @@ impl Process {
             .with_context(|| format!("fewer than {wanted} links after {patience:?}"))?
     }
 
-    /// Resident memory.
     pub(super) fn rss_kib(&self) -> anyhow::Result<u32> {
-        let status = self.proc("status")?;
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
-        Ok(resident.context("no VmRSS in /proc")?.parse()?)
+        resources::rss_kib(self.pid()?)
     }
 
-    /// CPU time so far, of all its threads, in user and kernel mode.
     pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = self.proc("stat")?;
-        // The name stands in parentheses and may hold anything; user and kernel time are 12th and 13th after it.
-        let (_, fields) = stat.rsplit_once(')').context("/proc stat")?;
-        let ticks = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(str::parse::<u32>)
-            .sum::<Result<u32, _>>()?;
-        Ok(TICK * ticks)
+        resources::cpu(self.pid()?)
     }
 
-    fn proc(&self, file: &str) -> anyhow::Result<String> {
-        let pid = self.child.id().context("the link server ended")?;
-        Ok(fs::read_to_string(format!("/proc/{pid}/{file}"))?)
+    fn pid(&self) -> anyhow::Result<u32> {
+        self.child.id().context("the link server ended")
     }
 }
 

@@ -1,0 +1,84 @@
+//! Many at once, and what they cost the proxy in CPU.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::{
+    client::{Connection, Question},
+    deployment::Deployment,
+};
+
+/// Requests before anything is measured, for each client.
+const WARM_UP: usize = 20;
+
+/// CPU of the proxy for a request, when so many clients each ask again as soon as they were answered.
+pub(super) async fn cpu_us(
+    deployment: &Deployment,
+    question: &Question,
+    clients: usize,
+    requests: usize,
+) -> anyhow::Result<f64> {
+    eprintln!("proxy: {requests} requests by {clients} at once");
+    let each = requests.div_ceil(clients);
+    let rows = deployment.rows().await?;
+    let mut connections = Vec::with_capacity(clients);
+    for number in 0..clients {
+        connections
+            .push(Connection::open(deployment.address_of(number)?, deployment.proxy()).await?);
+    }
+    let connections = ask(connections, question, WARM_UP).await?;
+    let warm = rows + u64::try_from(clients * WARM_UP)?;
+    let before = deployment.cpu_when_written(warm).await?;
+    ask(connections, question, each).await?;
+    let asked = u32::try_from(clients * each)?;
+    let after = deployment.cpu_when_written(warm + u64::from(asked)).await?;
+    Ok(after.saturating_sub(before).as_secs_f64() * 1_000_000.0 / f64::from(asked))
+}
+
+/// CPU of the proxy for an event, each of which comes by itself; streams' own beginnings are in it.
+pub(super) async fn cpu_per_event_us(
+    deployment: &Deployment,
+    streams: usize,
+    events: usize,
+) -> anyhow::Result<f64> {
+    eprintln!("proxy: {streams} streams of {events} events");
+    let question = Question::long_stream(super::SMALL_BYTES, events);
+    let rows = deployment.rows().await?;
+    let mut connections = Vec::with_capacity(streams);
+    for number in 0..streams {
+        connections
+            .push(Connection::open(deployment.address_of(number)?, deployment.proxy()).await?);
+    }
+    let before = deployment.cpu()?;
+    ask(connections, &question, 1).await?;
+    let after = deployment
+        .cpu_when_written(rows + u64::try_from(streams)?)
+        .await?;
+    let passed = u32::try_from(streams * events)?;
+    Ok(after.saturating_sub(before).as_secs_f64() * 1_000_000.0 / f64::from(passed))
+}
+
+/// Each connection asks so many times, one after the other.
+pub(super) async fn ask(
+    connections: Vec<Connection>,
+    question: &Question,
+    times: usize,
+) -> anyhow::Result<Vec<Connection>> {
+    let question = Arc::new(question.clone());
+    let mut asking = JoinSet::new();
+    for mut connection in connections {
+        let question = Arc::clone(&question);
+        asking.spawn(async move {
+            for _ in 0..times {
+                connection.timed(&question).await?;
+            }
+            anyhow::Ok(connection)
+        });
+    }
+    let mut connections = Vec::new();
+    while let Some(done) = asking.join_next().await {
+        connections.push(done??);
+    }
+    Ok(connections)
+}
