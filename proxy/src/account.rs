@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::{
     budget::Reservation,
-    catalog::Provider,
-    forward::BYTES_PER_TOKEN,
+    catalog::{Kind, Provider},
+    forward::{BYTES_PER_TOKEN, tokens_in},
     ledger::{Attempt, Ending, Entry, Ledger, NotBegun, Outcome, Payer},
     metrics,
     price::{Microcents, ModelPrice, Picodollars, Region, ServiceTier, Speed, Terms},
@@ -19,18 +19,20 @@ use crate::{
 
 /// An attempt's row under way. Dropping it writes what is known, marked as an estimate.
 #[derive(Debug)]
-pub(crate) struct Account {
-    /// Dropped before the row's end is noted, and so before it can be written.
-    reservation: Option<Reservation>,
+pub(crate) struct Account(Option<Open>);
+
+#[derive(Debug)]
+struct Open {
     entry: Entry,
+    interested: Interested,
     estimate: Usage,
     price: Option<ModelPrice>,
-    begun: Instant,
-    first_token: Option<Duration>,
-    meter: Option<(Arc<Rates>, InstanceId)>,
-    provider: Arc<Provider>,
     dialect: &'static str,
     payer: Payer,
+    begun: Instant,
+    first_token: Option<Duration>,
+    /// Until something was seen that the model generated.
+    silence: Option<Duration>,
 }
 
 /// Who else wants to know what it cost.
@@ -39,6 +41,8 @@ pub(crate) struct Interested {
     pub(crate) reservation: Option<Reservation>,
     /// Where tokens are counted.
     pub(crate) meter: Option<(Arc<Rates>, InstanceId)>,
+    /// More than that is not guessed of an answer that nobody saw.
+    pub(crate) likely_output: u64,
     pub(crate) provider: Arc<Provider>,
 }
 
@@ -50,39 +54,67 @@ impl Account {
         interested: Interested,
     ) -> Result<Self, NotBegun> {
         let (estimate, dialect, payer) = (attempt.estimate, attempt.dialect, attempt.payer);
-        Ok(Self {
+        Ok(Self(Some(Open {
             entry: ledger.begin(attempt)?,
+            interested,
             estimate,
             price,
-            reservation: interested.reservation,
-            meter: interested.meter,
-            provider: interested.provider,
             dialect,
             payer,
             begun: Instant::now(),
             first_token: None,
-        })
+            silence: None,
+        })))
     }
 
     /// The first bytes of the answer are here.
     pub(crate) fn first(&mut self) {
-        self.first_token.get_or_insert_with(|| self.begun.elapsed());
+        if let Some(open) = &mut self.0 {
+            open.first_token.get_or_insert_with(|| open.begun.elapsed());
+        }
+    }
+
+    /// Something of what the model generated is here.
+    pub(crate) fn spoke(&mut self) {
+        if let Some(open) = &mut self.0 {
+            open.silence.get_or_insert_with(|| open.begun.elapsed());
+        }
     }
 
     /// Nothing was generated.
-    pub(crate) fn close(self, status: StatusCode, outcome: Outcome) {
-        self.end(status, outcome, Usage::default(), Some(0), false);
+    pub(crate) fn close(mut self, status: StatusCode, outcome: Outcome) {
+        if let Some(open) = self.0.take() {
+            open.end(status.as_u16(), outcome, Usage::default(), Some(0), false);
+        }
     }
 
     /// Something was, as far as was seen.
-    pub(crate) fn settle(self, status: StatusCode, outcome: Outcome, observed: &Observed) {
+    pub(crate) fn settle(mut self, status: StatusCode, outcome: Outcome, observed: &Observed) {
+        if let Some(open) = self.0.take() {
+            open.settle(status.as_u16(), outcome, observed);
+        }
+    }
+}
+
+impl Drop for Account {
+    /// Nobody waits any more for an answer that had not begun: the model may be at work all the same.
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
+            open.settle(0, Outcome::Abandoned, &Observed::default());
+        }
+    }
+}
+
+impl Open {
+    fn settle(self, status: u16, outcome: Outcome, observed: &Observed) {
         let is_exact = observed.exact;
         let usage = if is_exact {
             observed.usage.unwrap_or_default()
         } else {
             self.estimated(observed)
         };
-        let cost = observed.reported_cost_pico.map(Picodollars).or_else(|| {
+        let reported = observed.reported_cost_pico.map(Picodollars);
+        let cost = reported.filter(|_| self.tells_cost()).or_else(|| {
             let terms = terms(observed);
             self.price.as_ref().map(|price| price.cost(&usage, &terms))
         });
@@ -90,33 +122,35 @@ impl Account {
         self.end(status, outcome, usage, cost, !is_exact);
     }
 
-    /// What was counted on the way counts; the rest is guessed from its bytes.
+    /// Others put what they like there.
+    fn tells_cost(&self) -> bool {
+        matches!(self.interested.provider.kind, Kind::OpenRouter | Kind::XAi)
+    }
+
+    /// What was counted on the way counts; the rest is guessed from its bytes, and from the time in which
+    /// the model worked and nothing of it was seen.
     fn estimated(&self, observed: &Observed) -> Usage {
         let seen = observed.usage.unwrap_or(self.estimate);
+        let silence = self.silence.unwrap_or_else(|| self.begun.elapsed());
+        let unseen = tokens_in(silence).min(self.interested.likely_output);
+        let said = observed.generated_bytes.div_ceil(BYTES_PER_TOKEN);
         Usage {
-            output: seen
-                .output
-                .max(observed.generated_bytes.div_ceil(BYTES_PER_TOKEN)),
+            output: seen.output.max(unseen.saturating_add(said)),
             ..seen
         }
     }
 
-    fn end(
-        self,
-        status: StatusCode,
-        outcome: Outcome,
-        usage: Usage,
-        cost: Option<u64>,
-        estimated: bool,
-    ) {
-        if let Some(reservation) = self.reservation {
+    fn end(self, status: u16, outcome: Outcome, usage: Usage, cost: Option<u64>, estimated: bool) {
+        let interested = self.interested;
+        // Before the row can be written.
+        if let Some(reservation) = interested.reservation {
             reservation.settle(cost.unwrap_or(0));
         }
-        if let Some((rates, instance)) = self.meter {
+        if let Some((rates, instance)) = interested.meter {
             rates.used(instance, usage.total_input().saturating_add(usage.output));
         }
         metrics::ended(&metrics::Ended {
-            provider: &self.provider.name,
+            provider: &interested.provider.name,
             dialect: self.dialect,
             payer: self.payer,
             outcome,
@@ -125,7 +159,7 @@ impl Account {
             first_token: self.first_token,
         });
         self.entry.finish(Ending {
-            status: status.as_u16(),
+            status,
             outcome,
             usage,
             cost_microcents: cost,

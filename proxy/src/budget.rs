@@ -68,13 +68,13 @@ pub(crate) struct Written {
     pub(crate) microcents: u64,
 }
 
-/// What one attempt may cost, until it is known. Dropped, it costs what its row says that nobody ended.
+/// What one attempt may cost, until it is known. Dropped, it cost nothing: there is no row.
 #[derive(Debug)]
 pub struct Reservation {
     budgets: Arc<Budgets>,
     instance: InstanceId,
     microcents: u64,
-    if_dropped: u64,
+    cost: u64,
 }
 
 impl Budgets {
@@ -92,13 +92,11 @@ impl Budgets {
         &self.holder
     }
 
-    /// Reserves an estimate; `if_dropped` is what the row costs if nobody ends it. `None`: there is no
-    /// budget.
+    /// Reserves an estimate. `None`: there is no budget.
     pub async fn reserve(
         self: &Arc<Self>,
         customer: &Customer,
         estimate: u64,
-        if_dropped: u64,
     ) -> Result<Option<Reservation>, NotReserved> {
         if !customer.limits.limit_spending() {
             return Ok(None);
@@ -117,7 +115,7 @@ impl Budgets {
             budgets: Arc::clone(self),
             instance: customer.instance,
             microcents: estimate,
-            if_dropped,
+            cost: 0,
         }))
     }
 
@@ -210,14 +208,14 @@ impl Budgets {
 impl Reservation {
     /// Now it is known. The cost stays reserved until its row is in the store.
     pub(crate) fn settle(mut self, cost: u64) {
-        self.if_dropped = cost;
+        self.cost = cost;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budgets
-            .settle(self.instance, self.microcents, self.if_dropped);
+            .settle(self.instance, self.microcents, self.cost);
     }
 }
 

@@ -75,6 +75,8 @@ pub enum Unresolved {
     UnknownModel,
     /// There are targets, and none of them speaks the dialect of the request.
     OtherDialect,
+    /// The customer's own key for it does not open.
+    OwnKey,
 }
 
 /// Providers, aliases and keys.
@@ -82,7 +84,8 @@ pub enum Unresolved {
 pub struct Catalog {
     providers: HashMap<String, Arc<Provider>>,
     aliases: HashMap<String, HashMap<String, Vec<TargetRow>>>,
-    keys: HashMap<(InstanceId, String), Key>,
+    /// `None`: there is one, and it does not open.
+    keys: HashMap<(InstanceId, String), Option<Key>>,
 }
 
 impl Catalog {
@@ -113,9 +116,8 @@ impl Catalog {
         }
         for row in keys {
             let purpose = format!("instance/{}/provider/{}", row.instance_id, row.provider);
-            if let Ok(instance) = InstanceId::from_str(&row.instance_id)
-                && let Some(key) = opener.open(&row.sealed_key, &purpose)
-            {
+            if let Ok(instance) = InstanceId::from_str(&row.instance_id) {
+                let key = opener.open(&row.sealed_key, &purpose);
                 catalog.keys.insert((instance, row.provider), key);
             }
         }
@@ -173,7 +175,15 @@ impl Catalog {
             .filter(|target| target.payer == Payer::Own || !is_direct)
             .collect();
         if targets.is_empty() {
-            return Err(Unresolved::UnknownModel);
+            let locked = |row: &TargetRow| {
+                let own = (customer.instance, row.provider.clone());
+                self.keys.get(&own).is_some_and(Option::is_none)
+            };
+            return Err(if rows.iter().any(locked) {
+                Unresolved::OwnKey
+            } else {
+                Unresolved::UnknownModel
+            });
         }
         let speaking: Vec<_> = targets
             .into_iter()
@@ -189,7 +199,8 @@ impl Catalog {
         let provider = Arc::clone(self.providers.get(&row.provider)?);
         let own = self.keys.get(&(customer.instance, row.provider.clone()));
         let (payer, key) = match own {
-            Some(key) => (Payer::Own, Some(Arc::clone(key))),
+            // One that does not open is not replaced by ours: it would be charged.
+            Some(key) => (Payer::Own, Some(Arc::clone(key.as_ref()?))),
             None => (Payer::Managed, provider.key.clone()),
         };
         Some(Target {

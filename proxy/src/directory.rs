@@ -105,6 +105,11 @@ impl Directory {
         self.known(address)
     }
 
+    /// Whether this address was somebody's when the tables were last read.
+    pub(crate) fn is_known(&self, address: IpAddr) -> bool {
+        self.known(neighbourhood(address)).is_ok()
+    }
+
     /// Who serves models, under which names.
     pub fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.0.copy.load().catalog)

@@ -5,23 +5,22 @@
 //! before the provider hears of it: without a row nobody is asked.
 
 mod attempt;
+mod estimate;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    body::{Body, to_bytes},
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use bytes::Bytes;
 use http::Method;
 use rand::Rng as _;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::attempt::BYTES_PER_TOKEN;
 use self::attempt::{Attempted, Failure, Question};
+pub(crate) use self::estimate::{BYTES_PER_TOKEN, prompt_tokens, tokens_in};
 use crate::{
     asked::Asked,
     bodies::Bodies,
@@ -31,7 +30,7 @@ use crate::{
     demo,
     dialect::Dialect,
     directory::{Caller, Customer, Directory},
-    ledger::Ledger,
+    ledger::{Ledger, Payer},
     metrics,
     price::Prices,
     rates::Rates,
@@ -39,10 +38,6 @@ use crate::{
     splice::Envelope,
 };
 
-/// Images in a conversation make requests large.
-const BODY_MAX_BYTES: usize = 20 * 1024 * 1024;
-/// For a whole request to arrive.
-const BODY_DEADLINE: Duration = Duration::from_mins(1);
 /// No attempt begins later than this after the first. The client's own patience is not for us to spend.
 const ATTEMPTS_WITHIN: Duration = Duration::from_secs(20);
 /// For a connection to a provider.
@@ -55,7 +50,7 @@ const ATTEMPTS_MAX: usize = 4;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What every request shares.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Forwarder {
     pub directory: Directory,
     pub ledger: Ledger,
@@ -65,8 +60,8 @@ pub struct Forwarder {
     pub client: reqwest::Client,
     /// Streams whose client has left and whose end is still read.
     pub drains: TaskTracker,
-    pub(crate) bodies: Bodies,
-    pub(crate) breakers: Breakers,
+    pub(crate) bodies: Arc<Bodies>,
+    pub(crate) breakers: Arc<Breakers>,
 }
 
 impl Forwarder {
@@ -87,8 +82,19 @@ impl Forwarder {
             prices,
             client,
             drains: TaskTracker::new(),
-            bodies: Bodies::default(),
-            breakers: Breakers::default(),
+            bodies: Arc::default(),
+            breakers: Arc::default(),
+        }
+    }
+}
+
+impl Forwarder {
+    /// The same with connections of its own: one that another thread looks after would be two wake-ups away.
+    #[must_use]
+    pub fn with_client(&self, client: reqwest::Client) -> Self {
+        Self {
+            client,
+            ..self.clone()
         }
     }
 }
@@ -140,10 +146,9 @@ impl Forwarder {
         request: Request,
     ) -> Result<Response, Refusal> {
         let begun = Instant::now();
-        let place = self.bodies.place(caller.server).await;
-        let _place = place.ok_or(Refusal::Busy)?;
         let (head, body) = request.into_parts();
-        let body = read(body).await?;
+        let whole = self.bodies.read(caller.server, body).await?;
+        let body = whole.bytes.clone();
         let Some(customer) = self.customer(caller) else {
             return match asked.dialect {
                 Dialect::Chat => demo::answer(caller, &body),
@@ -161,6 +166,7 @@ impl Forwarder {
             .catalog()
             .resolve(customer, &name, asked.dialect)
             .map_err(refused)?;
+        let targets = allowed(targets, &envelope)?;
         let question = Question {
             begun,
             caller: caller.clone(),
@@ -170,6 +176,7 @@ impl Forwarder {
             asked,
             envelope,
             body,
+            _whole: whole,
         };
         self.ask(question, order(targets)).await
     }
@@ -223,11 +230,15 @@ impl Forwarder {
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
-    tokio::time::timeout(BODY_DEADLINE, to_bytes(body, BODY_MAX_BYTES))
-        .await
-        .map_err(|_| Refusal::TooSlow)?
-        .map_err(|_| Refusal::TooLarge)
+/// Without the operator's keys, for what is not served on them.
+fn allowed(mut targets: Vec<Target>, envelope: &Envelope) -> Result<Vec<Target>, Refusal> {
+    if let Some(foreign) = envelope.foreign {
+        targets.retain(|target| target.payer == Payer::Own);
+        if targets.is_empty() {
+            return Err(Refusal::NotOnOurKey(foreign));
+        }
+    }
+    Ok(targets)
 }
 
 fn refused(why: Unresolved) -> Refusal {
@@ -235,6 +246,7 @@ fn refused(why: Unresolved) -> Refusal {
         Unresolved::NoProviders => Refusal::NobodyAnswers,
         Unresolved::UnknownModel => Refusal::UnknownModel,
         Unresolved::OtherDialect => Refusal::OtherDialect,
+        Unresolved::OwnKey => Refusal::OwnKey,
     }
 }
 

@@ -3,7 +3,9 @@
 //! A server in a customer's hands must not speak to a provider in our name beyond its request, and one
 //! tenant must not learn of others from what a provider says of the key that they share.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::directory::Customer;
 
 /// To the provider. No credentials, no cookies, nothing about who asks.
 const ASKED: [&str; 8] = [
@@ -19,6 +21,9 @@ const ASKED: [&str; 8] = [
 
 /// To the provider: the SDKs' notes on themselves, such as their retry count.
 const ASKED_PREFIX: &str = "x-stainless-";
+
+/// As long as providers take.
+const IDEMPOTENCY_MAX_BYTES: usize = 255;
 
 /// To the server. No cookies, no names of our accounts, no state of limits that others share.
 const ANSWERED: [&str; 9] = [
@@ -44,6 +49,21 @@ pub(crate) fn asked(headers: &HeaderMap) -> HeaderMap {
         http::HeaderValue::from_static("identity"),
     );
     kept
+}
+
+/// What the client says in its own name is said in ours: its keys for repeated requests must not be another
+/// customer's, who shares our key, and a body is what we took it for.
+pub(crate) fn make_ours(headers: &mut HeaderMap, customer: Option<&Customer>) {
+    let name = HeaderName::from_static("idempotency-key");
+    if let Some(key) = headers.remove(&name)
+        && let (Ok(key), Some(customer)) = (key.to_str(), customer)
+        && let Ok(key) = HeaderValue::from_str(&format!("{}-{key}", customer.instance))
+        && key.len() <= IDEMPOTENCY_MAX_BYTES
+    {
+        headers.insert(name, key);
+    }
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
 }
 
 /// What of an answer's headers goes back.

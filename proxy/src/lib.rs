@@ -39,3 +39,4 @@ pub mod splice;
 pub mod sse;
 pub mod tail;
 pub mod usage;
+pub mod workers;

@@ -17,6 +17,7 @@ use tidepool_proxy::{
     rates::{Rates, Shared},
     server,
     settings::Settings,
+    workers::Workers,
 };
 use tidepool_shared::database_url::DatabaseUrl;
 use tokio::{
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("build the runtime")?
@@ -114,15 +115,21 @@ async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()
     let rates = Arc::new(Rates::new(redis));
     let prices = Prices::with_own(settings.prices.clone()).context("--prices")?;
     let prices = Arc::new(prices);
-    let client = client().context("make a client")?;
     let forwarder = Arc::new(Forwarder::new(
         directory.clone(),
         ledger,
         budgets,
         Arc::clone(&rates),
         Arc::clone(&prices),
-        client,
+        client().context("make a client")?,
     ));
+    let workers = Workers::start().context("start threads")?;
+    let mut serving_on = Vec::new();
+    for runtime in workers.handles() {
+        let client = client().context("make a client")?;
+        let forwarder = Arc::new(forwarder.with_client(client));
+        serving_on.push((runtime.clone(), forwarder));
+    }
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("listen on {}", settings.listen))?;
@@ -130,7 +137,7 @@ async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()
     tracing::info!(%address, "model proxy listens");
     let (cancel, done) = (CancellationToken::new(), CancellationToken::new());
     let serving = async {
-        server::serve(listener, Arc::clone(&forwarder), cancel.clone()).await;
+        server::serve_on(listener, serving_on, cancel.clone()).await;
         forwarder.drained().await;
         // Nothing begins any more: the writer may write what is left and end.
         done.cancel();

@@ -9,13 +9,13 @@ use anyhow::{Context as _, ensure};
 use axum::{Router, routing::get};
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::{net::TcpListener, time::sleep};
+use tokio::{net::TcpListener, runtime::Handle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     forward::Forwarder,
     ledger::{Figures, Outcome, Payer},
-    serving,
+    serving::{self, Worker},
     usage::Usage,
 };
 
@@ -112,6 +112,10 @@ pub async fn serve(
         exporter.render()
     };
     let router = Router::new().route("/metrics", get(render));
+    let worker = Worker {
+        runtime: Handle::current(),
+        router,
+    };
     let upkeep = async {
         loop {
             sleep(UPKEEP).await;
@@ -119,7 +123,7 @@ pub async fn serve(
         }
     };
     tokio::join!(
-        serving::serve(listener, router, cancel.clone()),
+        serving::serve(listener, vec![worker], |_| true, cancel.clone()),
         cancel.run_until_cancelled(upkeep)
     );
 }

@@ -103,7 +103,9 @@ impl Rates {
             loop {
                 sleep(REPORT).await;
                 for (instance, ask) in self.untold() {
-                    shared.ask(instance, &ask).await;
+                    if shared.ask(instance, &ask).await.is_none() {
+                        self.used(instance, ask.used);
+                    }
                 }
             }
         };

@@ -25,6 +25,8 @@ pub enum Refusal {
     Busy,
     TooLarge,
     TooSlow,
+    /// The client broke off.
+    Cut,
     Unreadable,
     Malformed(Malformed),
     NoModel,
@@ -43,6 +45,12 @@ pub enum Refusal {
     Spent(Budget),
     /// What is left of the budget cannot be found out.
     NoBudget,
+    /// There is a budget, and nobody knows what the model costs.
+    NoPrice,
+    /// What costs nobody knows what, or reaches others' things, is not served on the operator's key.
+    NotOnOurKey(&'static str),
+    /// The customer's own key does not open.
+    OwnKey,
     NoSuchPath,
     NoSuchMethod,
 }
@@ -100,7 +108,7 @@ impl Refusal {
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, Ours, "busy"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Invalid, "request_too_large"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, Invalid, "request_timeout"),
-            Self::Unreadable | Self::Malformed(_) => {
+            Self::Unreadable | Self::Malformed(_) | Self::Cut => {
                 (StatusCode::BAD_REQUEST, Invalid, "invalid_json")
             }
             Self::NoModel => (StatusCode::BAD_REQUEST, Invalid, "no_model"),
@@ -116,6 +124,9 @@ impl Refusal {
             ),
             Self::Spent(_) => (StatusCode::PAYMENT_REQUIRED, Unpaid, "budget_exhausted"),
             Self::NoBudget => (StatusCode::SERVICE_UNAVAILABLE, Ours, "no_budget"),
+            Self::NoPrice => (StatusCode::BAD_GATEWAY, Ours, "no_price"),
+            Self::NotOnOurKey(_) => (StatusCode::BAD_REQUEST, Invalid, "not_on_this_key"),
+            Self::OwnKey => (StatusCode::BAD_GATEWAY, Ours, "own_key_unreadable"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, Missing, "unknown_path"),
             Self::NoSuchMethod => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -132,6 +143,14 @@ impl Refusal {
             Self::Busy => "too many large requests at once",
             Self::TooLarge => "the request is larger than 20 MB",
             Self::TooSlow => "the request did not arrive in time",
+            Self::Cut => "the request broke off",
+            Self::NotOnOurKey(what) => {
+                return format!("`{what}` is served with a key of your own only");
+            }
+            Self::NoPrice => {
+                "this agent has a budget, and this model no price; its operator has been told"
+            }
+            Self::OwnKey => "your own key for this provider cannot be read; set it again",
             Self::Unreadable => "the request is not a chat completion request",
             Self::Malformed(malformed) => {
                 return format!("the request is not understood: {malformed}");

@@ -98,6 +98,9 @@ impl Relay {
                     self.heard = Instant::now();
                     course.account.first();
                     course.passage.take(chunk);
+                    if course.passage.has_spoken() {
+                        course.account.spoke();
+                    }
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(self.break_off()),
                 Poll::Ready(None) => {

@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,12 +20,29 @@ use crate::{
     forward::{Forwarder, forward},
     metrics, models,
     refusal::Refusal,
-    serving,
+    serving::{self, Worker},
 };
 
 /// Serves until `cancel`, then lets answers under way end within a deadline.
 pub async fn serve(listener: TcpListener, forwarder: Arc<Forwarder>, cancel: CancellationToken) {
-    serving::serve(listener, router(forwarder), cancel).await;
+    serve_on(listener, vec![(Handle::current(), forwarder)], cancel).await;
+}
+
+/// The same on several runtimes, each with a forwarder that has connections of its own.
+pub async fn serve_on(
+    listener: TcpListener,
+    workers: Vec<(Handle, Arc<Forwarder>)>,
+    cancel: CancellationToken,
+) {
+    let Some(directory) = workers.first().map(|(_, first)| first.directory.clone()) else {
+        return;
+    };
+    let workers = workers.into_iter().map(|(runtime, forwarder)| Worker {
+        runtime,
+        router: router(forwarder),
+    });
+    let is_known = |address| directory.is_known(address);
+    serving::serve(listener, workers.collect(), is_known, cancel).await;
 }
 
 fn router(forwarder: Arc<Forwarder>) -> Router {

@@ -3,7 +3,11 @@
 //! The proxy is the one thing that all servers reach, and a server may be in its customer's hands.
 //! Whoever is over a bound is refused at once and does not hold up those behind.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, extract::ConnectInfo};
 use http::Request;
@@ -12,9 +16,11 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulConnection, GracefulShutdown},
 };
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 use tidepool_shared::quota::{Quota, neighbourhood};
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::Semaphore,
     time::{sleep, timeout},
 };
@@ -25,6 +31,11 @@ use tower::ServiceExt as _;
 const CONNECTIONS: usize = 16_384;
 /// Of these for one source address; a gateway opens one for each answer under way.
 const CONNECTIONS_OF_ONE: usize = 64;
+/// Of those whose address is not known, beside the others': they are refused, which takes no time.
+const CONNECTIONS_OF_STRANGERS: usize = 512;
+/// Milliseconds for which a client may read nothing of an answer. A client that is at a stand holds two
+/// connections and, at the provider, a model.
+const UNREAD_MS: u32 = 300_000;
 /// How long a request's head may take to arrive; also bounds an idle kept-alive connection.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// What is read at a time, and the most that a head may have. By default a connection keeps a buffer as
@@ -35,13 +46,27 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// After `accept` failed, for want of file descriptors most likely.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Serves until `cancel`, then lets answers under way end within a deadline.
-pub(crate) async fn serve(listener: TcpListener, router: Router, cancel: CancellationToken) {
+/// Who serves: a runtime, and what answers on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Worker {
+    pub(crate) runtime: Handle,
+    pub(crate) router: Router,
+}
+
+/// Serves until `cancel`, then lets answers under way end within a deadline. Workers take connections in turns.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    workers: Vec<Worker>,
+    is_known: impl Fn(IpAddr) -> bool,
+    cancel: CancellationToken,
+) {
     let connections = TaskTracker::new();
     let graceful = GracefulShutdown::new();
     let all = Arc::new(Semaphore::new(CONNECTIONS));
+    let strangers = Arc::new(Semaphore::new(CONNECTIONS_OF_STRANGERS));
     let each = Quota::new(CONNECTIONS_OF_ONE);
     let cut = CancellationToken::new();
+    let mut workers = workers.iter().cycle();
     while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -51,21 +76,37 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, cancel: Cancell
                 continue;
             }
         };
+        // A server that is new may be a stranger for a moment.
+        let pool = if is_known(peer.ip()) {
+            &all
+        } else {
+            &strangers
+        };
         let place = each
             .take(neighbourhood(peer.ip()))
-            .zip(Arc::clone(&all).try_acquire_owned().ok());
-        let Some(place) = place else {
+            .zip(Arc::clone(pool).try_acquire_owned().ok());
+        let (Some(place), Some(worker)) = (place, workers.next()) else {
             tracing::debug!(peer.address = %peer.ip(), "one connection too many refused");
             continue;
         };
-        let connection = graceful.watch(connection(stream, peer, router.clone()));
-        let cut = cut.clone();
-        connections.spawn(async move {
-            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
-                tracing::debug!(%error, "a connection broke");
+        let Ok(stream) = stream.into_std() else {
+            continue;
+        };
+        let (cut, watcher, router) = (cut.clone(), graceful.watcher(), worker.router.clone());
+        let serving = async move {
+            // Of the worker's own from here on.
+            match TcpStream::from_std(stream) {
+                Ok(stream) => {
+                    let connection = watcher.watch(connection(stream, peer, router));
+                    if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
+                        tracing::debug!(%error, "a connection broke");
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "a connection was not taken over"),
             }
             drop(place);
-        });
+        };
+        connections.spawn_on(serving, &worker.runtime);
     }
     drop(listener);
     connections.close();
@@ -86,6 +127,9 @@ fn connection(
     // Without it the small pieces of a stream would wait for the reader's acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "delay not switched off");
+    }
+    if let Err(error) = setsockopt(&stream, TcpUserTimeout, &UNREAD_MS) {
+        tracing::debug!(%error, "no limit to how long nothing is read");
     }
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));

@@ -15,6 +15,7 @@ use members::{Member, Members};
 mod members;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 pub use members::Malformed;
 
@@ -31,6 +32,27 @@ const KNOWN: [&str; 7] = [
     "n",
 ];
 
+/// What is served with a customer's own key only: whose cost nobody sees in the answer (work in the background,
+/// conversations that are kept elsewhere, other models, searches), or what may be others'.
+const FOREIGN: [&str; 14] = [
+    "background",
+    "cachedContent",
+    "cached_content",
+    "container",
+    "conversation",
+    "deferred",
+    "mcp_servers",
+    "models",
+    "plugins",
+    "preset",
+    "previous_response_id",
+    "route",
+    "search_parameters",
+    "web_search_options",
+];
+/// Answers of one request on the operator's key.
+const ANSWERS_MAX: u64 = 8;
+
 /// What a body says about how it is to be answered, and where it says so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelope {
@@ -42,6 +64,8 @@ pub struct Envelope {
     pub max_output: Option<u64>,
     /// How many answers are asked for (`n` of chat), each of up to `max_output`.
     pub answers: Option<u64>,
+    /// What of it is served with a customer's own key only.
+    pub foreign: Option<&'static str>,
     /// Right behind the opening bracket.
     inside: usize,
     options: Option<Options>,
@@ -90,8 +114,6 @@ pub struct Splice {
 
 /// Reserved for an answer whose length is not limited: most are shorter.
 const LIKELY_OUTPUT: u64 = 4096;
-/// Answers of one request that are reserved for.
-const LIKELY_ANSWERS: u64 = 16;
 
 impl Envelope {
     /// Tokens that an answer may well have. What is allowed is often far more than what comes.
@@ -99,7 +121,7 @@ impl Envelope {
         let one = self
             .max_output
             .map_or(LIKELY_OUTPUT, |max| max.min(LIKELY_OUTPUT));
-        one * self.answers.unwrap_or(1).clamp(1, LIKELY_ANSWERS)
+        one * self.answers.unwrap_or(1).clamp(1, ANSWERS_MAX)
     }
 
     /// Reads a body.
@@ -112,6 +134,11 @@ impl Envelope {
         let mut seen = [false; KNOWN.len()];
         while let Some(member) = members.next_member()? {
             let key = member.key()?;
+            // Letters that a parser which knows no case takes for `s` and `k`.
+            if key.contains(['\u{17f}', '\u{212a}']) {
+                return Err(Malformed::Case("a key"));
+            }
+            envelope.note_foreign(&key, &member)?;
             let mut known = KNOWN.iter().enumerate();
             let Some((index, known)) = known.find(|(_, known)| known.eq_ignore_ascii_case(&key))
             else {
@@ -129,12 +156,30 @@ impl Envelope {
         Ok(envelope)
     }
 
+    fn note_foreign(&mut self, key: &str, member: &Member<'_>) -> Result<(), Malformed> {
+        let foreign = FOREIGN.iter().find(|known| known.eq_ignore_ascii_case(key));
+        if let Some(foreign) = foreign
+            && !matches!(member.text(), b"null" | b"false")
+        {
+            self.foreign = Some(foreign);
+        }
+        if key.eq_ignore_ascii_case("tools") && tools::has_hosted(member)? {
+            self.foreign = Some("tools");
+        }
+        Ok(())
+    }
+
     fn note(&mut self, key: &str, member: &Member<'_>) -> Result<(), Malformed> {
         match key {
             "model" => self.model = model(member)?,
             "stream" => self.stream = flag(member)?.unwrap_or(false),
             "stream_options" => self.options = Some(Options::read(member)?),
-            "n" => self.answers = count(member),
+            "n" => {
+                self.answers = count(member);
+                if self.answers.is_some_and(|answers| answers > ANSWERS_MAX) {
+                    self.foreign = Some("n");
+                }
+            }
             _ => self.max_output = self.max_output.max(count(member)),
         }
         Ok(())
@@ -203,7 +248,11 @@ impl Options {
         let mut usage = None;
         while let Some(option) = members.next_member()? {
             is_empty = false;
-            if option.key()? != "include_usage" {
+            let key = option.key()?;
+            if key != "include_usage" {
+                if key.eq_ignore_ascii_case("include_usage") {
+                    return Err(Malformed::Case("include_usage"));
+                }
                 continue;
             }
             let found = match flag(&option)? {

@@ -203,6 +203,36 @@ async fn a_customers_own_key_goes_before_ours_and_opens_what_has_no_alias() {
 }
 
 #[tokio::test]
+async fn a_customers_key_that_does_not_open_is_not_replaced_by_ours() {
+    let rig = Rig::start().await;
+    rig.give_own_key("main", "sk-theirs").await;
+    rig.run("UPDATE customer_keys SET sealed_key = x'00'").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (status, answer) = rig
+        .post("/v1/chat/completions", &chat("default", false))
+        .await;
+    assert_eq!(status, 502, "{answer}");
+    assert!(answer.contains("own_key_unreadable"), "{answer}");
+    assert!(rig.upstream.heard().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_for_repeated_requests_is_nobody_elses_and_a_body_is_json() {
+    let rig = Rig::start().await;
+    let request = rig.request("/v1/chat/completions", &chat("default", false));
+    let request = request
+        .header("idempotency-key", "again")
+        .header("content-type", "application/json; charset=utf-16");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let headers = &rig.upstream.heard()[0].headers;
+    assert_eq!(
+        headers["idempotency-key"],
+        format!("{}-again", rig::INSTANCE)
+    );
+    assert_eq!(headers["content-type"], "application/json");
+}
+
+#[tokio::test]
 async fn our_refused_key_is_our_fault_and_a_customers_is_theirs() {
     let rig = Rig::start().await;
     let (status, answer) = rig

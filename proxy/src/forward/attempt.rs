@@ -7,10 +7,11 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, timeout};
 
-use super::Forwarder;
+use super::{Forwarder, prompt_tokens};
 use crate::{
     account::{Account, Interested},
     asked::Asked,
+    bodies::Whole,
     catalog::Target,
     dialect::Dialect,
     directory::Caller,
@@ -29,8 +30,6 @@ const HEAD_PATIENCE: Duration = Duration::from_mins(10);
 const REFUSAL_MAX_BYTES: usize = 256 * 1024;
 /// For a refusal's body.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(10);
-/// A usual estimate, for what no provider counted.
-pub(crate) const BYTES_PER_TOKEN: u64 = 4;
 
 /// What is asked, whoever is asked.
 pub(super) struct Question {
@@ -43,6 +42,8 @@ pub(super) struct Question {
     pub(super) headers: HeaderMap,
     pub(super) envelope: Envelope,
     pub(super) body: Bytes,
+    /// The body's memory is taken as long as it may be sent again.
+    pub(super) _whole: Whole,
 }
 
 /// What became of an attempt.
@@ -157,6 +158,7 @@ impl Forwarder {
         let dialect = question.asked.dialect;
         let url = provider.url(dialect, &target.model, &question.asked.call)?;
         let mut headers = question.headers.clone();
+        headers::make_ours(&mut headers, question.caller.customer.as_ref());
         provider.complete(dialect, &mut headers);
         if let Some(key) = &target.key {
             provider.authorize(dialect, key.expose(), &mut headers)?;
@@ -171,9 +173,17 @@ impl Forwarder {
     /// What it may cost and the row come first: without them nobody is asked.
     async fn open(&self, question: &Question, target: &Target) -> Result<Account, Refusal> {
         let provider = &target.provider;
-        let estimate = Usage {
-            input: u64::try_from(question.body.len()).unwrap_or(u64::MAX) / BYTES_PER_TOKEN,
-            ..Usage::default()
+        let is_free = question.asked.call.is_free();
+        let (estimate, likely_output) = if is_free {
+            (Usage::default(), 0)
+        } else {
+            let input = prompt_tokens(&question.body);
+            let output = question.envelope.likely_output();
+            let estimate = Usage {
+                input,
+                ..Usage::default()
+            };
+            (estimate, output)
         };
         let price = self.prices.find(provider.kind.word(), &target.model);
         let cost = |usage: &Usage| {
@@ -183,14 +193,21 @@ impl Forwarder {
         let estimate_cost_microcents = cost(&estimate);
         let customer = question.caller.customer.as_ref();
         let reservation = match customer {
-            Some(customer) if target.payer == Payer::Managed && !question.asked.call.is_free() => {
-                let likely = Usage {
-                    output: question.envelope.likely_output(),
+            Some(customer) if target.payer == Payer::Managed && !is_free => {
+                let likely = cost(&Usage {
+                    output: likely_output,
                     ..estimate
-                };
-                let (likely, at_least) = (cost(&likely), estimate_cost_microcents);
+                });
+                if likely.is_none() && customer.limits.limit_spending() {
+                    tracing::error!(
+                        provider = provider.name,
+                        model = target.model,
+                        "a model without a price is not served where there is a budget"
+                    );
+                    return Err(Refusal::NoPrice);
+                }
                 self.budgets
-                    .reserve(customer, likely.unwrap_or(0), at_least.unwrap_or(0))
+                    .reserve(customer, likely.unwrap_or(0))
                     .await
                     .map_err(Refusal::of_budget)?
             }
@@ -214,6 +231,7 @@ impl Forwarder {
         };
         let interested = Interested {
             reservation,
+            likely_output,
             provider: Arc::clone(provider),
             meter: customer
                 .filter(|customer| customer.limits.tokens_per_minute.is_some())

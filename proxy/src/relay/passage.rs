@@ -60,6 +60,11 @@ impl Passage {
         self.ready.clear();
     }
 
+    /// Whether something that was generated has been seen.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.observer.generated_bytes() > 0
+    }
+
     /// Whether the model said that it has finished.
     pub(super) fn is_finished(&self) -> bool {
         self.observer.is_finished()

@@ -220,6 +220,33 @@ impl<'a> Member<'a> {
         Members::of(self.body, self.value.start)
     }
 
+    /// The objects in a value that is a list; none of whatever else it is.
+    pub(super) fn elements(&self) -> Result<Vec<Result<Members<'a>, Malformed>>, Malformed> {
+        if self.text().first() != Some(&b'[') {
+            return Ok(Vec::new());
+        }
+        let mut walk = Members {
+            body: self.body,
+            at: self.value.start + 1,
+            is_first: true,
+        };
+        let mut elements = Vec::new();
+        loop {
+            walk.skip_space();
+            match walk.peek() {
+                Some(b']') => return Ok(elements),
+                Some(b',') => walk.at += 1,
+                _ => {
+                    let from = walk.at;
+                    walk.skip_value()?;
+                    if self.body.get(from) == Some(&b'{') {
+                        elements.push(Members::of(self.body, from));
+                    }
+                }
+            }
+        }
+    }
+
     pub(super) fn expected(&self, what: &'static str) -> Malformed {
         Malformed::Expected {
             what,

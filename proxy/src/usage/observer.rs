@@ -94,6 +94,11 @@ impl Observer {
         self.notes.done |= self.notes.is_closed;
     }
 
+    /// Bytes of text, thinking and arguments so far.
+    pub fn generated_bytes(&self) -> u64 {
+        self.notes.generated_bytes
+    }
+
     /// Whether generation has ended.
     pub fn is_finished(&self) -> bool {
         self.notes.finished

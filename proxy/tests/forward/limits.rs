@@ -151,3 +151,81 @@ async fn a_store_that_cannot_say_what_is_left_is_a_refusal() {
     let (status, _) = rig.post("/v1/chat/completions", &request).await;
     assert_eq!(status, 200);
 }
+
+#[tokio::test]
+async fn what_costs_nobody_knows_what_is_served_with_a_key_of_their_own_only() {
+    let rig = Rig::start().await;
+    let with = |key: &str, value: Value| {
+        let mut request = chat("default", false);
+        request[key] = value;
+        request
+    };
+    for (key, value) in [
+        ("previous_response_id", json!("resp_1")),
+        ("background", json!(true)),
+        ("Background", json!(true)),
+        ("models", json!(["anthropic/claude-opus-4.5"])),
+        ("web_search_options", json!({})),
+        (
+            "tools",
+            json!([{"type": "function", "function": {"name": "a"}}, {"type": "web_search"}]),
+        ),
+        ("tools", json!([{"google_search": {}}])),
+        ("n", json!(9)),
+    ] {
+        let (status, answer) = rig.post("/v1/chat/completions", &with(key, value)).await;
+        assert_eq!(
+            (status, &error_of(&answer)["code"]),
+            (400, &json!("not_on_this_key")),
+            "{key}"
+        );
+    }
+    assert!(rig.upstream.heard().is_empty());
+    let own =
+        json!([{"type": "function", "function": {"name": "a"}}, {"name": "b", "input_schema": {}}]);
+    for (key, value) in [
+        ("tools", own),
+        ("background", json!(false)),
+        ("conversation", Value::Null),
+        ("n", json!(2)),
+    ] {
+        let (status, answer) = rig.post("/v1/chat/completions", &with(key, value)).await;
+        assert_eq!(status, 200, "{key}: {answer}");
+    }
+    rig.give_own_key("main", "sk-theirs").await;
+    let request = with("background", json!(true));
+    assert_eq!(rig.post("/v1/chat/completions", &request).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_model_without_a_price_is_not_served_where_there_is_a_budget() {
+    let rig = Rig::start().await;
+    let request = chat("unpriced", false);
+    assert_eq!(rig.post("/v1/chat/completions", &request).await.0, 200);
+    rig.limit("tier/free", &json!({"day_microcents": 1_000_000}))
+        .await;
+    let (status, answer) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(
+        (status, &error_of(&answer)["code"]),
+        (502, &json!("no_price"))
+    );
+    assert_eq!(rig.upstream.heard().len(), 1);
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_answer_began_pays_for_the_time_in_which_it_was_made() {
+    let rig = Rig::start().await;
+    rig.limit("tier/free", &json!({"day_microcents": 10_000_000_000_u64}))
+        .await;
+    let request = rig.request("/v1/chat/completions", &stream("think"));
+    let patience = std::time::Duration::from_millis(900);
+    assert!(
+        tokio::time::timeout(patience, request.send())
+            .await
+            .is_err()
+    );
+    let row = rig.only_row().await;
+    assert_eq!((row.outcome.as_str(), row.estimated), ("abandoned", true));
+    assert!((10..4096).contains(&row.output), "{row:?}");
+    assert_eq!(rig.spent().await, [row.cost_microcents.unwrap(); 2]);
+}

@@ -298,6 +298,7 @@ fn aliases() -> Vec<(&'static str, Value)> {
             "fallback",
             json!([{"provider": "main", "model": "fails", "weight": 1000}, {"provider": "main", "model": "gpt-4o-mini", "weight": 0}]),
         ),
+        ("unpriced", json!([main("nobodys-model")])),
         ("refused", json!([main("refuses-key")])),
         (
             "claude",

@@ -86,6 +86,7 @@ async fn chat(
     };
     let wants_usage = body.pointer("/stream_options/include_usage") == Some(&json!(true));
     match said.as_str() {
+        "think" => std::future::pending().await,
         "fails" => (StatusCode::INTERNAL_SERVER_ERROR, "{}").into_response(),
         "refuses-key" => (
             StatusCode::UNAUTHORIZED,
