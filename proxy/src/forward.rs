@@ -30,6 +30,7 @@ use crate::{
     demo,
     dialect::Dialect,
     directory::{Caller, Customer, Directory},
+    hops::Hops,
     ledger::{Ledger, Payer},
     metrics,
     price::Prices,
@@ -58,6 +59,8 @@ pub struct Forwarder {
     pub rates: Arc<Rates>,
     pub prices: Arc<Prices>,
     pub client: reqwest::Client,
+    /// Whose word counts about who asks; nobody's unless the operator says so.
+    pub hops: Hops,
     /// Streams whose client has left and whose end is still read.
     pub drains: TaskTracker,
     pub(crate) bodies: Arc<Bodies>,
@@ -81,6 +84,7 @@ impl Forwarder {
             rates,
             prices,
             client,
+            hops: Hops::default(),
             drains: TaskTracker::new(),
             bodies: Arc::default(),
             breakers: Arc::default(),

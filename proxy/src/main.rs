@@ -10,6 +10,7 @@ use tidepool_proxy::{
     directory::Directory,
     files,
     forward::{Forwarder, client},
+    hops::Hops,
     ledger::Ledger,
     lock::{Lock, NotLocked},
     metrics,
@@ -115,14 +116,16 @@ async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()
     let rates = Arc::new(Rates::new(redis));
     let prices = Prices::with_own(settings.prices.clone()).context("--prices")?;
     let prices = Arc::new(prices);
-    let forwarder = Arc::new(Forwarder::new(
+    let mut forwarder = Forwarder::new(
         directory.clone(),
         ledger,
         budgets,
         Arc::clone(&rates),
         Arc::clone(&prices),
         client().context("make a client")?,
-    ));
+    );
+    forwarder.hops = Hops::of(&settings.trusted_hop);
+    let forwarder = Arc::new(forwarder);
     let workers = Workers::start().context("start threads")?;
     let mut serving_on = Vec::new();
     for runtime in workers.handles() {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     forward::Forwarder,
     ledger::{Figures, Outcome, Payer},
-    serving::{self, Worker},
+    serving::{self, Peer, Worker},
     usage::Usage,
 };
 
@@ -123,7 +123,7 @@ pub async fn serve(
         }
     };
     tokio::join!(
-        serving::serve(listener, vec![worker], |_| true, cancel.clone()),
+        serving::serve(listener, vec![worker], |_| Peer::Known, cancel.clone()),
         cancel.run_until_cancelled(upkeep)
     );
 }

@@ -20,7 +20,7 @@ use crate::{
     forward::{Forwarder, forward},
     metrics, models,
     refusal::Refusal,
-    serving::{self, Worker},
+    serving::{self, Peer, Worker},
 };
 
 /// Serves until `cancel`, then lets answers under way end within a deadline.
@@ -34,15 +34,23 @@ pub async fn serve_on(
     workers: Vec<(Handle, Arc<Forwarder>)>,
     cancel: CancellationToken,
 ) {
-    let Some(directory) = workers.first().map(|(_, first)| first.directory.clone()) else {
+    let Some(first) = workers.first().map(|(_, first)| Arc::clone(first)) else {
         return;
     };
     let workers = workers.into_iter().map(|(runtime, forwarder)| Worker {
         runtime,
         router: router(forwarder),
     });
-    let is_known = |address| directory.is_known(address);
-    serving::serve(listener, workers.collect(), is_known, cancel).await;
+    let who = |address| {
+        if first.hops.has(address) {
+            Peer::Hop
+        } else if first.directory.is_known(address) {
+            Peer::Known
+        } else {
+            Peer::Stranger
+        }
+    };
+    serving::serve(listener, workers.collect(), who, cancel).await;
 }
 
 fn router(forwarder: Arc<Forwarder>) -> Router {
@@ -67,13 +75,16 @@ async fn identify(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match forwarder.directory.caller(peer.ip()).await {
+    let Some(address) = forwarder.hops.caller(peer.ip(), request.headers()) else {
+        return refused(Refusal::UnknownAddress);
+    };
+    match forwarder.directory.caller(address).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(NotTrusted::Unknown) => {
-            tracing::debug!(peer.address = %peer.ip(), "unknown address refused");
+            tracing::debug!(peer.address = %address, "unknown address refused");
             refused(Refusal::UnknownAddress)
         }
         Err(NotTrusted::Stale) => refused(Refusal::IdentityUnavailable),

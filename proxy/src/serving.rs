@@ -46,6 +46,15 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// After `accept` failed, for want of file descriptors most likely.
 const BREATH: Duration = Duration::from_millis(50);
 
+/// Who connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Known,
+    Stranger,
+    /// For many others, so it has no bound of its own.
+    Hop,
+}
+
 /// Who serves: a runtime, and what answers on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Worker {
@@ -57,7 +66,7 @@ pub(crate) struct Worker {
 pub(crate) async fn serve(
     listener: TcpListener,
     workers: Vec<Worker>,
-    is_known: impl Fn(IpAddr) -> bool,
+    who: impl Fn(IpAddr) -> Peer,
     cancel: CancellationToken,
 ) {
     let connections = TaskTracker::new();
@@ -77,14 +86,17 @@ pub(crate) async fn serve(
             }
         };
         // A server that is new may be a stranger for a moment.
-        let pool = if is_known(peer.ip()) {
-            &all
-        } else {
+        let who = who(peer.ip());
+        let pool = if who == Peer::Stranger {
             &strangers
+        } else {
+            &all
         };
-        let place = each
-            .take(neighbourhood(peer.ip()))
-            .zip(Arc::clone(pool).try_acquire_owned().ok());
+        let own = (who != Peer::Hop).then(|| each.take(neighbourhood(peer.ip())));
+        let place = match own {
+            Some(None) => None,
+            own => Some(own).zip(Arc::clone(pool).try_acquire_owned().ok()),
+        };
         let (Some(place), Some(worker)) = (place, workers.next()) else {
             tracing::debug!(peer.address = %peer.ip(), "one connection too many refused");
             continue;

@@ -1,6 +1,9 @@
 //! Settings, from the command line or the environment.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::Parser;
 use tidepool_shared::database_url::{self, GivenUrl};
@@ -29,6 +32,15 @@ pub struct Settings {
     /// The file with the master keys that open providers' keys; the coordinator makes it.
     #[arg(long, env = "TIDEPOOL_MASTER_KEYS", value_name = "PATH")]
     pub master_keys: Option<PathBuf>,
+    /// A load balancer in front of this proxy: whoever it names last in X-Forwarded-For is the caller. From
+    /// others that header means nothing. May be given several times.
+    #[arg(
+        long,
+        env = "TIDEPOOL_PROXY_TRUSTED_HOPS",
+        value_delimiter = ',',
+        value_name = "ADDR"
+    )]
+    pub trusted_hop: Vec<IpAddr>,
     /// Redis, where all proxies count requests and tokens a minute together: `redis://HOST:PORT/DB` or
     /// `unix:PATH`. Without it each counts for itself. A URL with a password belongs in the environment.
     #[arg(

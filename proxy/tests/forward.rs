@@ -11,7 +11,7 @@ mod rig;
 #[path = "forward/upstream.rs"]
 mod upstream;
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -200,6 +200,24 @@ async fn a_customers_own_key_goes_before_ours_and_opens_what_has_no_alias() {
         row.cost_microcents.unwrap() > 0,
         "noted, though not charged"
     );
+}
+
+#[tokio::test]
+async fn whom_a_load_balancer_names_is_the_caller_and_nobody_elses_word_counts() {
+    let other = Ipv4Addr::new(127, 9, 1, 77);
+    let rig = Rig::start_with(&[rig::OWNER.into()]).await;
+    let ask = async |forwarded: &str| {
+        let request = rig.request("/v1/chat/completions", &chat("default", false));
+        let request = request.header("x-forwarded-for", forwarded);
+        request.send().await.unwrap().status().as_u16()
+    };
+    // The hop's own address is in the trust table here; it speaks for itself no more than for strangers.
+    assert_eq!(ask(&format!("{}, {other}", rig::OWNER)).await, 403);
+    assert_eq!(ask(&rig::OWNER.to_string()).await, 403);
+    rig.run("UPDATE trust SET address = '127.9.1.77'").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(ask(&format!("127.0.0.1, {other}")).await, 200);
+    assert_eq!(ask(&format!("{other}, 127.0.0.1")).await, 403);
 }
 
 #[tokio::test]

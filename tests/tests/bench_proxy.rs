@@ -5,13 +5,15 @@ use std::process::Command;
 use tidepool_coordinator::store::throwaway::Throwaway;
 use tidepool_tests::programs::program;
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 12] = [
     "idle_rss_mib",
     "stream_rss_kib",
     "added_plain_p50_ms",
     "added_plain_p99_ms",
     "added_first_event_p50_ms",
     "added_first_event_p99_ms",
+    "added_large_p50_ms",
+    "added_large_p99_ms",
     "cpu_per_request_us",
     "cpu_per_large_request_us",
     "cpu_per_event_us",

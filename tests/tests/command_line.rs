@@ -1,12 +1,18 @@
 //! The operator's command line, as the program that an operator runs.
 
-use std::process::Output;
+use std::{process::Output, sync::Arc};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
+use tidepool_certs::sealed::MasterKeys;
+use tidepool_coordinator::{
+    ambient::{Chance, Moment},
+    model::Provider,
+    store::{KeyStore as _, ModelStore as _, sqlite::SqliteStore},
+};
 use tidepool_tests::{
     deployment::{Deployment, Options},
-    evidence,
+    evidence, programs,
 };
 
 fn json(output: &Output) -> anyhow::Result<Value> {
@@ -96,5 +102,71 @@ async fn a_refusal_is_told_in_words_and_by_the_exit_code() -> anyhow::Result<()>
         "{:?}",
         unreachable.status
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotated_master_key_seals_everything_again_and_the_old_one_is_forgotten_when_asked()
+-> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("master.keys");
+    let keys = MasterKeys::read_or_create(&file)?;
+    let chance = Arc::new(Chance::from_os());
+    let store = SqliteStore::open(&dir.path().join("tidepool.db"), chance).await?;
+    let provider = |name: &str, key: &str| Provider {
+        name: name.to_owned(),
+        kind: "openai".to_owned(),
+        base_url: "https://one.example".to_owned(),
+        sealed_key: Some(keys.seal(key, &format!("provider/{name}"))),
+        created_at: Moment(0),
+        updated_at: Moment(0),
+    };
+    let (one, two) = (provider("one", "sk-one"), provider("two", "sk-two"));
+    store.put_provider(&one).await?;
+    store.put_provider(&two).await?;
+    let rotate = async |arguments: &[&str]| {
+        tokio::process::Command::new(programs::program("tidepool")?)
+            .args([
+                "--data-dir",
+                &dir.path().to_string_lossy(),
+                "secrets",
+                "rotate",
+            ])
+            .args(arguments)
+            .env_remove("TIDEPOOL_DATABASE_URL")
+            .output()
+            .await
+            .context("run tidepool")
+    };
+    let told = json(&rotate(&["--json"]).await?)?;
+    ensure!(told.get("resealed") == Some(&Value::from(2)), "{told}");
+    let newer = MasterKeys::read(&file)?;
+    for (sealed, secret) in store.sealed().await?.iter().zip(["sk-one", "sk-two"]) {
+        ensure!(newer.is_newest(&sealed.bytes));
+        ensure!(newer.open(&sealed.bytes, &sealed.place.purpose())?.expose() == secret);
+    }
+    // As long as the old key is there, what an older coordinator sealed opens, and is sealed again at last.
+    store.put_provider(&one).await?;
+    let told = json(&rotate(&["--forget-old", "--json"]).await?)?;
+    ensure!(told.get("resealed") == Some(&Value::from(1)), "{told}");
+    let newest = MasterKeys::read(&file)?;
+    ensure!(
+        newest
+            .open(
+                one.sealed_key.as_deref().unwrap_or_default(),
+                "provider/one"
+            )
+            .is_err()
+    );
+    // What does not open stops everything before anything changes.
+    store.put_provider(&one).await?;
+    let before = std::fs::read(&file)?;
+    let refused = rotate(&[]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(
+        refused.status.code() == Some(1) && said.contains("provider/one"),
+        "{said}"
+    );
+    ensure!(std::fs::read(&file)? == before);
     Ok(())
 }

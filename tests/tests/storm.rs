@@ -19,6 +19,7 @@ mod redis;
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tidepool_tests::fake_provider::FakeProvider;
 use tokio::time::sleep;
@@ -95,4 +96,42 @@ async fn storm(seed: u64, kills_proxy: bool) -> anyhow::Result<()> {
     }
     books.was_charged(postgres.spent().await?);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_a_stream_goes_on_while_configuration_is_read_again() -> anyhow::Result<()> {
+    let Some(postgres) = Postgres::start().await? else {
+        return Ok(());
+    };
+    let Some(redis) = Redis::start()? else {
+        return Ok(());
+    };
+    let fake = FakeProvider::start().await?;
+    let mut proxy = Proxy::start(&postgres, &redis, &fake).await?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let url = format!("{}/v1/chat/completions", proxy.url());
+    let ask = |model: &str, words: &str| {
+        let messages = serde_json::json!([{"role": "user", "content": words}]);
+        let body = serde_json::json!({"model": model, "stream": true, "messages": messages});
+        client.post(&url).json(&body).send()
+    };
+    let mut stream = ask("gpt-4o-mini", "never end").await?.bytes_stream();
+    assert_eq!(ask("new-name", "speak").await?.status(), 404);
+    postgres.name_model("new-name").await?;
+    for _ in 0..20 {
+        proxy.read_again()?;
+        for _ in 0..5 {
+            stream.next().await.unwrap()?;
+        }
+    }
+    let named = async {
+        while ask("new-name", "speak").await?.status() != 200 {
+            sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, named).await??;
+    stream.next().await.unwrap()?;
+    drop(stream);
+    proxy.stop().await
 }

@@ -3,7 +3,10 @@
 use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,6 +16,8 @@ use nix::{
 };
 use tempfile::TempDir;
 use tokio::{
+    io::{self, AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, UnixStream},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -85,7 +90,11 @@ struct Proxy {
 
 impl Proxy {
     async fn over(redis: &Redis) -> Self {
-        let rates = Arc::new(Rates::new(Some(Shared::of(&redis.url()).unwrap())));
+        Self::at(&redis.url()).await
+    }
+
+    async fn at(url: &str) -> Self {
+        let rates = Arc::new(Rates::new(Some(Shared::of(url).unwrap())));
         let mut running = JoinSet::new();
         let runs = Arc::clone(&rates);
         running.spawn(async move { runs.run(CancellationToken::new()).await });
@@ -212,6 +221,53 @@ async fn a_redis_that_accepts_and_never_answers_refuses_nobody() {
     assert_eq!(proxy.admitted(&customer, 500).await, 500);
     assert_eq!(proxy.rates.is_shared(), Some(false));
     redis.signal(Signal::SIGCONT);
+    proxy.until_shared(true).await;
+}
+
+/// A way to this Redis that becomes slow when it is told to.
+async fn slow_way(redis: &Redis, slow: Arc<AtomicBool>) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}/", listener.local_addr().unwrap());
+    let socket = redis.folder.path().join("redis.sock");
+    let mut ways = JoinSet::new();
+    ways.spawn(async move {
+        let mut open = JoinSet::new();
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            // It may not listen yet.
+            let Ok(server) = UnixStream::connect(&socket).await else {
+                continue;
+            };
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            open.spawn(async move { drop(io::copy(&mut from_client, &mut to_server).await) });
+            let slow = Arc::clone(&slow);
+            open.spawn(async move {
+                let mut piece = [0; 4096];
+                while let Ok(read @ 1..) = from_server.read(&mut piece).await {
+                    if slow.load(Ordering::Relaxed) {
+                        sleep(Duration::from_secs(5)).await;
+                    }
+                    drop(to_client.write_all(&piece[..read]).await);
+                }
+            });
+        }
+    });
+    (url, ways)
+}
+
+#[tokio::test]
+async fn a_redis_that_is_slow_by_five_seconds_refuses_nobody() {
+    let Some(redis) = Redis::start() else { return };
+    let slow = Arc::new(AtomicBool::new(false));
+    let (url, _ways) = slow_way(&redis, Arc::clone(&slow)).await;
+    let proxy = Proxy::at(&url).await;
+    let customer = customer(Some(1000), None);
+    assert_eq!(proxy.admitted(&customer, 5).await, 5);
+    slow.store(true, Ordering::Relaxed);
+    assert_eq!(proxy.admitted(&customer, 500).await, 500);
+    assert_eq!(proxy.rates.is_shared(), Some(false));
+    slow.store(false, Ordering::Relaxed);
     proxy.until_shared(true).await;
 }
 

@@ -1,7 +1,7 @@
 //! A proxy over a database of its own, with a customer, a provider and some aliases.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -19,6 +19,7 @@ use tidepool_proxy::{
     catalog::Keyring,
     directory::Directory,
     forward::{Forwarder, client},
+    hops::Hops,
     ledger::Ledger,
     price::Prices,
     rates::Rates,
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::upstream::Upstream;
 
 pub(crate) const INSTANCE: &str = "inst_00000000000000000000000002";
-const OWNER: Ipv4Addr = Ipv4Addr::new(127, 9, 1, 1);
+pub(crate) const OWNER: Ipv4Addr = Ipv4Addr::new(127, 9, 1, 1);
 
 #[derive(Debug, FromRow)]
 pub(crate) struct Row {
@@ -62,6 +63,11 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Where some addresses are load balancers.
+    pub(crate) async fn start_with(hops: &[IpAddr]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("tidepool.db");
         let keys = folder.path().join("master.keys");
@@ -75,8 +81,9 @@ impl Rig {
         let (ledger, writer) = Ledger::open(&journal, &url, Arc::clone(&budgets)).unwrap();
         let rates = Arc::new(Rates::new(None));
         let prices = Arc::new(Prices::bundled());
-        let forwarder =
+        let mut forwarder =
             Forwarder::new(directory, ledger, budgets, rates, prices, client().unwrap());
+        forwarder.hops = Hops::of(hops);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let proxy = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
@@ -88,7 +95,7 @@ impl Rig {
             CancellationToken::new(),
         ));
         let client = reqwest::Client::builder()
-            .local_address(std::net::IpAddr::from(OWNER))
+            .local_address(IpAddr::from(OWNER))
             .no_proxy()
             .build()
             .unwrap();

@@ -105,6 +105,17 @@ impl Postgres {
         Ok(())
     }
 
+    /// One more name for what OpenAI's kind of provider serves.
+    pub(crate) async fn name_model(&self, alias: &str) -> anyhow::Result<()> {
+        let mut connection = self.connect().await?;
+        let named = sqlx::query(
+            "INSERT INTO model_aliases SELECT tier, $1, targets, 0 FROM model_aliases
+             WHERE alias = 'gpt-4o-mini'",
+        );
+        named.bind(alias).execute(&mut connection).await?;
+        Ok(())
+    }
+
     pub(crate) async fn rows(&self) -> anyhow::Result<Vec<Row>> {
         let mut connection = self.connect().await?;
         let rows = sqlx::query_as("SELECT * FROM usage_records ORDER BY ordinal");

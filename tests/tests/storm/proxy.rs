@@ -65,6 +65,11 @@ impl Proxy {
         self.is_up().await
     }
 
+    pub(crate) fn read_again(&self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id().context("it runs")?)?;
+        Ok(kill(Pid::from_raw(pid), Signal::SIGUSR1)?)
+    }
+
     /// In order: it writes what waits.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         let pid = self.child.id().context("it runs")?;
