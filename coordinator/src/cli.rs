@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod costs;
 pub mod events;
+pub mod init;
 pub mod instance;
 pub mod keys;
 pub mod limits;
@@ -113,6 +114,9 @@ pub enum Command {
     /// Create, list and revoke API tokens
     #[command(subcommand)]
     Token(tokens::Command),
+    /// Write configuration of what stands beside a coordinator
+    #[command(subcommand)]
+    Init(init::Command),
     /// Print the API's OpenAPI document
     Openapi,
 }
@@ -126,6 +130,8 @@ pub enum CommandFailed {
     Usage(String),
     #[error("make a token in the store")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("write the configuration")]
+    Init(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("rotate the master key")]
     Rotate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("write output")]
@@ -138,6 +144,7 @@ impl CommandFailed {
         match self {
             Self::Call(CallFailed::Refused(_) | CallFailed::NotYet | CallFailed::Garbled(_))
             | Self::Store(_)
+            | Self::Init(_)
             | Self::Rotate(_)
             | Self::Output(_) => 1,
             Self::Usage(_) => 2,
@@ -171,12 +178,15 @@ async fn execute(
             vec![token.clone()]
         });
     }
+    if let Command::Init(command) = &command {
+        return init::run(command, output);
+    }
     if let Command::Secrets(command) = &command {
         return secrets::run(command, common, output).await;
     }
     let client = Client::new(Target::resolve(common)?)?;
     match command {
-        Command::Up(_) | Command::Serve(_) | Command::Secrets(_) => {
+        Command::Up(_) | Command::Serve(_) | Command::Init(_) | Command::Secrets(_) => {
             Err(CommandFailed::Usage("it is no client".to_owned()))
         }
         Command::Instance(command) => instance::run(command, &client, output).await,

@@ -44,7 +44,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tidepool_shared::{id::InstanceId, quota::Quota};
+use tidepool_shared::{hops::Hops, id::InstanceId, quota::Quota};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -71,8 +71,10 @@ pub struct EdgeSettings {
     pub session: Duration,
     /// Connections from clients at the same time, WebSockets included.
     pub max_connections: usize,
-    /// Of these from one address. Whatever stands in front of this edge is one address, too.
+    /// Of these from one address.
     pub max_connections_of_one: usize,
+    /// What stands in front of this edge and says who visits; bounds for one address are not for it.
+    pub trusted_hops: Hops,
     /// WebSockets at the same time to one instance.
     pub max_websockets_of_one: usize,
     /// How long requests under way may take to end at shutdown.
@@ -89,6 +91,7 @@ impl Default for EdgeSettings {
             session: Duration::from_hours(12),
             max_connections: 10_000,
             max_connections_of_one: 512,
+            trusted_hops: Hops::default(),
             max_websockets_of_one: 256,
             drain: Duration::from_secs(10),
         }

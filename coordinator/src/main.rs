@@ -34,6 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
         | Command::Limit(_)
         | Command::Usage(_)
         | Command::UsageRecords(_)
+        | Command::Init(_)
         | Command::Secrets(_)
         | Command::Events(_)
         | Command::Token(_)

@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tidepool_certs::{authority::Authority, sealed::MasterKeys, secret_file};
 use tidepool_shared::{
     database_url::{self, DatabaseUrl, GivenUrl},
+    hops::Hops,
     user_data::Coordinators,
 };
 use time::OffsetDateTime;
@@ -129,6 +130,7 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
         edge: EdgeSettings {
             listen: config.edge.listen,
             http_port: config.edge.server_port,
+            trusted_hops: Hops::of(&config.edge.trusted_hops),
             ..EdgeSettings::default()
         },
         names: config.names(),

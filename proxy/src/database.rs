@@ -1,6 +1,9 @@
 //! A connection to the store that is opened when it is needed, and given up after any error.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{
+    str::FromStr as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection, SqliteConnection,
@@ -75,4 +78,16 @@ impl Link {
             None => Ok(()),
         }
     }
+}
+
+/// As the store has numbers: at most its greatest.
+pub(crate) fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// As the store has moments.
+pub(crate) fn microseconds(at: SystemTime) -> i64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
 }

@@ -16,6 +16,7 @@ use axum::{
 };
 use http::Method;
 use rand::Rng as _;
+use tidepool_shared::hops::Hops;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -30,7 +31,6 @@ use crate::{
     demo,
     dialect::Dialect,
     directory::{Caller, Customer, Directory},
-    hops::Hops,
     ledger::{Ledger, Payer},
     metrics,
     price::Prices,

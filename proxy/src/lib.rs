@@ -22,7 +22,6 @@ pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
-pub mod hops;
 pub mod ledger;
 pub mod limits;
 pub mod lock;

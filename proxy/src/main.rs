@@ -10,7 +10,6 @@ use tidepool_proxy::{
     directory::Directory,
     files,
     forward::{Forwarder, client},
-    hops::Hops,
     ledger::Ledger,
     lock::{Lock, NotLocked},
     metrics,
@@ -20,7 +19,7 @@ use tidepool_proxy::{
     settings::Settings,
     workers::Workers,
 };
-use tidepool_shared::database_url::DatabaseUrl;
+use tidepool_shared::{database_url::DatabaseUrl, hops::Hops};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},

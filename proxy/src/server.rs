@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use http::HeaderValue;
 use serde_json::Value;
 use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
@@ -75,7 +76,9 @@ async fn identify(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(address) = forwarder.hops.caller(peer.ip(), request.headers()) else {
+    let forwarded = request.headers().get_all("x-forwarded-for").iter();
+    let forwarded = forwarded.map(HeaderValue::as_bytes);
+    let Some(address) = forwarder.hops.caller(peer.ip(), forwarded) else {
         return refused(Refusal::UnknownAddress);
     };
     match forwarder.directory.caller(address).await {

@@ -228,7 +228,7 @@ pub(crate) fn end_processes_of(dir: &Path) {
 
 /// A port that is free now: below the range that the kernel hands out to clients, and above the last
 /// one that browsers refuse (10080).
-pub(crate) fn free_port() -> anyhow::Result<u16> {
+pub fn free_port() -> anyhow::Result<u16> {
     std::iter::repeat_with(|| rand::rng().random_range(11_000..20_000))
         .take(1000)
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())

@@ -10,12 +10,13 @@ use super::{
     page::{self, text},
     serve::ConnectionPlace,
 };
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 
 /// The connection that a request came on.
 #[derive(Clone)]
 pub(super) struct Connection {
+    /// Who visits; what it came by at first.
     pub(super) peer: IpAddr,
     /// Counts the connection, also when it has become a WebSocket.
     pub(super) place: Arc<ConnectionPlace>,
@@ -24,9 +25,17 @@ pub(super) struct Connection {
 /// Answers a request.
 pub(super) async fn handle(
     inner: Arc<Inner>,
-    connection: Connection,
+    mut connection: Connection,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    let forwarded = request.headers().get_all("x-forwarded-for").iter();
+    let forwarded = forwarded.map(HeaderValue::as_bytes);
+    let visitor = inner
+        .settings
+        .trusted_hops
+        .caller(connection.peer, forwarded);
+    // A hop that names nobody asks for itself.
+    connection.peer = visitor.unwrap_or(connection.peer);
     let refuse = |answer| page::answer(answer, request.headers());
     let Some(host) = host::of(&request).filter(|_| request.method() != Method::CONNECT) else {
         return refuse(&text::BAD_REQUEST);

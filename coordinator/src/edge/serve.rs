@@ -59,13 +59,17 @@ pub(super) async fn accept(
     }
 }
 
-/// A connection's place: one of its peer's and one of all.
-pub(super) type ConnectionPlace = (Place<IpAddr>, OwnedSemaphorePermit);
+/// A connection's place: one of its peer's, unless that is a hop, and one of all.
+pub(super) type ConnectionPlace = (Option<Place<IpAddr>>, OwnedSemaphorePermit);
 
 /// Places for a connection, if there are any. Whoever is over a bound is refused instead of left
 /// waiting, as others would wait behind.
 fn place(inner: &Inner, peer: IpAddr) -> Option<ConnectionPlace> {
-    let own = inner.connections_of_one.take(neighbourhood(peer))?;
+    let own = if inner.settings.trusted_hops.has(peer) {
+        None
+    } else {
+        Some(inner.connections_of_one.take(neighbourhood(peer))?)
+    };
     let shared = Arc::clone(&inner.connections).try_acquire_owned().ok()?;
     Some((own, shared))
 }

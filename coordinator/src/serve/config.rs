@@ -1,7 +1,7 @@
 //! The configuration of `tidepool serve`: one TOML file, refused as a whole if anything in it is wrong.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -82,6 +82,10 @@ pub struct Edge {
     /// Where nginx listens on servers.
     #[serde(default = "http_port")]
     pub server_port: u16,
+    /// Addresses of what ends TLS in front of the edge, such as Traefik: whom it names last in
+    /// `X-Forwarded-For` is the visitor. From others that header means nothing.
+    #[serde(default)]
+    pub trusted_hops: Vec<IpAddr>,
 }
 
 /// Where servers come from.

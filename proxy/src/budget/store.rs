@@ -1,13 +1,13 @@
 //! Grants in the store: what is left of a budget, divided among the proxies that ask for a part.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use sqlx::{Connection as _, FromRow, PgConnection, SqliteConnection};
 use tidepool_shared::{database_url::DatabaseUrl, id::InstanceId};
 
 use super::{Budget, day_of, month_of};
 use crate::{
-    database::{Connection, Link},
+    database::{Connection, Link, microseconds, number},
     limits::Limits,
 };
 
@@ -78,6 +78,30 @@ impl Grants {
     }
 }
 
+/// The statements are the same in both databases; the types of their drivers are not.
+macro_rules! grant {
+    ($tx:ident, $wanted:ident, $holder:ident, $now:ident, $clock:ident) => {{
+        let instance = $wanted.instance.to_string();
+        let left: Left = sqlx::query_as(LEFT)
+            .bind(&instance)
+            .bind(day_of($now))
+            .bind(month_of($now))
+            .bind($holder)
+            .bind($clock)
+            .fetch_one(&mut *$tx)
+            .await?;
+        let granted = $wanted.of(left);
+        sqlx::query(GRANT)
+            .bind(&instance)
+            .bind($holder)
+            .bind(number(granted.microcents))
+            .bind($clock.saturating_add(reserved_for()))
+            .execute(&mut *$tx)
+            .await?;
+        granted
+    }};
+}
+
 async fn sqlite(
     connection: &mut SqliteConnection,
     wanted: &Wanted,
@@ -85,24 +109,8 @@ async fn sqlite(
     now: SystemTime,
 ) -> sqlx::Result<Granted> {
     let clock = microseconds(now);
-    let instance = wanted.instance.to_string();
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let left: Left = sqlx::query_as(LEFT)
-        .bind(&instance)
-        .bind(day_of(now))
-        .bind(month_of(now))
-        .bind(holder)
-        .bind(clock)
-        .fetch_one(&mut *tx)
-        .await?;
-    let granted = wanted.of(left);
-    sqlx::query(GRANT)
-        .bind(&instance)
-        .bind(holder)
-        .bind(signed(granted.microcents))
-        .bind(clock.saturating_add(reserved_for()))
-        .execute(&mut *tx)
-        .await?;
+    let granted = grant!(tx, wanted, holder, now, clock);
     tx.commit().await?;
     Ok(granted)
 }
@@ -113,28 +121,12 @@ async fn postgres(
     holder: &str,
     now: SystemTime,
 ) -> sqlx::Result<Granted> {
-    let instance = wanted.instance.to_string();
     let mut tx = connection.begin().await?;
     let clock: i64 = sqlx::query_scalar(LOCK_POSTGRES)
-        .bind(&instance)
+        .bind(wanted.instance.to_string())
         .fetch_one(&mut *tx)
         .await?;
-    let left: Left = sqlx::query_as(LEFT)
-        .bind(&instance)
-        .bind(day_of(now))
-        .bind(month_of(now))
-        .bind(holder)
-        .bind(clock)
-        .fetch_one(&mut *tx)
-        .await?;
-    let granted = wanted.of(left);
-    sqlx::query(GRANT)
-        .bind(&instance)
-        .bind(holder)
-        .bind(signed(granted.microcents))
-        .bind(clock.saturating_add(reserved_for()))
-        .execute(&mut *tx)
-        .await?;
+    let granted = grant!(tx, wanted, holder, now, clock);
     tx.commit().await?;
     Ok(granted)
 }
@@ -164,16 +156,6 @@ impl Wanted {
 
 fn reserved_for() -> i64 {
     i64::try_from(RESERVED_FOR.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn microseconds(at: SystemTime) -> i64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     budget::{day_of, month_of},
+    database::{microseconds, number},
     usage::Usage,
 };
 
@@ -66,13 +67,13 @@ impl Row {
             model: capped(attempt.model),
             asked_model: capped(attempt.asked_model),
             dialect: capped(attempt.dialect.to_owned()),
-            input: capped_number(estimate.input),
-            cache_read: capped_number(estimate.cache_read),
-            cache_write_5m: capped_number(estimate.cache_write_5m),
-            cache_write_1h: capped_number(estimate.cache_write_1h),
-            output: capped_number(estimate.output),
-            reasoning: capped_number(estimate.reasoning),
-            cost_microcents: attempt.estimate_cost_microcents.map(capped_number),
+            input: number(estimate.input),
+            cache_read: number(estimate.cache_read),
+            cache_write_5m: number(estimate.cache_write_5m),
+            cache_write_1h: number(estimate.cache_write_1h),
+            output: number(estimate.output),
+            reasoning: number(estimate.reasoning),
+            cost_microcents: attempt.estimate_cost_microcents.map(number),
             payer: attempt.payer,
             status: 0,
             outcome: Outcome::ProxyDied,
@@ -105,8 +106,8 @@ impl Row {
     pub(super) fn see(&mut self, seen: Seen) {
         self.status = seen.status;
         self.set_usage(seen.usage);
-        self.cost_microcents = seen.cost_microcents.map(capped_number);
-        self.first_token_ms = seen.first_token_ms.map(capped_number);
+        self.cost_microcents = seen.cost_microcents.map(number);
+        self.first_token_ms = seen.first_token_ms.map(number);
     }
 
     pub(super) fn end(&mut self, ending: Ending) {
@@ -118,23 +119,23 @@ impl Row {
         });
         self.outcome = ending.outcome;
         self.estimated = ending.estimated;
-        self.total_ms = capped_number(ending.total_ms);
+        self.total_ms = number(ending.total_ms);
     }
 
     /// Nobody said how it ended: what was last known of it stands.
     pub(super) fn abandon(&mut self, total_ms: u64) {
         self.outcome = Outcome::Abandoned;
         self.estimated = true;
-        self.total_ms = capped_number(total_ms);
+        self.total_ms = number(total_ms);
     }
 
     fn set_usage(&mut self, usage: Usage) {
-        self.input = capped_number(usage.input);
-        self.cache_read = capped_number(usage.cache_read);
-        self.cache_write_5m = capped_number(usage.cache_write_5m);
-        self.cache_write_1h = capped_number(usage.cache_write_1h);
-        self.output = capped_number(usage.output);
-        self.reasoning = capped_number(usage.reasoning);
+        self.input = number(usage.input);
+        self.cache_read = number(usage.cache_read);
+        self.cache_write_5m = number(usage.cache_write_5m);
+        self.cache_write_1h = number(usage.cache_write_1h);
+        self.output = number(usage.output);
+        self.reasoning = number(usage.reasoning);
     }
 }
 
@@ -175,16 +176,6 @@ fn capped(text: String) -> String {
         .collect()
 }
 
-fn capped_number(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn microseconds(at: SystemTime) -> i64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +189,6 @@ mod tests {
 
     #[test]
     fn a_number_over_the_databases_greatest_is_its_greatest() {
-        assert_eq!(capped_number(u64::MAX), i64::MAX);
+        assert_eq!(number(u64::MAX), i64::MAX);
     }
 }

@@ -152,26 +152,35 @@ impl Table {
     }
 }
 
+/// The steps are the same in both databases; the types of their drivers are not.
+macro_rules! write_rows {
+    ($tx:ident, $rows:ident, $json:ident, $insert:ident, $spend:ident, $take:ident) => {{
+        let insert = sqlx::query_scalar($insert).bind($json);
+        let new: Vec<String> = insert.fetch_all(&mut *$tx).await?;
+        let (spending, taken) = sums($rows, &new);
+        if let Some(spending) = spending {
+            let spend = sqlx::query($spend).bind(spending);
+            spend.execute(&mut *$tx).await?;
+        }
+        match taken {
+            Some(taken) => {
+                sqlx::query_as($take)
+                    .bind(taken)
+                    .fetch_all(&mut *$tx)
+                    .await?
+            }
+            None => Vec::new(),
+        }
+    }};
+}
+
 async fn sqlite(
     connection: &mut SqliteConnection,
     rows: &[&Row],
     json: String,
 ) -> sqlx::Result<Vec<Left>> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let new: Vec<String> = sqlx::query_scalar(INSERT_SQLITE)
-        .bind(json)
-        .fetch_all(&mut *tx)
-        .await?;
-    let (spending, taken) = sums(rows, &new);
-    if let Some(spending) = spending {
-        let spend = sqlx::query(SPEND_SQLITE).bind(spending);
-        spend.execute(&mut *tx).await?;
-    }
-    let mut left = Vec::new();
-    if let Some(taken) = taken {
-        let take = sqlx::query_as(TAKE_SQLITE).bind(taken);
-        left = take.fetch_all(&mut *tx).await?;
-    }
+    let left = write_rows!(tx, rows, json, INSERT_SQLITE, SPEND_SQLITE, TAKE_SQLITE);
     tx.commit().await?;
     Ok(left)
 }
@@ -182,20 +191,14 @@ async fn postgres(
     json: String,
 ) -> sqlx::Result<Vec<Left>> {
     let mut tx = connection.begin().await?;
-    let new: Vec<String> = sqlx::query_scalar(INSERT_POSTGRES)
-        .bind(json)
-        .fetch_all(&mut *tx)
-        .await?;
-    let (spending, taken) = sums(rows, &new);
-    if let Some(spending) = spending {
-        let spend = sqlx::query(SPEND_POSTGRES).bind(spending);
-        spend.execute(&mut *tx).await?;
-    }
-    let mut left = Vec::new();
-    if let Some(taken) = taken {
-        let take = sqlx::query_as(TAKE_POSTGRES).bind(taken);
-        left = take.fetch_all(&mut *tx).await?;
-    }
+    let left = write_rows!(
+        tx,
+        rows,
+        json,
+        INSERT_POSTGRES,
+        SPEND_POSTGRES,
+        TAKE_POSTGRES
+    );
     tx.commit().await?;
     Ok(left)
 }

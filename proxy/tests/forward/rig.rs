@@ -19,13 +19,12 @@ use tidepool_proxy::{
     catalog::Keyring,
     directory::Directory,
     forward::{Forwarder, client},
-    hops::Hops,
     ledger::Ledger,
     price::Prices,
     rates::Rates,
     server,
 };
-use tidepool_shared::database_url::DatabaseUrl;
+use tidepool_shared::{database_url::DatabaseUrl, hops::Hops};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 

@@ -58,6 +58,8 @@ pub struct World {
     url: String,
     _leftovers: Leftovers,
     dir: TempDir,
+    /// Where something that ends TLS will stand in front of the edge.
+    https_port: Option<u16>,
     /// Outlives the coordinators.
     _database: Option<Throwaway>,
 }
@@ -65,6 +67,15 @@ pub struct World {
 impl World {
     /// Builds it; nothing runs yet but the cloud. Two coordinators if the database is shared.
     pub async fn start(database: Option<Throwaway>, seed: u64) -> anyhow::Result<Self> {
+        Self::start_behind(None, database, seed).await
+    }
+
+    /// The same, where browsers come by https to this port of this machine.
+    pub async fn start_behind(
+        https_port: Option<u16>,
+        database: Option<Throwaway>,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("tidepool-chaos-")
             .tempdir()?;
@@ -101,6 +112,7 @@ impl World {
             url,
             _leftovers: Leftovers(dir.path().to_owned()),
             dir,
+            https_port,
             _database: database,
         };
         world.new_snapshot()?;
@@ -146,6 +158,11 @@ impl World {
             });
         }
         Ok(())
+    }
+
+    /// The first coordinator's configuration.
+    pub fn configuration(&self) -> PathBuf {
+        self.dir.path().join("coordinator-0/tidepool.toml")
     }
 
     /// Straight in the store, as `tidepool token create --config` does it.
@@ -377,6 +394,10 @@ fn configuration(
         .iter()
         .map(|[_, link, _]| format!("\"127.0.0.1:{link}\""))
         .collect();
+    let front = match world.https_port {
+        Some(port) => format!(r#"scheme = "https", port = {port}, trusted_hops = ["127.0.0.1"]"#),
+        None => format!(r#"scheme = "http", port = {edge}"#),
+    };
     format!(
         r#"state_dir = "{state}"
 manifest = "{manifest}"
@@ -384,7 +405,7 @@ proxy_url = "http://127.0.0.1:{proxy}"
 deletion_grace_s = 3600
 api = {{ listen = "127.0.0.1:{api}", advertise = "http://127.0.0.1:{api}" }}
 link = {{ listen = "127.0.0.1:{link}", coordinators = [{coordinators}], reconnect_spread_s = 1 }}
-edge = {{ listen = "127.0.0.1:{edge}", domain = "chaos.localhost", scheme = "http", port = {edge}, server_port = {SERVER_PORT} }}
+edge = {{ listen = "127.0.0.1:{edge}", domain = "chaos.localhost", {front}, server_port = {SERVER_PORT} }}
 sweep = {{ interval_s = 3, minimum_age_s = 40, most_removals = 5 }}
 
 [cloud.hetzner]

@@ -5,8 +5,6 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::HeaderMap;
-
 /// The load balancers.
 #[derive(Debug, Clone, Default)]
 pub struct Hops(Arc<[IpAddr]>);
@@ -16,24 +14,26 @@ impl Hops {
         Self(addresses.iter().map(IpAddr::to_canonical).collect())
     }
 
-    pub(crate) fn has(&self, address: IpAddr) -> bool {
+    pub fn has(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
 
-    /// Who asks. A hop adds the address that it heard from at the end of `X-Forwarded-For`; what is
-    /// before that is anybody's word. `None`: a hop that does not say.
-    pub(crate) fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    /// Who asks, by the values of `X-Forwarded-For` in their order. A hop adds the address that it heard from at the end; what is before that is anybody's
+    /// word. `None`: a hop that does not say.
+    pub fn caller<'a>(
+        &self,
+        peer: IpAddr,
+        forwarded_for: impl DoubleEndedIterator<Item = &'a [u8]>,
+    ) -> Option<IpAddr> {
         if !self.has(peer) {
             return Some(peer);
         }
-        let mut said = Vec::new();
-        for value in headers.get_all("x-forwarded-for") {
-            said.extend(value.to_str().ok()?.split(','));
-        }
-        for address in said.iter().rev() {
-            let address: IpAddr = address.trim().parse().ok()?;
-            if !self.has(address) {
-                return Some(address);
+        for value in forwarded_for.rev() {
+            for address in std::str::from_utf8(value).ok()?.rsplit(',') {
+                let address: IpAddr = address.trim().parse().ok()?;
+                if !self.has(address) {
+                    return Some(address);
+                }
             }
         }
         None
@@ -46,11 +46,8 @@ mod tests {
 
     fn caller(peer: &str, forwarded: &[&str]) -> Option<String> {
         let hops = Hops::of(&["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()]);
-        let mut headers = HeaderMap::new();
-        for value in forwarded {
-            headers.append("x-forwarded-for", value.parse().unwrap());
-        }
-        let caller = hops.caller(peer.parse().unwrap(), &headers)?;
+        let values = forwarded.iter().map(|value| value.as_bytes());
+        let caller = hops.caller(peer.parse().unwrap(), values)?;
         Some(caller.to_string())
     }
 
