@@ -129,6 +129,8 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
         reconnect_spread: Duration::from_secs(config.link.reconnect_spread_s),
         edge: EdgeSettings {
             listen: config.edge.listen,
+            https: config.edge.is_https(),
+            public_port: Some(config.edge.public_port()),
             http_port: config.edge.server_port,
             trusted_hops: Hops::of(&config.edge.trusted_hops),
             ..EdgeSettings::default()

@@ -169,11 +169,11 @@ impl Visitor {
             .header("origin", origin)
             .send()
             .await?;
-        let cookie = answer
-            .headers()
-            .get("set-cookie")
-            .context("a cookie")?
-            .to_str()?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let said = answer.text().await?;
+        let cookie = headers.get("set-cookie");
+        let cookie = cookie.with_context(|| format!("no cookie: {status} {said}"))?;
+        let cookie = cookie.to_str()?;
         ensure!(cookie.contains("Secure"), "{cookie}");
         let cookie = cookie.split(';').next().context("its name and value")?;
         evidence::note_secret(cookie.rsplit('=').next().unwrap_or_default());

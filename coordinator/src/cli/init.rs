@@ -84,12 +84,12 @@ fn traefik(options: &Traefik) -> anyhow::Result<[PathBuf; 2]> {
     let config = Config::read(&options.config)?;
     let (edge, domain) = (&config.edge, config.edge.domain.as_str());
     ensure!(
-        edge.scheme == "https",
+        edge.is_https(),
         "`edge.scheme` is `{}`: browsers will come by https",
         edge.scheme
     );
     ensure!(
-        edge.port.unwrap_or(443) == options.https_port,
+        edge.public_port() == options.https_port,
         "`edge.port` and --https-port differ"
     );
     ensure!(

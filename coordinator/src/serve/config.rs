@@ -88,6 +88,18 @@ pub struct Edge {
     pub trusted_hops: Vec<IpAddr>,
 }
 
+impl Edge {
+    /// Whether browsers come by https.
+    pub fn is_https(&self) -> bool {
+        self.scheme == "https"
+    }
+
+    /// The port that browsers see.
+    pub fn public_port(&self) -> u16 {
+        self.port.unwrap_or(if self.is_https() { 443 } else { 80 })
+    }
+}
+
 /// Where servers come from.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -230,6 +242,10 @@ impl Config {
                 .any(|other| other.key() == name);
             ensure!(!twice, "pool {name} is given twice");
         }
+        ensure!(
+            matches!(config.edge.scheme.as_str(), "http" | "https"),
+            "`edge.scheme` is http or https"
+        );
         ensure!(
             !config.link.coordinators.is_empty(),
             "`link.coordinators` is empty"
