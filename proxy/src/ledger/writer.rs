@@ -30,6 +30,8 @@ pub struct Writer {
     shared: Arc<Shared>,
     table: Table,
     budgets: Arc<Budgets>,
+    /// In the database, and not noted as such: it is not written, or taken off budgets, a second time.
+    written: Option<Batch>,
     /// All before it is in the database.
     cursor: Cursor,
     failing: Option<Failing>,
@@ -72,6 +74,7 @@ impl Writer {
             shared,
             table,
             budgets,
+            written: None,
             cursor: Cursor::default(),
             failing: None,
         }
@@ -135,19 +138,27 @@ impl Writer {
     }
 
     async fn try_turn(&mut self) -> Result<Turn, FailedTurn> {
-        let mut batch = self.next().await?;
-        if batch.is_at_end(self.cursor) {
-            self.tidy().await?;
-            return Ok(Turn::Idle);
-        }
-        let reserved = self.reserved(&batch);
-        let budgets = Arc::clone(&self.budgets);
-        budgets
-            .while_writing(&reserved, Box::pin(self.insert(&mut batch)))
-            .await?;
+        let batch = if let Some(batch) = self.written.take() {
+            batch
+        } else {
+            let mut batch = self.next().await?;
+            if batch.is_at_end(self.cursor) {
+                self.tidy().await?;
+                return Ok(Turn::Idle);
+            }
+            let reserved = self.reserved(&batch);
+            let budgets = Arc::clone(&self.budgets);
+            budgets
+                .while_writing(&reserved, Box::pin(self.insert(&mut batch)))
+                .await?;
+            batch
+        };
         // Nothing waits from here on: rows that are in the database are not read again.
         let journal = &self.shared.journal;
-        journal.committed(&batch).map_err(FailedTurn::SetAside)?;
+        if let Err(error) = journal.committed(&batch) {
+            self.written = Some(batch);
+            return Err(FailedTurn::SetAside(error));
+        }
         journal.counters.written(batch.ended.len());
         if let Source::Journal(cursor) = batch.source {
             self.cursor = cursor;
