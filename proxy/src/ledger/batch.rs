@@ -8,6 +8,11 @@ use super::{
 /// Rows of one statement. More would gain nothing and hold SQLite's only write lock for longer.
 pub(super) const BATCH_ROWS: usize = 500;
 
+/// How a line that notes a beginning begins.
+const BEGIN: &[u8] = b"{\"begin\":";
+/// How one that is whole ends.
+const WHOLE: &[u8] = b"}}\n";
+
 /// A place between two lines of the journal: all before it is in the database.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cursor {
@@ -55,9 +60,13 @@ impl Batch {
                 break;
             }
             consumed += line.len();
+            // Half a line at the end: nobody was told that it was written. And beginnings are every second
+            // line, and are looked at when a proxy starts.
+            let is_beginning = line.starts_with(BEGIN) && line.ends_with(WHOLE);
+            if is_beginning || (is_cut && span.is_last) {
+                continue;
+            }
             match serde_json::from_slice(line) {
-                // Half a line at the end: nobody was told that it was written.
-                _ if is_cut && span.is_last => {}
                 Ok(Line::End(ended)) => batch.ended.push(ended.into_owned()),
                 Ok(Line::Begin(_)) => {}
                 Err(_) => batch.damaged.push(line.to_vec()),
