@@ -5,6 +5,8 @@
 //! field, the latest of each; a field that is null or not there takes nothing back. Totals are never
 //! added up: every object has the totals so far.
 
+use serde_json::value::RawValue;
+
 use super::{
     Usage,
     number::{self, Number},
@@ -26,6 +28,8 @@ pub(super) use name::printable;
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     counts: Counts,
+    /// What Anthropic counts beside its totals: conversations that it shortened on the way.
+    compaction: Usage,
     pub(super) cost_ticks: Option<u128>,
     pub(super) cost_usd: Option<u128>,
     pub(super) service_tier: Option<String>,
@@ -43,7 +47,9 @@ impl Told {
             return;
         };
         for (key, value) in usage.members() {
-            if !value.starts_with('{') {
+            if dialect == Dialect::Messages && key == "iterations" {
+                self.note_iterations(value);
+            } else if !value.starts_with('{') {
                 self.note_field(dialect, &[key], value);
             } else if let Ok(details) = serde_json::from_str::<Object<'_>>(value) {
                 for (name, value) in details.members() {
@@ -51,6 +57,30 @@ impl Told {
                 }
             }
         }
+    }
+
+    /// One entry for each time the model was asked. Only those that shortened are in no total.
+    fn note_iterations(&mut self, list: &str) {
+        let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(list) else {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        };
+        let mut sum = Usage::default();
+        for entry in entries {
+            let Ok(object) = serde_json::from_str::<Object<'_>>(entry.get()) else {
+                continue;
+            };
+            let mut kind = object.members().filter(|(key, _)| *key == "type");
+            if !kind.any(|(_, kind)| kind == "\"compaction\"") {
+                continue;
+            }
+            let mut one = Self::default();
+            one.note(Dialect::Messages, entry.get().as_bytes());
+            if let (Some(usage), _) = one.usage(Dialect::Messages) {
+                sum = sum.and(usage);
+            }
+        }
+        self.compaction = sum;
     }
 
     fn note_field(&mut self, dialect: Dialect, field: &[&str], value: &str) {
@@ -91,7 +121,8 @@ impl Told {
     /// The usage, and how often a difference that should have been a count was below nothing. `None` if
     /// neither input nor output was told.
     pub(crate) fn usage(&self, dialect: Dialect) -> (Option<Usage>, u32) {
-        self.counts.usage(dialect)
+        let (usage, clamped) = self.counts.usage(dialect);
+        (usage.map(|usage| usage.and(self.compaction)), clamped)
     }
 }
 

@@ -163,6 +163,27 @@ fn anthropics_cache_writes_are_the_default_ones_unless_split() {
 }
 
 #[test]
+fn what_anthropic_shortened_on_the_way_is_in_no_total_and_counts_as_well() {
+    let iterations = json!([
+        {"type": "message", "input_tokens": 9, "output_tokens": 9},
+        {"type": "compaction", "input_tokens": 1000, "output_tokens": 200, "cache_read_input_tokens": 50},
+        {"type": "compaction", "input_tokens": 30, "output_tokens": 4,
+         "cache_creation": {"ephemeral_1h_input_tokens": 6}, "cache_creation_input_tokens": 6},
+    ]);
+    let last = json!({"input_tokens": 10, "output_tokens": 7, "iterations": iterations});
+    // The totals so far are told again and again: the latest counts.
+    let (usage, clamped) = usage(Dialect::Messages, &[last.clone(), last]);
+    assert_eq!(clamped, 0);
+    assert_eq!(
+        (usage.input, usage.cache_read, usage.output),
+        (1040, 50, 211)
+    );
+    assert_eq!(usage.cache_write_1h, 6);
+    let odd = json!({"input_tokens": 1, "output_tokens": 1, "iterations": "many"});
+    assert_eq!(told(Dialect::Messages, &[odd]).dropped, 1);
+}
+
+#[test]
 fn geminis_thoughts_and_tools_are_beside_the_other_counts() {
     let object = json!({
         "promptTokenCount": 100, "toolUsePromptTokenCount": 20, "cachedContentTokenCount": 30,
