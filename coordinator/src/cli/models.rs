@@ -52,8 +52,13 @@ pub enum ModelCommand {
     Set {
         tier: String,
         alias: String,
-        /// PROVIDER/MODEL, in order of preference
-        #[arg(long = "target", required = true, value_name = "PROVIDER/MODEL")]
+        /// In order of preference; which is the first is drawn by weight (1 if not said; 0: only when
+        /// others fail)
+        #[arg(
+            long = "target",
+            required = true,
+            value_name = "PROVIDER/MODEL[=WEIGHT]"
+        )]
         targets: Vec<String>,
     },
     /// Delete a name
@@ -209,13 +214,20 @@ pub(super) fn key_from_stdin() -> Result<String, CommandFailed> {
 }
 
 fn target(text: &str) -> Result<TargetView, CommandFailed> {
-    let (provider, model) = text.split_once('/').ok_or_else(|| {
-        CommandFailed::Usage(format!("`{text}` is not of the form PROVIDER/MODEL"))
-    })?;
+    let wrong = || {
+        CommandFailed::Usage(format!(
+            "`{text}` is not of the form PROVIDER/MODEL or PROVIDER/MODEL=WEIGHT"
+        ))
+    };
+    let (provider, model) = text.split_once('/').ok_or_else(wrong)?;
+    let (model, weight) = match model.rsplit_once('=') {
+        Some((model, weight)) => (model, weight.parse().map_err(|_| wrong())?),
+        None => (model, 1),
+    };
     Ok(TargetView {
         provider: provider.to_owned(),
         model: model.to_owned(),
-        weight: 1,
+        weight,
     })
 }
 
@@ -241,7 +253,13 @@ fn model_lines(models: &[ModelView]) -> Vec<String> {
     let rows = models.iter().map(|model| {
         let targets = model.targets.iter();
         let targets: Vec<_> = targets
-            .map(|target| format!("{}/{}", target.provider, target.model))
+            .map(|target| {
+                let name = format!("{}/{}", target.provider, target.model);
+                match target.weight {
+                    1 => name,
+                    weight => format!("{name}={weight}"),
+                }
+            })
             .collect();
         vec![model.tier.clone(), model.alias.clone(), targets.join(", ")]
     });
@@ -293,6 +311,11 @@ mod tests {
             (target.provider.as_str(), target.model.as_str()),
             ("router", "anthropic/claude-haiku-4.5")
         );
-        assert!(super::target("gpt-4o").is_err());
+        assert_eq!(target.weight, 1);
+        let heavy = super::target("main/gpt-4o=9").unwrap();
+        assert_eq!((heavy.model.as_str(), heavy.weight), ("gpt-4o", 9));
+        for wrong in ["gpt-4o", "main/gpt-4o=often", "main/gpt-4o=-1"] {
+            assert!(super::target(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -229,3 +229,49 @@ async fn who_leaves_before_the_answer_began_pays_for_the_time_in_which_it_was_ma
     assert!((10..4096).contains(&row.output), "{row:?}");
     assert_eq!(rig.spent().await, [row.cost_microcents.unwrap(); 2]);
 }
+
+#[tokio::test]
+async fn whatever_a_neighbour_says_it_has_its_own_budget_key_and_usage() {
+    const NEIGHBOUR: &str = "inst_00000000000000000000000007";
+    let rig = Rig::start().await;
+    rig.give_own_key("main", "sk-theirs").await;
+    let address = std::net::Ipv4Addr::new(127, 9, 1, 50);
+    let neighbour = rig.second_customer(NEIGHBOUR, address).await;
+    rig.limit(NEIGHBOUR, &json!({"day_microcents": 0})).await;
+    let owner = rig::OWNER.to_string();
+    let ask = async |path: &str, model: &str| {
+        let request = neighbour.post(rig.url(path)).json(&chat(model, false));
+        let request = request
+            .header("x-forwarded-for", &owner)
+            .header("forwarded", format!("for={owner}"))
+            .header("x-real-ip", &owner)
+            .header("x-tidepool-instance", rig::INSTANCE)
+            .header("authorization", "Bearer sk-theirs")
+            .header("openai-organization", "theirs");
+        request.send().await.unwrap().status().as_u16()
+    };
+    // Its own budget is nothing, whoever it says it is, and a key is the owner's alone.
+    assert_eq!(ask("/v1/chat/completions", "default").await, 402);
+    assert_eq!(ask("/v1/chat/completions?instance=x", "default").await, 402);
+    assert_eq!(ask("/v1/chat/completions", "main/gpt-4o").await, 404);
+    for path in [
+        "//v1/chat/completions",
+        "/v1/chat/completions/",
+        "/v1/usage",
+    ] {
+        assert_eq!(ask(path, "default").await, 404, "{path}");
+    }
+    assert!(rig.upstream.heard().is_empty());
+    rig.limit(NEIGHBOUR, &json!({})).await;
+    assert_eq!(ask("/v1/chat/completions", "default").await, 200);
+    assert_eq!(
+        rig.upstream.heard()[0].headers["authorization"],
+        "Bearer sk-ours"
+    );
+    let row = rig.only_row().await;
+    assert_eq!(
+        (row.instance_id.as_deref(), row.payer.as_str()),
+        (Some(NEIGHBOUR), "managed")
+    );
+    assert_eq!(rig.spent().await, [0, 0], "nothing is the owner's");
+}

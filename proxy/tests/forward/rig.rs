@@ -109,6 +109,32 @@ impl Rig {
         }
     }
 
+    /// A second customer, whose server has this address; its client.
+    pub(crate) async fn second_customer(&self, id: &str, address: Ipv4Addr) -> reqwest::Client {
+        let mut connection = open(&self.database).await;
+        sqlx::query("INSERT INTO instances VALUES (?, 'free')")
+            .bind(id)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        sqlx::query("INSERT INTO trust VALUES (?, 'srv_00000000000000000000000009', ?)")
+            .bind(address.to_string())
+            .bind(id)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+        reqwest::Client::builder()
+            .local_address(IpAddr::from(address))
+            .no_proxy()
+            .build()
+            .unwrap()
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.proxy)
+    }
+
     pub(crate) fn request(&self, path: &str, body: &Value) -> reqwest::RequestBuilder {
         self.client
             .post(format!("http://{}{path}", self.proxy))
