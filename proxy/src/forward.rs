@@ -37,14 +37,11 @@ use crate::{
     rates::Rates,
     refusal::Refusal,
     splice::Envelope,
+    upstream::Client,
 };
 
 /// No attempt begins later than this after the first. The client's own patience is not for us to spend.
 const ATTEMPTS_WITHIN: Duration = Duration::from_secs(20);
-/// For a connection to a provider.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Connections to providers are kept open as long.
-const IDLE: Duration = Duration::from_mins(1);
 /// Attempts in all.
 const ATTEMPTS_MAX: usize = 4;
 /// Before the same provider is asked again; a little more or less, so that many do not come together.
@@ -58,7 +55,7 @@ pub struct Forwarder {
     pub budgets: Arc<Budgets>,
     pub rates: Arc<Rates>,
     pub prices: Arc<Prices>,
-    pub client: reqwest::Client,
+    pub client: Client,
     /// Whose word counts about who asks; nobody's unless the operator says so.
     pub hops: Hops,
     /// Streams whose client has left and whose end is still read.
@@ -75,7 +72,7 @@ impl Forwarder {
         budgets: Arc<Budgets>,
         rates: Arc<Rates>,
         prices: Arc<Prices>,
-        client: reqwest::Client,
+        client: Client,
     ) -> Self {
         Self {
             directory,
@@ -93,25 +90,14 @@ impl Forwarder {
 }
 
 impl Forwarder {
-    /// The same with connections of its own: one that another thread looks after would be two wake-ups away.
+    /// The same for another thread, with connections of its own.
     #[must_use]
-    pub fn with_client(&self, client: reqwest::Client) -> Self {
+    pub fn apart(&self) -> Self {
         Self {
-            client,
+            client: self.client.apart(),
             ..self.clone()
         }
     }
-}
-
-/// A client for providers. Redirects are not followed: a key goes where the operator sent it.
-pub fn client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .tcp_nodelay(true)
-        .pool_idle_timeout(IDLE)
-        .build()
 }
 
 /// Answers whatever has a path of its own.

@@ -38,5 +38,6 @@ pub mod settings;
 pub mod splice;
 pub mod sse;
 pub mod tail;
+pub mod upstream;
 pub mod usage;
 pub mod workers;

@@ -9,7 +9,7 @@ use tidepool_proxy::{
     catalog::Keyring,
     directory::Directory,
     files,
-    forward::{Forwarder, client},
+    forward::Forwarder,
     ledger::Ledger,
     lock::{Lock, NotLocked},
     metrics,
@@ -17,6 +17,7 @@ use tidepool_proxy::{
     rates::{Rates, Shared},
     server,
     settings::Settings,
+    upstream::Client,
     workers::Workers,
 };
 use tidepool_shared::{database_url::DatabaseUrl, hops::Hops};
@@ -121,15 +122,14 @@ async fn serve(settings: &Settings, database: &DatabaseUrl) -> anyhow::Result<()
         budgets,
         Arc::clone(&rates),
         Arc::clone(&prices),
-        client().context("make a client")?,
+        Client::new().context("read whose certificates this machine trusts")?,
     );
     forwarder.hops = Hops::of(&settings.trusted_hop);
     let forwarder = Arc::new(forwarder);
     let workers = Workers::start().context("start threads")?;
     let mut serving_on = Vec::new();
     for runtime in workers.handles() {
-        let client = client().context("make a client")?;
-        let forwarder = Arc::new(forwarder.with_client(client));
+        let forwarder = Arc::new(forwarder.apart());
         serving_on.push((runtime.clone(), forwarder));
     }
     let listener = TcpListener::bind(settings.listen)

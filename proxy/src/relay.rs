@@ -18,14 +18,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::BoxStream};
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use self::{ending::broken, passage::Passage};
-use crate::{account::Account, dialect::Dialect, ledger::Outcome};
+use crate::{
+    account::Account,
+    dialect::Dialect,
+    ledger::Outcome,
+    upstream::{Answer, Incoming},
+};
 
 /// Between two chunks. The SDKs' own watchdogs are longer or the same.
 const SILENCE: Duration = Duration::from_mins(5);
@@ -57,22 +61,17 @@ pub(crate) struct Relay {
 
 /// What is under way.
 struct Course {
-    upstream: BoxStream<'static, reqwest::Result<Bytes>>,
+    upstream: Incoming,
     passage: Passage,
     account: Account,
 }
 
 impl Relay {
-    pub(crate) fn new(
-        response: reqwest::Response,
-        account: Account,
-        form: Form,
-        drains: TaskTracker,
-    ) -> Self {
+    pub(crate) fn new(answer: Answer, account: Account, form: Form, drains: TaskTracker) -> Self {
         Self {
-            status: response.status(),
+            status: answer.status,
             course: Some(Course {
-                upstream: response.bytes_stream().boxed(),
+                upstream: answer.body,
                 passage: Passage::new(form),
                 account,
             }),
@@ -93,7 +92,7 @@ impl Relay {
                 self.alarm.as_mut().reset(Instant::now() + QUIET);
                 return Poll::Ready(Some(Ok(bytes)));
             }
-            match course.upstream.as_mut().poll_next(context) {
+            match course.upstream.poll_chunk(context) {
                 Poll::Ready(Some(Ok(chunk))) => {
                     self.heard = Instant::now();
                     course.account.first();
@@ -202,7 +201,7 @@ impl Course {
     /// Generation is over, so reading on is free, and the exact usage follows.
     async fn drain(mut self, status: StatusCode) {
         let rest = async {
-            while let Some(Ok(chunk)) = self.upstream.next().await {
+            while let Some(Ok(chunk)) = self.upstream.chunk().await {
                 self.passage.take(chunk);
                 self.passage.discard();
             }

@@ -16,14 +16,8 @@ use sqlx::{
 };
 use tempfile::TempDir;
 use tidepool_proxy::{
-    budget::Budgets,
-    catalog::Keyring,
-    directory::Directory,
-    forward::{Forwarder, client},
-    ledger::Ledger,
-    price::Prices,
-    rates::Rates,
-    server,
+    budget::Budgets, catalog::Keyring, directory::Directory, forward::Forwarder, ledger::Ledger,
+    price::Prices, rates::Rates, server, upstream::Client,
 };
 use tidepool_shared::database_url::DatabaseUrl;
 use tokio::{
@@ -60,8 +54,14 @@ impl Proxy {
         let (ledger, _writer) = Ledger::open(&journal, &url, Arc::clone(&budgets)).unwrap();
         let rates = Arc::new(Rates::new(None));
         let prices = Arc::new(Prices::bundled());
-        let forwarder =
-            Forwarder::new(directory, ledger, budgets, rates, prices, client().unwrap());
+        let forwarder = Forwarder::new(
+            directory,
+            ledger,
+            budgets,
+            rates,
+            prices,
+            Client::new().unwrap(),
+        );
         let mut serving = JoinSet::new();
         serving.spawn(follower.run(CancellationToken::new()));
         serving.spawn(async move {

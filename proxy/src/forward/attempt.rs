@@ -6,6 +6,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, timeout};
+use url::Url;
 
 use super::{Forwarder, prompt_tokens};
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     refusal::Refusal,
     relay::{Form, Relay},
     splice::{Asked as Usages, Envelope, spliced},
+    upstream::{self, Incoming},
     usage::Usage,
 };
 
@@ -87,7 +89,7 @@ impl Forwarder {
         target: &Target,
     ) -> Result<Attempted, Refusal> {
         let provider = &target.provider;
-        let (request, hides_usage) = self.request(question, target).ok_or_else(|| {
+        let (request, hides_usage) = request(question, target).ok_or_else(|| {
             tracing::error!(
                 provider = provider.name,
                 "a request cannot be made of its address or key"
@@ -95,10 +97,14 @@ impl Forwarder {
             Refusal::NobodyAnswers
         })?;
         let account = self.open(question, target).await?;
-        let response = match timeout(HEAD_PATIENCE, request.send()).await {
+        let asked = self
+            .client
+            .post(&request.url, &request.headers, request.body);
+        let response = match timeout(HEAD_PATIENCE, asked).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                tracing::debug!(provider = provider.name, error = %error.without_url(), "no answer");
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::debug!(provider = provider.name, error, "no answer");
                 self.breakers.failed(&provider.name);
                 account.close(StatusCode::BAD_GATEWAY, Outcome::UpstreamFailed);
                 return Ok(Attempted::Failed(Failure::Silent));
@@ -109,13 +115,13 @@ impl Forwarder {
                 return Ok(Attempted::Failed(Failure::Silent));
             }
         };
-        let status = response.status();
+        let status = response.status;
         if status.is_success() {
             self.breakers.answered(&provider.name);
             if question.asked.call.is_free() {
                 account.close(status, Outcome::Completed);
-                let headers = headers::answered(response.headers());
-                let body = Body::from_stream(response.bytes_stream());
+                let headers = headers::answered(&response.headers);
+                let body = Body::new(response.body);
                 return Ok(Attempted::Answered(answer(status, headers, body)));
             }
             return Ok(Attempted::Answered(self.relay(
@@ -147,27 +153,6 @@ impl Forwarder {
         if is_about_the_key(status) && target.payer == Payer::Managed {
             tracing::error!(provider, %status, "the provider refuses our key");
         }
-    }
-
-    fn request(
-        &self,
-        question: &Question,
-        target: &Target,
-    ) -> Option<(reqwest::RequestBuilder, bool)> {
-        let provider = &target.provider;
-        let dialect = question.asked.dialect;
-        let url = provider.url(dialect, &target.model, &question.asked.call)?;
-        let mut headers = question.headers.clone();
-        headers::make_ours(&mut headers, question.caller.customer.as_ref());
-        provider.complete(dialect, &mut headers);
-        if let Some(key) = &target.key {
-            provider.authorize(dialect, key.expose(), &mut headers)?;
-        }
-        let (body, hides_usage) = body(question, target);
-        Some((
-            self.client.post(url).headers(headers).body(body),
-            hides_usage,
-        ))
     }
 
     /// What it may cost and the row come first: without them nobody is asked.
@@ -248,13 +233,13 @@ impl Forwarder {
 
     fn relay(
         &self,
-        response: reqwest::Response,
+        response: upstream::Answer,
         account: Account,
         hides_usage: bool,
         dialect: Dialect,
     ) -> Response {
-        let status = response.status();
-        let headers = headers::answered(response.headers());
+        let status = response.status;
+        let headers = headers::answered(&response.headers);
         let form = Form {
             dialect,
             hides_usage,
@@ -265,6 +250,29 @@ impl Forwarder {
         let relay = Relay::new(response, account, form, self.drains.clone());
         answer(status, headers, Body::new(relay))
     }
+}
+
+/// What a provider is sent.
+struct Sent {
+    url: Url,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// And whether we ask for usage in the client's name.
+fn request(question: &Question, target: &Target) -> Option<(Sent, bool)> {
+    let provider = &target.provider;
+    let dialect = question.asked.dialect;
+    let url = provider.url(dialect, &target.model, &question.asked.call)?;
+    let mut headers = question.headers.clone();
+    headers::make_ours(&mut headers, question.caller.customer.as_ref());
+    provider.complete(dialect, &mut headers);
+    if let Some(key) = &target.key {
+        provider.authorize(dialect, key.expose(), &mut headers)?;
+    }
+    let (body, hides_usage) = body(question, target);
+    let sent = Sent { url, headers, body };
+    Some((sent, hides_usage))
 }
 
 /// The client's body with the provider's name of the model, and whether we ask for usage in its name.
@@ -307,20 +315,20 @@ fn now() -> std::time::SystemTime {
 }
 
 /// A provider's refusal, as it is, unless it is about our key: that is our fault and nobody else's business.
-async fn refusal(response: reqwest::Response, target: &Target, dialect: Dialect) -> Response {
-    let status = response.status();
+async fn refusal(response: upstream::Answer, target: &Target, dialect: Dialect) -> Response {
+    let status = response.status;
     if is_about_the_key(status) && target.payer == Payer::Managed {
         return Refusal::OurKey.in_dialect(dialect);
     }
-    let headers = headers::answered(response.headers());
-    let body = timeout(REFUSAL_PATIENCE, bounded(response)).await;
+    let headers = headers::answered(&response.headers);
+    let body = timeout(REFUSAL_PATIENCE, bounded(response.body)).await;
     answer(status, headers, Body::from(body.unwrap_or_default()))
 }
 
-async fn bounded(mut response: reqwest::Response) -> Bytes {
+async fn bounded(mut incoming: Incoming) -> Bytes {
     let mut body = Vec::new();
     // What a broken connection has brought so far is all there is.
-    while let Ok(Some(chunk)) = response.chunk().await {
+    while let Some(Ok(chunk)) = incoming.chunk().await {
         let room = REFUSAL_MAX_BYTES.saturating_sub(body.len());
         body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
         if body.len() >= REFUSAL_MAX_BYTES {

@@ -15,14 +15,8 @@ use sqlx::{
 use tempfile::TempDir;
 use tidepool_certs::sealed::MasterKeys;
 use tidepool_proxy::{
-    budget::Budgets,
-    catalog::Keyring,
-    directory::Directory,
-    forward::{Forwarder, client},
-    ledger::Ledger,
-    price::Prices,
-    rates::Rates,
-    server,
+    budget::Budgets, catalog::Keyring, directory::Directory, forward::Forwarder, ledger::Ledger,
+    price::Prices, rates::Rates, server, upstream::Client,
 };
 use tidepool_shared::{database_url::DatabaseUrl, hops::Hops};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -80,8 +74,14 @@ impl Rig {
         let (ledger, writer) = Ledger::open(&journal, &url, Arc::clone(&budgets)).unwrap();
         let rates = Arc::new(Rates::new(None));
         let prices = Arc::new(Prices::bundled());
-        let mut forwarder =
-            Forwarder::new(directory, ledger, budgets, rates, prices, client().unwrap());
+        let mut forwarder = Forwarder::new(
+            directory,
+            ledger,
+            budgets,
+            rates,
+            prices,
+            Client::new().unwrap(),
+        );
         forwarder.hops = Hops::of(hops);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let proxy = listener.local_addr().unwrap();

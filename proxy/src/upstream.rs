@@ -1,0 +1,142 @@
+//! HTTP/1.1 to providers.
+//!
+//! A connection belongs to the answer that comes on it: no task drives it, no channel hands its bytes over,
+//! and it has no buffer of its own. What is read goes through one buffer a thread and leaves it as large
+//! as it is. So a stream costs a socket and not much else, and an event one wake-up.
+//!
+//! Way not taken: a ready-made client. hyper's, which the others build on, has a task and some 25 KiB a
+//! connection, which was most of what a stream cost, in memory and in time.
+
+mod body;
+mod dial;
+mod exchange;
+mod framing;
+mod head;
+mod idle;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+use std::{fmt, io, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use rustls::ClientConfig;
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use url::Url;
+
+pub(crate) use self::body::Incoming;
+use self::{
+    dial::{Dialler, NoConnection},
+    exchange::Exchange,
+    framing::{Framing, Malformed},
+    idle::Idle,
+    transport::Transport,
+};
+
+/// Why there is no answer, or no more of one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("reach the provider")]
+    Dial(#[from] NoConnection),
+    #[error("send the request")]
+    Send(#[source] io::Error),
+    #[error("read the answer")]
+    Read(#[source] io::Error),
+    #[error("the connection was closed before the answer had ended")]
+    CutOff,
+    #[error("the answer is not HTTP")]
+    Malformed(#[from] Malformed),
+}
+
+/// An answer whose body is still to come.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Incoming,
+}
+
+/// Asks providers. Redirects are not followed: a key goes where the operator sent it.
+#[derive(Clone)]
+pub struct Client {
+    dialler: Dialler,
+    idle: Arc<Idle>,
+}
+
+impl Client {
+    /// Trusts whom this machine trusts.
+    ///
+    /// # Errors
+    /// When the machine's certificates cannot be read.
+    pub fn new() -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_platform_verifier()?
+            .with_no_client_auth();
+        Ok(Self::trusting(config))
+    }
+
+    /// Trusts whom `tls` trusts.
+    pub fn trusting(tls: ClientConfig) -> Self {
+        Self {
+            dialler: Dialler::new(Arc::new(tls)),
+            idle: Arc::default(),
+        }
+    }
+
+    /// The same with connections of its own: one that another thread looks after would be two wake-ups away.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self {
+            dialler: self.dialler.clone(),
+            idle: Arc::default(),
+        }
+    }
+
+    /// Sends a POST and waits for the head of its answer. Dropping it closes the connection.
+    pub(crate) async fn post(
+        &self,
+        url: &Url,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Broken> {
+        let head = head::request(url, headers, body.len());
+        let origin = idle::origin(url);
+        while let Some(transport) = self.idle.take(&origin) {
+            let mut exchange = Exchange::new(transport, head.clone(), body.clone());
+            match exchange.run().await {
+                // It had been closed. What went out whole may have been heard, and is not said twice.
+                Err(_) if !exchange.is_sent() && exchange.is_unheard() => {}
+                answered => return Ok(self.answer(exchange, answered?, origin)?),
+            }
+        }
+        let transport = self.dialler.dial(url).await?;
+        let mut exchange = Exchange::new(transport, head, body);
+        let answered = exchange.run().await?;
+        Ok(self.answer(exchange, answered, origin)?)
+    }
+
+    fn answer(
+        &self,
+        exchange: Exchange,
+        head: head::Head,
+        origin: idle::Origin,
+    ) -> Result<Answer, Malformed> {
+        let framing = Framing::of(head.status, &head.headers)?;
+        let reuse = (head.keeps && exchange.is_sent()).then(|| (Arc::clone(&self.idle), origin));
+        let (transport, rest) = exchange.into_rest(head.bytes);
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: Incoming::new(transport, framing, rest, reuse)?,
+        })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Client").finish_non_exhaustive()
+    }
+}
