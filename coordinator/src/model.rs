@@ -20,7 +20,7 @@ pub mod sample;
 mod usage;
 
 pub use self::{
-    provider::{CustomerKey, KINDS, ModelAlias, ModelLimits, Provider, Sealed, SealedPlace},
+    provider::{CustomerKey, KINDS, ModelAlias, ModelLimits, Provider, Sealed},
     usage::{NoCursor, Restless, Spent, UsageCursor, UsageRecord, UsageSum},
 };
 

@@ -10,7 +10,7 @@ use std::{collections::HashMap, str::FromStr as _, sync::Arc};
 
 use serde::Deserialize;
 use sqlx::FromRow;
-use tidepool_shared::id::InstanceId;
+use tidepool_shared::{id::InstanceId, sealed_place::SealedPlace};
 
 pub(crate) use self::{keyring::Opener, provider::Call};
 pub use self::{
@@ -97,10 +97,10 @@ impl Catalog {
     ) -> Self {
         let mut catalog = Self::default();
         for row in providers {
-            let purpose = format!("provider/{}", row.name);
+            let place = SealedPlace::Provider(row.name.clone());
             let key = row
                 .sealed_key
-                .and_then(|sealed| opener.open(&sealed, &purpose));
+                .and_then(|sealed| opener.open(&sealed, &place));
             if let Some(provider) = Provider::of(&row.name, &row.kind, &row.base_url, key) {
                 catalog.providers.insert(row.name, Arc::new(provider));
             }
@@ -115,9 +115,12 @@ impl Catalog {
             }
         }
         for row in keys {
-            let purpose = format!("instance/{}/provider/{}", row.instance_id, row.provider);
             if let Ok(instance) = InstanceId::from_str(&row.instance_id) {
-                let key = opener.open(&row.sealed_key, &purpose);
+                let place = SealedPlace::CustomerKey {
+                    instance: row.instance_id,
+                    provider: row.provider.clone(),
+                };
+                let key = opener.open(&row.sealed_key, &place);
                 catalog.keys.insert((instance, row.provider), key);
             }
         }

@@ -4,40 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use sqlx::FromRow;
 use tidepool_shared::id::InstanceId;
-
-/// Limits of one instance; whatever is absent is not limited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    pub requests_per_minute: Option<u64>,
-    /// What models read and write, caches included.
-    pub tokens_per_minute: Option<u64>,
-    /// Hundred-millionths of a US dollar in a day, UTC.
-    pub day_microcents: Option<u64>,
-    /// The same in a calendar month, UTC.
-    pub month_microcents: Option<u64>,
-}
-
-impl Limits {
-    /// Whether rates are limited.
-    pub(crate) fn limit_rates(&self) -> bool {
-        self.requests_per_minute.is_some() || self.tokens_per_minute.is_some()
-    }
-
-    /// Whether spending is.
-    pub(crate) fn limit_spending(&self) -> bool {
-        self.day_microcents.is_some() || self.month_microcents.is_some()
-    }
-
-    /// These, and the others' where these have none.
-    fn or(self, other: Self) -> Self {
-        Self {
-            requests_per_minute: self.requests_per_minute.or(other.requests_per_minute),
-            tokens_per_minute: self.tokens_per_minute.or(other.tokens_per_minute),
-            day_microcents: self.day_microcents.or(other.day_microcents),
-            month_microcents: self.month_microcents.or(other.month_microcents),
-        }
-    }
-}
+pub use tidepool_shared::limits::Limits;
 
 #[derive(Debug, FromRow)]
 pub(crate) struct LimitsRow {
@@ -71,7 +38,7 @@ impl Table {
     /// An instance's own go before its tier's, one by one.
     pub(crate) fn limits_of(&self, instance: InstanceId, tier: &Arc<str>) -> Limits {
         let of = |subject: &str| self.0.get(subject).copied().unwrap_or_default();
-        of(&instance.to_string()).or(of(&format!("tier/{tier}")))
+        of(&instance.to_string()).or(of(&Limits::subject_of_tier(tier)))
     }
 }
 

@@ -8,6 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
+use tidepool_shared::limits::Limits;
 use utoipa::ToSchema;
 
 use super::{
@@ -42,25 +43,24 @@ pub struct LimitsView {
 
 request_bodies!(LimitsView);
 
-impl LimitsView {
-    /// These, and the others' where these have none.
-    pub(super) fn or(self, other: Self) -> Self {
-        Self {
-            requests_per_minute: self.requests_per_minute.or(other.requests_per_minute),
-            tokens_per_minute: self.tokens_per_minute.or(other.tokens_per_minute),
-            day_microcents: self.day_microcents.or(other.day_microcents),
-            month_microcents: self.month_microcents.or(other.month_microcents),
-        }
-    }
-}
-
-impl From<&ModelLimits> for LimitsView {
-    fn from(limits: &ModelLimits) -> Self {
+impl From<Limits> for LimitsView {
+    fn from(limits: Limits) -> Self {
         Self {
             requests_per_minute: limits.requests_per_minute,
             tokens_per_minute: limits.tokens_per_minute,
             day_microcents: limits.day_microcents,
             month_microcents: limits.month_microcents,
+        }
+    }
+}
+
+impl From<LimitsView> for Limits {
+    fn from(view: LimitsView) -> Self {
+        Self {
+            requests_per_minute: view.requests_per_minute,
+            tokens_per_minute: view.tokens_per_minute,
+            day_microcents: view.day_microcents,
+            month_microcents: view.month_microcents,
         }
     }
 }
@@ -87,7 +87,7 @@ pub(super) async fn list(State(state): State<Arc<ApiState>>) -> Result<Json<Limi
     let all = state.store.limits().await?;
     let data = all.iter().map(|limits| SubjectLimits {
         subject: limits.subject.clone(),
-        limits: limits.into(),
+        limits: limits.limits.into(),
         updated_at: limits.updated_at.rfc3339(),
     });
     Ok(Json(LimitsList {
@@ -106,7 +106,7 @@ pub(super) async fn put_of_tier(
     if state.pool(Some(&tier), None).is_none() {
         return Err(Problem::new(Code::NotFound, "no such tier"));
     }
-    put(&state, of_tier(&tier), body).await?;
+    put(&state, Limits::subject_of_tier(&tier), body).await?;
     Ok(Json(body))
 }
 
@@ -117,12 +117,7 @@ pub(super) async fn delete_of_tier(
     State(state): State<Arc<ApiState>>,
     Path(tier): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    delete(&state, &of_tier(&tier)).await
-}
-
-/// How a tier is called among the limits.
-pub(super) fn of_tier(tier: &str) -> String {
-    format!("tier/{tier}")
+    delete(&state, &Limits::subject_of_tier(&tier)).await
 }
 
 pub(super) async fn put(
@@ -132,10 +127,7 @@ pub(super) async fn put(
 ) -> Result<(), Problem> {
     let limits = ModelLimits {
         subject,
-        requests_per_minute: limits.requests_per_minute,
-        tokens_per_minute: limits.tokens_per_minute,
-        day_microcents: limits.day_microcents,
-        month_microcents: limits.month_microcents,
+        limits: limits.into(),
         updated_at: state.now(),
     };
     state.store.put_limits(&limits).await?;

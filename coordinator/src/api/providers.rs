@@ -8,6 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
+use tidepool_shared::sealed_place::SealedPlace;
 use url::{Host, Url};
 use utoipa::ToSchema;
 
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     doorbell::Ring,
-    model::{KINDS, Provider, SealedPlace},
+    model::{KINDS, Provider},
     store::Transition,
 };
 
@@ -145,7 +146,7 @@ pub(super) async fn seal(
         let detail = "a key is printable ASCII without spaces";
         return Err(Problem::field("/key", "key", detail));
     }
-    state.seal(key, place.purpose()).await
+    state.seal(key, place.to_string()).await
 }
 
 /// A key goes only where it cannot be read on the way, or does not leave this network.

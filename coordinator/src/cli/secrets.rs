@@ -110,7 +110,7 @@ async fn reseal(store: &dyn Store, keys: &MasterKeys) -> anyhow::Result<usize> {
         }
         for sealed in old {
             let secret = open(keys, sealed)?;
-            let bytes = keys.seal(secret.expose(), &sealed.place.purpose());
+            let bytes = keys.seal(secret.expose(), &sealed.place.to_string());
             if store.reseal(sealed, &bytes).await? == Transition::Done {
                 resealed += 1;
             }
@@ -120,7 +120,7 @@ async fn reseal(store: &dyn Store, keys: &MasterKeys) -> anyhow::Result<usize> {
 }
 
 fn open(keys: &MasterKeys, sealed: &Sealed) -> anyhow::Result<tidepool_certs::sealed::Secret> {
-    let purpose = sealed.place.purpose();
+    let purpose = sealed.place.to_string();
     keys.open(&sealed.bytes, &purpose)
         .with_context(|| format!("the key of `{purpose}` does not open; set or delete it first"))
 }

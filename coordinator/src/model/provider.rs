@@ -1,4 +1,5 @@
 //! Who serves models, under which names, with whose keys, within which limits.
+use tidepool_shared::{limits::Limits, sealed_place::SealedPlace};
 
 use crate::ambient::Moment;
 
@@ -45,38 +46,13 @@ pub struct CustomerKey {
     pub created_at: Moment,
 }
 
-/// What customers may use: of a tier, or of one instance, whose limits go before its tier's one by one.
-/// Whatever is absent is not limited.
+/// What customers may use, and whose limits these are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelLimits {
     /// `tier/NAME`, or an instance's id.
     pub subject: String,
-    pub requests_per_minute: Option<u64>,
-    pub tokens_per_minute: Option<u64>,
-    /// Hundred-millionths of a US dollar in a day, UTC.
-    pub day_microcents: Option<u64>,
-    /// The same in a calendar month, UTC.
-    pub month_microcents: Option<u64>,
+    pub limits: Limits,
     pub updated_at: Moment,
-}
-
-/// Where something sealed is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SealedPlace {
-    Provider(String),
-    CustomerKey { instance: String, provider: String },
-}
-
-impl SealedPlace {
-    /// What it is sealed for: it opens for nothing else.
-    pub fn purpose(&self) -> String {
-        match self {
-            Self::Provider(name) => format!("provider/{name}"),
-            Self::CustomerKey { instance, provider } => {
-                format!("instance/{instance}/provider/{provider}")
-            }
-        }
-    }
 }
 
 /// Something that is sealed.

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use tidepool_certs::sealed::{MasterKeys, Secret};
+use tidepool_shared::sealed_place::SealedPlace;
 
 /// A provider's key.
 pub type Key = Arc<Secret>;
@@ -40,14 +41,14 @@ impl Keyring {
 }
 
 impl Opener {
-    pub(crate) fn open(&self, sealed: &[u8], purpose: &str) -> Option<Key> {
+    pub(crate) fn open(&self, sealed: &[u8], place: &SealedPlace) -> Option<Key> {
         let Some(keys) = &self.0 else {
-            tracing::error!(purpose, "there is a key, and no master key that opens it");
+            tracing::error!(%place, "there is a key, and no master key that opens it");
             return None;
         };
-        let opened = keys.open(sealed, purpose);
+        let opened = keys.open(sealed, &place.to_string());
         if let Err(error) = &opened {
-            tracing::error!(purpose, %error, "a key in the database does not open");
+            tracing::error!(%place, %error, "a key in the database does not open");
         }
         opened.ok().map(Arc::new)
     }

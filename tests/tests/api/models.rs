@@ -197,7 +197,7 @@ async fn a_customers_key_is_tried_kept_sealed_and_never_shown() -> anyhow::Resul
         assert!(
             sealed
                 .place
-                .purpose()
+                .to_string()
                 .starts_with(&format!("instance/{id}/provider/"))
         );
     }

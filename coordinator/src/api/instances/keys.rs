@@ -9,6 +9,7 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
+use tidepool_shared::sealed_place::SealedPlace;
 use utoipa::ToSchema;
 
 use super::{find, find_living};
@@ -21,7 +22,7 @@ use crate::{
         providers::seal,
     },
     doorbell::Ring,
-    model::{CustomerKey, SealedPlace},
+    model::CustomerKey,
     store::Transition,
 };
 

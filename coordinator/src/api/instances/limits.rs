@@ -8,6 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
+use tidepool_shared::limits::Limits;
 use utoipa::ToSchema;
 
 use super::{find, find_living};
@@ -15,7 +16,7 @@ use crate::{
     api::{
         ApiState,
         body::Parsed,
-        limits::{self, LimitsView, of_tier},
+        limits::{self, LimitsView},
         problem::{Problem, ProblemBody},
     },
     model::Instance,
@@ -72,13 +73,15 @@ async fn view(state: &ApiState, instance: &Instance) -> Result<InstanceLimits, P
     let all = state.store.limits().await?;
     let of = |subject: &str| {
         let found = all.iter().find(|limits| limits.subject == subject);
-        found.map(LimitsView::from).unwrap_or_default()
+        found.map(|found| found.limits).unwrap_or_default()
     };
     let own = of(&instance.id.to_string());
     let spent = state.store.spent(instance.id, state.now()).await?;
     Ok(InstanceLimits {
-        own,
-        effective: own.or(of(&of_tier(&instance.pool.tier))),
+        own: own.into(),
+        effective: own
+            .or(of(&Limits::subject_of_tier(&instance.pool.tier)))
+            .into(),
         spent_day_microcents: spent.day,
         spent_month_microcents: spent.month,
     })

@@ -1,13 +1,14 @@
 //! Keys, sealed.
 
 use std::sync::Arc;
+use tidepool_shared::sealed_place::SealedPlace;
 
 use super::{
     Outcome,
     world::{at, purged, running},
 };
 use crate::{
-    model::{CustomerKey, Provider, Sealed, SealedPlace},
+    model::{CustomerKey, Provider, Sealed},
     store::{Store, Transition},
 };
 
@@ -110,7 +111,7 @@ pub async fn whatever_is_sealed_is_found_and_sealed_again_once<S: Store>(store: 
     ];
     assert_eq!(all, expected);
     assert_eq!(
-        all[1].place.purpose(),
+        all[1].place.to_string(),
         format!("instance/{id}/provider/main")
     );
     for sealed in &all {

@@ -1,6 +1,7 @@
 //! Providers, the names of models, and limits.
 
 use std::sync::Arc;
+use tidepool_shared::limits::Limits;
 
 use super::{
     Outcome,
@@ -74,10 +75,11 @@ pub async fn limits_are_written_whole_and_gone_with_their_instance<S: Store>(
 ) -> Outcome {
     let limits = |subject: String, requests, day| ModelLimits {
         subject,
-        requests_per_minute: requests,
-        tokens_per_minute: None,
-        day_microcents: day,
-        month_microcents: None,
+        limits: Limits {
+            requests_per_minute: requests,
+            day_microcents: day,
+            ..Limits::default()
+        },
         updated_at: at(1),
     };
     let id = running(&*store, 1).await?;

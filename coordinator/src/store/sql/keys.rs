@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use sqlx::Row as _;
-use tidepool_shared::id::InstanceId;
+use tidepool_shared::{id::InstanceId, sealed_place::SealedPlace};
 
 use super::{Row, SqlStore, during, providers::transition, rows, transaction};
 use crate::{
     ambient::Moment,
-    model::{CustomerKey, Provider, Sealed, SealedPlace},
+    model::{CustomerKey, Provider, Sealed},
     store::{KeyStore, Stored, Transition},
 };
 

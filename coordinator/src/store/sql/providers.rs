@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::Row as _;
+use tidepool_shared::limits::Limits;
 
 use super::{Row, SqlStore, during, rows, transaction};
 use crate::{
@@ -131,10 +132,10 @@ impl ModelStore for SqlStore {
                     updated_at = excluded.updated_at",
             )
             .bind(&new.subject)
-            .bind(signed(new.requests_per_minute))
-            .bind(signed(new.tokens_per_minute))
-            .bind(signed(new.day_microcents))
-            .bind(signed(new.month_microcents))
+            .bind(signed(new.limits.requests_per_minute))
+            .bind(signed(new.limits.tokens_per_minute))
+            .bind(signed(new.limits.day_microcents))
+            .bind(signed(new.limits.month_microcents))
             .bind(new.updated_at.0)
             .execute(&mut *tx)
             .await
@@ -184,10 +185,12 @@ fn alias(row: &Row) -> sqlx::Result<ModelAlias> {
 fn limits(row: &Row) -> sqlx::Result<ModelLimits> {
     Ok(ModelLimits {
         subject: row.try_get("subject")?,
-        requests_per_minute: rows::maybe_number(row, "requests_per_minute")?,
-        tokens_per_minute: rows::maybe_number(row, "tokens_per_minute")?,
-        day_microcents: rows::maybe_number(row, "day_microcents")?,
-        month_microcents: rows::maybe_number(row, "month_microcents")?,
+        limits: Limits {
+            requests_per_minute: rows::maybe_number(row, "requests_per_minute")?,
+            tokens_per_minute: rows::maybe_number(row, "tokens_per_minute")?,
+            day_microcents: rows::maybe_number(row, "day_microcents")?,
+            month_microcents: rows::maybe_number(row, "month_microcents")?,
+        },
         updated_at: rows::moment(row, "updated_at")?,
     })
 }
