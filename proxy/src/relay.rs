@@ -89,7 +89,6 @@ impl Relay {
                 return Poll::Ready(None);
             };
             if let Some(bytes) = course.passage.next() {
-                self.alarm.as_mut().reset(Instant::now() + QUIET);
                 return Poll::Ready(Some(Ok(bytes)));
             }
             match course.upstream.poll_chunk(context) {
@@ -119,8 +118,14 @@ impl Relay {
     fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             std::task::ready!(self.alarm.as_mut().poll(context));
+            let silence = self.heard.elapsed();
+            // It was set when something older was heard: to set it anew for every event costs more.
+            if let Some(left) = QUIET.checked_sub(silence).filter(|left| !left.is_zero()) {
+                self.alarm.as_mut().reset(Instant::now() + left);
+                continue;
+            }
             self.alarm.as_mut().reset(Instant::now() + QUIET);
-            if self.heard.elapsed() > SILENCE {
+            if silence > SILENCE {
                 return Poll::Ready(None);
             }
             let fits = self

@@ -40,7 +40,7 @@ const UNREAD_MS: u32 = 300_000;
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// What is read at a time, and the most that a head may have. By default a connection keeps a buffer as
 /// large as its request was, for as long as the answer takes.
-const BUFFER_BYTES: usize = 16 * 1024;
+const BUFFER_BYTES: usize = 8 * 1024;
 /// For answers under way at shutdown.
 const DRAIN: Duration = Duration::from_secs(20);
 /// After `accept` failed, for want of file descriptors most likely.
@@ -149,6 +149,8 @@ fn connection(
     });
     http1::Builder::new()
         .max_buf_size(BUFFER_BYTES)
+        // What is written is small: to gather it costs the kernel more than to copy it costs us.
+        .writev(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .serve_connection(TokioIo::new(stream), service)

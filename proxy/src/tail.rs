@@ -34,7 +34,11 @@ impl Tail {
         let mut rest = bytes.get(kept..).unwrap_or_default();
         let room = TAIL_BYTES - self.ring.len();
         let (first, more) = rest.split_at(room.min(rest.len()));
-        self.ring.reserve_exact(room);
+        if self.ring.capacity() - self.ring.len() < first.len() {
+            // Twice as large each time, which ends at exactly its full size.
+            let wanted = (self.ring.len() + first.len()).next_power_of_two();
+            self.ring.reserve_exact(wanted - self.ring.len());
+        }
         self.ring.extend_from_slice(first);
         rest = more;
         while !rest.is_empty() {

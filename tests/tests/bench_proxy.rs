@@ -5,9 +5,10 @@ use std::process::Command;
 use tidepool_coordinator::store::throwaway::Throwaway;
 use tidepool_tests::programs::program;
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 14] = [
     "idle_rss_mib",
     "stream_rss_kib",
+    "full_stream_rss_kib",
     "added_plain_p50_ms",
     "added_plain_p99_ms",
     "added_first_event_p50_ms",
@@ -17,6 +18,7 @@ const NAMES: [&str; 12] = [
     "cpu_per_request_us",
     "cpu_per_large_request_us",
     "cpu_per_event_us",
+    "cpu_per_copied_event_us",
     "requests_per_s_core",
 ];
 

@@ -64,7 +64,10 @@ impl Framing {
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Ok(Self::Length(0));
         }
-        let last_coding = headers.get_all(header::TRANSFER_ENCODING).iter().last();
+        let last_coding = headers
+            .get_all(header::TRANSFER_ENCODING)
+            .iter()
+            .next_back();
         if let Some(coding) = last_coding {
             let is_chunked = coding
                 .as_bytes()
@@ -142,7 +145,7 @@ impl Chunk {
     /// What comes after a byte that is not of the body.
     fn after(self, byte: u8) -> Result<Self, Malformed> {
         Ok(match (self, byte) {
-            (Self::Size { size, digits: 1.. }, b'\r') | (Self::Extension { size, .. }, b'\r') => {
+            (Self::Size { size, digits: 1.. } | Self::Extension { size, .. }, b'\r') => {
                 Self::SizeLf { size }
             }
             (Self::Size { size, digits: 1.. }, b';' | b' ' | b'\t') => {
@@ -176,8 +179,15 @@ impl Chunk {
             (Self::TrailerLf { ignored }, b'\n') => Self::TrailerStart { ignored },
             (Self::LastLf, b'\n') => Self::Ended,
             (Self::SizeLf { .. }, _) => return Err(Malformed::ChunkSize),
-            (Self::DataCr | Self::DataLf | Self::TrailerLf { .. } | Self::LastLf, _)
-            | (Self::Data { .. } | Self::Ended, _) => return Err(Malformed::ChunkEnd),
+            (
+                Self::Data { .. }
+                | Self::DataCr
+                | Self::DataLf
+                | Self::TrailerLf { .. }
+                | Self::LastLf
+                | Self::Ended,
+                _,
+            ) => return Err(Malformed::ChunkEnd),
         })
     }
 }

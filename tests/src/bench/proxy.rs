@@ -17,6 +17,7 @@ use self::{
 use super::{Figure, Sample, resources};
 
 mod client;
+mod copier;
 mod deployment;
 mod litellm;
 mod load;
@@ -25,7 +26,10 @@ mod redis;
 mod streams;
 mod upstream;
 
-pub use self::upstream::{Arguments as UpstreamArguments, serve};
+pub use self::{
+    copier::{Arguments as CopierArguments, copy},
+    upstream::{Arguments as UpstreamArguments, serve},
+};
 
 const BENCH: &str = "proxy";
 
@@ -94,8 +98,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         "MiB",
         Some(20.0),
     )?;
-    let a_stream = streams::rss_kib(&deployment, idle_kib, streams).await?;
+    let begun = Question::open_stream(LARGE_BYTES);
+    let a_stream = streams::rss_kib(&deployment, &begun, idle_kib, streams).await?;
     print("stream_rss_kib", a_stream, "KiB", Some(24.0))?;
+    deployment.restart_proxy().await?;
+    let long = Question::full_stream(LARGE_BYTES);
+    let a_stream = streams::rss_kib(&deployment, &long, idle_kib, streams).await?;
+    print("full_stream_rss_kib", a_stream, "KiB", None)?;
     deployment.restart_proxy().await?;
 
     added(
@@ -142,6 +151,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let event = load::cpu_per_event_us(&deployment, streams, events).await?;
     print("cpu_per_event_us", event, "us", Some(8.0))?;
+    let copied = load::cpu_per_copied_event_us(&deployment, streams, events).await?;
+    print("cpu_per_copied_event_us", copied, "us", None)?;
 
     let saturated = load::cpu_us(
         &deployment,

@@ -30,6 +30,9 @@ enum Bench {
     /// The upstream of the `proxy` bench, in a process of its own
     #[command(hide = true)]
     ProxyUpstream(proxy::UpstreamArguments),
+    /// What the `proxy` bench compares a streamed event with
+    #[command(hide = true)]
+    ProxyCopier(proxy::CopierArguments),
     /// The coordinator's end of the `links` bench, in a process of its own
     #[command(hide = true)]
     LinksServer(links::ServerArguments),
@@ -46,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::Pool(arguments) => pool::run(&arguments).map_err(Into::into),
         Bench::Proxy(arguments) => proxy::run(arguments).await,
         Bench::ProxyUpstream(arguments) => proxy::serve(arguments).await,
+        Bench::ProxyCopier(arguments) => proxy::copy(arguments).await,
         Bench::LinksServer(arguments) => links::serve(arguments).await,
     }
 }

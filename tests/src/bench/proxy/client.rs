@@ -49,6 +49,11 @@ impl Question {
         Self::of(Behaviour::Open, body_bytes, Until::FirstEvent)
     }
 
+    /// For more events than the proxy's tail has room for, and no end.
+    pub(super) fn full_stream(body_bytes: usize) -> Self {
+        Self::of(Behaviour::Full, body_bytes, Until::FirstEvent)
+    }
+
     fn of(behaviour: Behaviour, body_bytes: usize, until: Until) -> Self {
         let stream = behaviour != Behaviour::Plain;
         let mut body = format!(

@@ -1,11 +1,12 @@
 //! Many at once, and what they cost the proxy in CPU.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::task::JoinSet;
 
 use super::{
     client::{Connection, Question},
+    copier,
     deployment::Deployment,
 };
 
@@ -22,11 +23,7 @@ pub(super) async fn cpu_us(
     eprintln!("proxy: {requests} requests by {clients} at once");
     let each = requests.div_ceil(clients);
     let rows = deployment.rows().await?;
-    let mut connections = Vec::with_capacity(clients);
-    for number in 0..clients {
-        connections
-            .push(Connection::open(deployment.address_of(number)?, deployment.proxy()).await?);
-    }
+    let connections = open(deployment, clients, deployment.proxy()).await?;
     let connections = ask(connections, question, WARM_UP).await?;
     let warm = rows + u64::try_from(clients * WARM_UP)?;
     let before = deployment.cpu_when_written(warm).await?;
@@ -45,11 +42,7 @@ pub(super) async fn cpu_per_event_us(
     eprintln!("proxy: {streams} streams of {events} events");
     let question = Question::long_stream(super::SMALL_BYTES, events);
     let rows = deployment.rows().await?;
-    let mut connections = Vec::with_capacity(streams);
-    for number in 0..streams {
-        connections
-            .push(Connection::open(deployment.address_of(number)?, deployment.proxy()).await?);
-    }
+    let connections = open(deployment, streams, deployment.proxy()).await?;
     let before = deployment.cpu()?;
     ask(connections, &question, 1).await?;
     let after = deployment
@@ -57,6 +50,34 @@ pub(super) async fn cpu_per_event_us(
         .await?;
     let passed = u32::try_from(streams * events)?;
     Ok(after.saturating_sub(before).as_secs_f64() * 1_000_000.0 / f64::from(passed))
+}
+
+/// The same of a program that only copies bytes: less is not to be had on this machine.
+pub(super) async fn cpu_per_copied_event_us(
+    deployment: &Deployment,
+    streams: usize,
+    events: usize,
+) -> anyhow::Result<f64> {
+    eprintln!("proxy: {streams} streams of {events} events, copied");
+    let question = Question::long_stream(super::SMALL_BYTES, events);
+    let (copier, address) = copier::start(deployment.upstream()).await?;
+    let connections = open(deployment, streams, address).await?;
+    let before = copier.cpu()?;
+    ask(connections, &question, 1).await?;
+    let passed = u32::try_from(streams * events)?;
+    Ok(copier.cpu()?.saturating_sub(before).as_secs_f64() * 1_000_000.0 / f64::from(passed))
+}
+
+async fn open(
+    deployment: &Deployment,
+    count: usize,
+    to: SocketAddr,
+) -> anyhow::Result<Vec<Connection>> {
+    let mut connections = Vec::with_capacity(count);
+    for number in 0..count {
+        connections.push(Connection::open(deployment.address_of(number)?, to).await?);
+    }
+    Ok(connections)
 }
 
 /// Each connection asks so many times, one after the other.

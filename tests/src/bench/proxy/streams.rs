@@ -6,7 +6,7 @@ use anyhow::ensure;
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{
-    LARGE_BYTES, SOME,
+    SOME,
     client::{Connection, Question},
     deployment::Deployment,
 };
@@ -17,11 +17,11 @@ const SETTLING: Duration = Duration::from_secs(3);
 /// Memory of the proxy for one open stream; the answer has begun, and the request was as large as OpenClaw's.
 pub(super) async fn rss_kib(
     deployment: &Deployment,
+    question: &Question,
     idle_kib: u32,
     streams: u16,
 ) -> anyhow::Result<f64> {
     eprintln!("proxy: opening {streams} streams");
-    let question = Question::open_stream(LARGE_BYTES);
     let mut opening = JoinSet::new();
     for opener in 0..SOME {
         let mut own = Vec::new();

@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::client::{content_length, head_length};
@@ -38,6 +38,8 @@ pub(super) enum Behaviour {
     Paced(usize),
     /// One event, and silence.
     Open,
+    /// Twenty, and silence.
+    Full,
 }
 
 impl Behaviour {
@@ -47,6 +49,7 @@ impl Behaviour {
             Self::Short => "bench-short".to_owned(),
             Self::Paced(events) => format!("bench-paced-{events}."),
             Self::Open => "bench-open".to_owned(),
+            Self::Full => "bench-full".to_owned(),
         }
     }
 
@@ -62,6 +65,8 @@ impl Behaviour {
                 return Self::Short;
             } else if word.starts_with(b"open") {
                 return Self::Open;
+            } else if word.starts_with(b"full") {
+                return Self::Full;
             } else if let Some(number) = word.strip_prefix(b"paced-") {
                 let digits = number.split(|byte| *byte == b'.').next();
                 let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
@@ -166,6 +171,13 @@ impl Answers {
                     stream.write_all(&self.end).await?;
                 }
                 Behaviour::Open => stream.write_all(&self.begin).await?,
+                Behaviour::Full => {
+                    stream.write_all(&self.begin).await?;
+                    for _ in 0..20 {
+                        sleep(PACE).await;
+                        stream.write_all(&self.event).await?;
+                    }
+                }
             }
         }
         Ok(())
