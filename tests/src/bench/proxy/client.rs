@@ -159,10 +159,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether nothing more came and the other end is there.
+    /// Whether the other end is there, whatever it has said meanwhile.
     pub(super) fn is_open(&self) -> bool {
-        let nothing = self.stream.try_read(&mut [0]);
-        nothing.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        let mut unread = [0; 16 * 1024];
+        loop {
+            match self.stream.try_read(&mut unread) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+            }
+        }
     }
 
     /// Frees what was read.
