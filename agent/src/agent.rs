@@ -4,7 +4,7 @@
 //! truth. On SIGTERM the link goes first, then the loops, then gateway and nginx: an orderly power-off.
 //! After SIGKILL gateway and nginx run on, and the next agent adopts them; that is how an agent is replaced.
 
-use std::{fs, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use rand::TryRngCore as _;
@@ -19,7 +19,8 @@ use crate::{
     applied::AppliedFile,
     converge::{
         board::Board,
-        body::{Body, Gateway as _, first_view},
+        body::{Body, first_view},
+        chain,
         front::Front,
         openclaw::OpenClaw,
     },
@@ -32,6 +33,7 @@ use crate::{
     observe::Observer,
     openclaw::Place,
     reload::Table,
+    runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run, Runtime},
     settings::Settings,
 };
 
@@ -77,6 +79,11 @@ impl Agent {
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let documents = self.desk.documents();
         let (wake_front, wake_body) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        // nginx listens on a network that is made here. Without it nginx does not start, and both are
+        // tried again.
+        if let Err(error) = self.gateway.prepare().await {
+            tracing::error!(error = chain(&error), "the gateway's network is not there");
+        }
         let mut front = Front {
             nginx: Arc::clone(&self.nginx),
             documents: documents.clone(),
@@ -119,7 +126,7 @@ impl Agent {
         loops.cancel();
         let ended = async {
             tasks.wait().await;
-            tokio::join!(self.gateway.stop(), self.nginx.stop());
+            tokio::join!(self.gateway.leave(), self.nginx.stop());
         };
         if timeout(STOP_DEADLINE, ended).await.is_err() {
             tracing::error!("not everything ended in time");
@@ -132,26 +139,45 @@ impl Agent {
 pub async fn stop_all(settings: &Settings) -> anyhow::Result<()> {
     let nginx = Nginx::new(settings.manifest.nginx.clone(), settings.site()?);
     let gateway = openclaw(settings, &nginx)?;
-    tokio::join!(gateway.stop(), nginx.stop());
+    tokio::join!(gateway.leave(), nginx.stop());
     Ok(())
 }
 
 fn openclaw(settings: &Settings, nginx: &Nginx) -> anyhow::Result<OpenClaw> {
     let table = Table::of(&settings.manifest.openclaw_version)
         .context("find this version of OpenClaw in the reload table")?;
+    let manifest = &settings.manifest;
+    let bridge = Bridge::of(settings.gateway_port);
+    // nginx as the gateway sees it: through a bridge everybody comes from the bridge.
+    let proxy = match manifest.container {
+        Some(_) => bridge.address(),
+        None => settings.address,
+    };
     let place = Place {
         gateway: settings.gateway(),
         source: Some(settings.address),
-        trusted_proxies: vec![settings.address],
+        trusted_proxies: vec![proxy],
         relay: format!("{}/v1", nginx.relay_url()),
         home: settings.own_dir("home").context("prepare the gateway")?,
         records: settings.own_dir("gateway").context("prepare the gateway")?,
+        inside: manifest.container.as_ref().map(|_| Run::inside()),
+    };
+    let argv = manifest.gateway.clone();
+    let runtime: Box<dyn Runtime> = match &manifest.container {
+        Some(container) => Box::new(DockerRuntime::new(Run {
+            server: settings.user_data.server.to_string(),
+            manifest: container.clone(),
+            argv,
+            place: place.clone(),
+            extra_env: BTreeMap::new(),
+        })),
+        None => Box::new(ProcessRuntime::new(Command::new(argv, &place))),
     };
     Ok(OpenClaw::new(
-        settings.manifest.gateway.clone(),
+        runtime,
         place,
         table,
-        settings.manifest.config_schema.clone(),
+        manifest.config_schema.clone(),
     ))
 }
 

@@ -5,6 +5,7 @@
 //! nothing and the customer's wishes are hot. Who is let in is constant (one owner, one origin);
 //! nginx decides who may bear that name.
 
+pub(crate) mod file;
 mod merge;
 mod schema;
 
@@ -14,6 +15,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tidepool_certs::secret_file::Owner;
 use tidepool_shared::openclaw::{RefusedPatch, check_patch};
 
 pub use self::{
@@ -48,8 +50,8 @@ const LOG_FILE_BYTES: u32 = 4 * 1024 * 1024;
 /// Where a gateway lives and whom it trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Where the gateway listens. OpenClaw also takes the same port on 127.0.0.1, so that gateways
-    /// of one machine need different ports, and at least 120 between them (browser control).
+    /// Where nginx and the agent reach the gateway. OpenClaw also takes the same port on 127.0.0.1, so
+    /// that gateways of one machine need different ports, and at least 120 between them (browser control).
     pub gateway: SocketAddr,
     /// The address that nginx and the agent connect from, when it must be chosen (local servers).
     pub source: Option<IpAddr>,
@@ -61,17 +63,65 @@ pub struct Place {
     pub home: PathBuf,
     /// The agent's own records about this gateway; the customer must not be able to write here.
     pub records: PathBuf,
+    /// What a gateway in a container sees instead; `None` for one that is a process of this machine.
+    pub inside: Option<Inside>,
 }
+
+/// A container as its gateway sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its home, in which only the state directory is ours to see.
+    pub home: PathBuf,
+    /// Whom it runs as.
+    pub owner: Owner,
+}
+
+/// OpenClaw's state directory within its home.
+const STATE_DIR: &str = ".openclaw";
+/// The configuration within the state directory.
+const CONFIG: &str = "openclaw.json";
 
 impl Place {
     /// OpenClaw's state directory.
     pub fn state_dir(&self) -> PathBuf {
-        self.home.join(".openclaw")
+        self.home.join(STATE_DIR)
     }
 
     /// The configuration file. Its folder also holds OpenClaw's own `openclaw.json.last-good`.
     pub fn config_path(&self) -> PathBuf {
-        self.state_dir().join("openclaw.json")
+        self.state_dir().join(CONFIG)
+    }
+
+    /// The copy that the gateway makes of each configuration that it has accepted.
+    pub(crate) fn accepted_path(&self) -> PathBuf {
+        self.state_dir().join("openclaw.json.last-good")
+    }
+
+    /// Where the gateway that runs is recorded; another one leaves another record.
+    pub fn process_record(&self) -> PathBuf {
+        self.records.join("gateway.process.json")
+    }
+
+    /// The state directory as the gateway knows it.
+    pub(crate) fn seen_state_dir(&self) -> PathBuf {
+        let home = self
+            .inside
+            .as_ref()
+            .map_or(&self.home, |inside| &inside.home);
+        home.join(STATE_DIR)
+    }
+
+    /// The configuration file as the gateway knows it.
+    pub(crate) fn seen_config_path(&self) -> PathBuf {
+        self.seen_state_dir().join(CONFIG)
+    }
+
+    fn listen(&self) -> SocketAddr {
+        self.inside
+            .as_ref()
+            .map_or(self.gateway, |inside| inside.listen)
     }
 
     /// What the gateway prints.
@@ -120,7 +170,7 @@ pub fn neutral(place: &Place, stage: Stage) -> Value {
         "update": { "checkOnStart": false, "auto": { "enabled": false } },
         "logging": {
             // Otherwise a file in /tmp that all gateways of a machine share.
-            "file": place.state_dir().join("logs/gateway.jsonl"),
+            "file": place.seen_state_dir().join("logs/gateway.jsonl"),
             "maxFileBytes": LOG_FILE_BYTES,
         },
     });
@@ -136,7 +186,7 @@ pub fn neutral(place: &Place, stage: Stage) -> Value {
 fn gateway(place: &Place) -> Value {
     let mut gateway = json!({
         "mode": "local",
-        "port": place.gateway.port(),
+        "port": place.listen().port(),
         "trustedProxies": place.trusted_proxies,
         "auth": {
             "mode": "trusted-proxy",
@@ -151,7 +201,7 @@ fn gateway(place: &Place) -> Value {
         },
         "controlUi": { "allowedOrigins": [ORIGIN] },
     });
-    let listen = match place.gateway.ip() {
+    let listen = match place.listen().ip() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => json!({ "bind": "loopback" }),
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => json!({ "bind": "lan" }),
         address => json!({ "bind": "custom", "customBindHost": address }),
@@ -170,11 +220,7 @@ pub fn wanted(place: &Place, patch: &Value) -> Result<Value, RefusedPatch> {
 
 /// Reads a configuration that OpenClaw may have written. It writes plain JSON, whatever it reads.
 pub(crate) fn read(path: &Path) -> std::io::Result<Option<Value>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(absent) if absent.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(unreadable) => Err(unreadable),
-    }
+    Ok(file::read(path)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 #[cfg(test)]
@@ -189,6 +235,7 @@ mod tests {
             relay: "http://127.80.3.7:8081/v1".into(),
             home: "/srv/gateway/home".into(),
             records: "/srv/gateway/records".into(),
+            inside: None,
         }
     }
 
@@ -209,6 +256,23 @@ mod tests {
         assert_eq!(bind("127.0.0.1:1"), "loopback");
         assert_eq!(bind("0.0.0.0:1"), "lan");
         assert_eq!(bind("127.80.3.7:1"), "custom");
+    }
+
+    #[test]
+    fn a_gateway_in_a_container_is_told_of_its_own_paths_and_ports_only() {
+        let mut place = place();
+        place.inside = Some(Inside {
+            listen: "0.0.0.0:18790".parse().unwrap(),
+            home: "/home/node".into(),
+            owner: Owner {
+                user: 1000,
+                group: 1000,
+            },
+        });
+        let config = neutral(&place, Stage::Ready);
+        assert_eq!(config["gateway"]["bind"], "lan");
+        assert_eq!(config["gateway"]["port"], 18790);
+        assert!(!config.to_string().contains("/srv/gateway"));
     }
 
     #[test]

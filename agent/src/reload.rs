@@ -36,7 +36,6 @@ use crate::{
     openclaw::{self, Place, Schema, Violations, three_way},
     runtime::{Runtime, STOP_GRACE, SignalFailed, StartFailed, State},
 };
-use tidepool_certs::secret_file;
 
 /// Between two looks at the gateway.
 const POLL: Duration = Duration::from_millis(50);
@@ -147,10 +146,9 @@ impl Reloader {
             return Ok(());
         }
         let bytes = encode(wanted);
-        let folder = self.place.state_dir();
-        std::fs::create_dir_all(&folder)
+        openclaw::file::create_state_dir(&self.place)
             .and_then(|()| self.records.prepare())
-            .and_then(|()| secret_file::write(&path, &bytes))
+            .and_then(|()| openclaw::file::write(&self.place, &path, &bytes))
             .and_then(|()| self.records.commit(wanted, &bytes))
             .map_err(|source| ApplyFailed::Write { path, source })
     }
@@ -323,7 +321,7 @@ impl Reloader {
     }
 
     fn write(&self, bytes: &[u8]) -> Result<(), ApplyFailed> {
-        secret_file::write(&self.place.config_path(), bytes)
+        openclaw::file::write(&self.place, &self.place.config_path(), bytes)
             .map_err(|source| self.failed_write(source))
     }
 

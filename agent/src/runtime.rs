@@ -4,6 +4,7 @@
 //! keeps what it must know about its gateway on disk, and never holds a pipe to it.
 
 mod descendants;
+mod docker;
 mod identity;
 mod log;
 mod process;
@@ -13,6 +14,7 @@ use std::{io, time::Duration};
 use async_trait::async_trait;
 
 pub use self::{
+    docker::{Bridge, DockerRuntime, EngineFailed, Run},
     log::{Log, Since},
     process::{Command, ProcessRuntime},
 };
@@ -31,6 +33,17 @@ pub(crate) fn own_identity() -> Option<(i32, u64)> {
 /// Something that runs one gateway. Every call is idempotent and bounded in time.
 #[async_trait]
 pub trait Runtime: Send + Sync {
+    /// Makes what nginx and the gateway stand on, such as the address at which a container finds its
+    /// models.
+    async fn prepare(&self) -> Result<(), StartFailed> {
+        Ok(())
+    }
+
+    /// Takes away what [`Self::prepare`] made, once the gateway has stopped.
+    async fn clear(&self) -> Result<(), SignalFailed> {
+        Ok(())
+    }
+
     /// Starts the gateway, or adopts the one that is running already.
     async fn start(&self) -> Result<Started, StartFailed>;
 
@@ -61,7 +74,7 @@ pub enum Started {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Running,
-    /// Not running. The exit code is known only to the agent that started it.
+    /// Not running. A process's exit code is known only to the agent that started it.
     Stopped {
         exit_code: Option<i32>,
     },
@@ -93,6 +106,10 @@ pub enum StartFailed {
     EndLeftOvers(#[source] SignalFailed),
     #[error("record the gateway's process")]
     Record(#[source] io::Error),
+    #[error("start the gateway's container")]
+    Container(#[source] EngineFailed),
+    #[error("the gateway's container ended at once, exit code {exit_code:?}")]
+    EndedAtOnce { exit_code: Option<i32> },
 }
 
 /// Why a signal was not sent.
@@ -104,4 +121,8 @@ pub enum SignalFailed {
     Send(#[source] io::Error),
     #[error("the gateway's process is still there after SIGKILL")]
     Survived,
+    #[error("the process on record is not the first one of the gateway's container")]
+    NotOfTheContainer,
+    #[error("end the gateway's container")]
+    Container(#[source] EngineFailed),
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
@@ -14,7 +14,10 @@ use rand::TryRngCore as _;
 use tidepool_certs::secret_file;
 use tidepool_shared::{manifest::ImageManifest, user_data::UserData};
 
-use crate::nginx::{Llm, Site, Worker};
+use crate::{
+    nginx::{Llm, Site, Worker},
+    runtime::Bridge,
+};
 
 /// The command line of `run`.
 #[derive(Debug, Clone, Args)]
@@ -108,9 +111,26 @@ impl Settings {
         })
     }
 
-    /// Where the gateway listens.
+    /// Where nginx and the agent reach the gateway. A container's port is published on loopback only:
+    /// Docker's rules come before the machine's own.
     pub fn gateway(&self) -> SocketAddr {
-        SocketAddr::new(self.address, self.gateway_port)
+        let in_container = self.manifest.container.is_some();
+        let address = if in_container && !self.address.is_loopback() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            self.address
+        };
+        SocketAddr::new(address, self.gateway_port)
+    }
+
+    /// Where the gateway finds its models: on the server's address, or on that of the network which it
+    /// shares with the gateway's container.
+    fn relay(&self) -> SocketAddr {
+        let address = match &self.manifest.container {
+            Some(_) => Bridge::of(self.gateway_port).address(),
+            None => self.address,
+        };
+        SocketAddr::new(address, self.relay_port)
     }
 
     /// A directory of the agent's for this purpose, made if it is not there.
@@ -124,7 +144,7 @@ impl Settings {
             prefix: self.own_dir("nginx")?,
             address: self.address,
             http_port: self.http_port,
-            relay_port: self.relay_port,
+            relay: self.relay(),
             gateway: self.gateway(),
             llm: self.llm.clone(),
             relay_secret: self.relay_secret()?,
@@ -231,6 +251,8 @@ pub enum InvalidSettings {
 
 #[cfg(test)]
 mod tests {
+    use tidepool_shared::manifest::ContainerManifest;
+
     use super::*;
 
     fn arguments(dir: &Path) -> RunArguments {
@@ -265,6 +287,25 @@ mod tests {
         assert_eq!(first.len(), 64);
         let again = Settings::read(&arguments(dir.path())).unwrap();
         assert_eq!(again.site().unwrap().relay_secret, first);
+    }
+
+    #[test]
+    fn a_containers_port_is_on_loopback_and_its_models_on_its_own_network() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut given = arguments(dir.path());
+        given.address = [203, 0, 113, 7].into();
+        let mut settings = Settings::read(&given).unwrap();
+        assert_eq!(settings.gateway().to_string(), "203.0.113.7:18789");
+        let image = format!("sha256:{}", "0a".repeat(32)).try_into().unwrap();
+        settings.manifest.container = Some(ContainerManifest {
+            image,
+            socket: "/var/run/docker.sock".into(),
+            browsers: None,
+            memory_mib: None,
+        });
+        assert_eq!(settings.gateway().to_string(), "127.0.0.1:18789");
+        let relay = settings.site().unwrap().relay;
+        assert_eq!(relay, SocketAddr::new(Bridge::of(18789).address(), 8081));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::Path,
 };
 
@@ -13,9 +13,25 @@ pub fn create_dir(dir: &Path) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
+/// User and group id of whom a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    pub user: u32,
+    pub group: u32,
+}
+
 /// Replaces `path` by `contents` so that a reader, or a crash, sees the old file or the new one whole:
 /// written beside, synced, renamed, and the directory synced.
 pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    replace(path, contents, None)
+}
+
+/// The same, and the file is another user's, which takes root.
+pub fn write_for(path: &Path, contents: &[u8], owner: Owner) -> io::Result<()> {
+    replace(path, contents, Some(owner))
+}
+
+fn replace(path: &Path, contents: &[u8], owner: Option<Owner>) -> io::Result<()> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
@@ -32,6 +48,9 @@ pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&beside)?;
+    if let Some(owner) = owner {
+        fchown(&file, Some(owner.user), Some(owner.group))?;
+    }
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;

@@ -12,7 +12,8 @@ pub struct ImageManifest {
     pub image: String,
     /// The version of OpenClaw; decides the reload table and the restart signal.
     pub openclaw_version: String,
-    /// The gateway's program and leading arguments; the agent adds no shell.
+    /// The gateway's program and leading arguments; the agent adds no shell. In a container these are
+    /// the container's own paths.
     pub gateway: Vec<String>,
     /// JSON Schema of this version's configuration, made by the version itself.
     pub config_schema: PathBuf,
@@ -22,9 +23,103 @@ pub struct ImageManifest {
     /// an address, as on the local cloud.
     #[serde(default = "gateway_ports")]
     pub gateway_ports: u16,
+    /// The container that the gateway runs in; without it, it is a process of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerManifest>,
 }
 
 /// OpenClaw's browser control and its debugging ports lie within this distance of the gateway's.
 fn gateway_ports() -> u16 {
     120
+}
+
+/// What a gateway's container is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerManifest {
+    pub image: PinnedImage,
+    /// Docker's socket.
+    #[serde(default = "docker_socket")]
+    pub socket: PathBuf,
+    /// The volume with browsers, which the gateway may read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browsers: Option<String>,
+    /// The most memory, in MiB. Without it, what the machine has less what the rest of it needs: a
+    /// tier is a size of machine. For machines that several gateways share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
+}
+
+fn docker_socket() -> PathBuf {
+    "/var/run/docker.sock".into()
+}
+
+/// A container image by its content: `sha256:…`, or `NAME@sha256:…`. What a tag means can change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PinnedImage(String);
+
+impl PinnedImage {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PinnedImage {
+    type Error = NotPinned;
+
+    fn try_from(text: String) -> Result<Self, NotPinned> {
+        let digest = match text.split_once('@') {
+            Some(("", _)) => return Err(NotPinned(text)),
+            Some((_, digest)) => digest,
+            None => &text,
+        };
+        let is_pinned = digest.strip_prefix("sha256:").is_some_and(|digits| {
+            digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        });
+        if is_pinned {
+            Ok(Self(text))
+        } else {
+            Err(NotPinned(text))
+        }
+    }
+}
+
+impl From<PinnedImage> for String {
+    fn from(image: PinnedImage) -> Self {
+        image.0
+    }
+}
+
+/// An image that is not named by its content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("container image without a SHA-256 digest: `{0}`")]
+pub struct NotPinned(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_image_with_a_digest_is_taken() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        for pinned in [
+            digest.clone(),
+            format!("ghcr.io/openclaw/openclaw@{digest}"),
+        ] {
+            assert!(PinnedImage::try_from(pinned).is_ok());
+        }
+        for loose in ["openclaw:latest", "sha256:0a", "@", ""] {
+            assert!(PinnedImage::try_from(loose.to_owned()).is_err(), "{loose}");
+        }
+        assert!(PinnedImage::try_from(format!("@{digest}")).is_err());
+    }
+
+    #[test]
+    fn a_manifest_of_before_containers_is_read_and_written_as_it_was() {
+        let text = r#"{"image":"a","openclaw_version":"2026.9.6","gateway":["node"],"config_schema":"/s","nginx":"/n","gateway_ports":1}"#;
+        let manifest: ImageManifest = serde_json::from_str(text).unwrap();
+        assert_eq!(manifest.container, None);
+        assert_eq!(serde_json::to_string(&manifest).unwrap(), text);
+    }
 }

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod chaos;
 pub mod customer;
 pub mod deployment;
+pub mod docker;
 pub mod evidence;
 pub mod fake_hetzner;
 pub mod fake_provider;

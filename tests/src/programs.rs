@@ -33,6 +33,7 @@ pub fn stub_image(dir: &Path, switches: &[String]) -> anyhow::Result<PathBuf> {
         config_schema: Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/stub-schema.json"),
         nginx: nginx()?,
         gateway_ports: 1,
+        container: None,
     };
     let path = dir.join("manifest.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&manifest)?).context("write the manifest")?;

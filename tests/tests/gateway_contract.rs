@@ -22,7 +22,7 @@ use serde_json::json;
 use tidepool_agent::{
     gateway::{As, Startup},
     reload::{Deadlines, How, Outcome},
-    runtime::{ProcessRuntime, Runtime as _, Started, State, Stopped},
+    runtime::{Started, State, Stopped},
 };
 
 use self::bench::{Bench, manifest_from};
@@ -60,6 +60,16 @@ on_the_stub! {
     a_running_gateway_is_adopted_after_the_agents_death
     the_restart_signal_restarts_in_the_process
     a_stop_is_heard
+}
+
+/// Docker takes a second to start, so that it is one gateway for all sentences.
+#[tokio::test]
+async fn the_stub_in_a_container_keeps_the_contract() {
+    if let Some(bench) = Bench::stub_in_container(&[]).await {
+        sentences::of_a_configuration(&bench).await;
+        sentences::a_cut_off_try_is_ended_by_the_next(&bench).await;
+        sentences::of_a_life(&bench).await;
+    }
 }
 
 #[tokio::test]
@@ -151,7 +161,7 @@ async fn what_a_killed_gateway_had_started_is_ended_and_never_taken_for_it() {
     }
     let helper: Vec<_> = before.into_iter().filter(|pid| *pid != gateway).collect();
     assert_eq!(bench.processes(), helper, "the helper outlives the gateway");
-    let next = ProcessRuntime::new(bench.command.clone());
+    let next = bench.another_runtime();
     assert_eq!(next.start().await.expect("start"), Started::Fresh);
     assert!(bench.gateway.started_within(SHORT.start).await);
     let now = bench.processes();

@@ -18,7 +18,7 @@ use crate::{
     gateway::{self, Startup},
     openclaw::{self, Place, Schema, Stage},
     reload::{Deadlines, Outcome, Reloader, Table, restart_by_signal},
-    runtime::{Command, ProcessRuntime, Runtime, STOP_GRACE, State},
+    runtime::{Runtime, STOP_GRACE, StartFailed, State},
 };
 
 /// A reply with more lines is not asked for; the link bounds its bytes.
@@ -30,19 +30,16 @@ pub struct OpenClaw {
     table: Table,
     schema: PathBuf,
     gateway: gateway::Gateway,
-    runtime: ProcessRuntime,
-    process_record: PathBuf,
+    runtime: Box<dyn Runtime>,
     deadlines: Deadlines,
 }
 
 impl OpenClaw {
-    /// The gateway with these arguments at this place.
-    pub fn new(argv: Vec<String>, place: Place, table: Table, schema: PathBuf) -> Self {
-        let command = Command::new(argv, &place);
+    /// The gateway that this runtime runs at this place.
+    pub fn new(runtime: Box<dyn Runtime>, place: Place, table: Table, schema: PathBuf) -> Self {
         Self {
             gateway: gateway::Gateway::new(place.clone()),
-            process_record: command.record.clone(),
-            runtime: ProcessRuntime::new(command),
+            runtime,
             place,
             table,
             schema,
@@ -57,6 +54,22 @@ impl OpenClaw {
         self
     }
 
+    /// Makes what nginx stands on.
+    pub async fn prepare(&self) -> Result<(), StartFailed> {
+        self.runtime.prepare().await
+    }
+
+    /// Ends the gateway, as at power-off: nothing of it is left but its files.
+    pub async fn leave(&self) {
+        self.stop().await;
+        if let Err(error) = self.runtime.clear().await {
+            tracing::error!(
+                error = chain(&error),
+                "not all of the gateway was cleared away"
+            );
+        }
+    }
+
     async fn reloader(&self) -> anyhow::Result<Reloader> {
         let path = self.schema.clone();
         let schema = spawn_blocking(move || Schema::load(&path)).await??;
@@ -66,7 +79,9 @@ impl OpenClaw {
 
     async fn apply(&self, wanted: &serde_json::Value) -> anyhow::Result<Configured> {
         let reloader = self.reloader().await?;
-        let outcome = reloader.apply(&self.runtime, &self.gateway, wanted).await?;
+        let outcome = reloader
+            .apply(self.runtime.as_ref(), &self.gateway, wanted)
+            .await?;
         match outcome {
             Outcome::Applied { how, took } => {
                 let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -91,9 +106,9 @@ impl OpenClaw {
 impl Gateway for OpenClaw {
     async fn process(&self) -> Option<String> {
         match self.runtime.state().await {
-            // Pid and start time: another process has another record.
+            // With pid and start time: another process has another record.
             State::Running => {
-                Some(std::fs::read_to_string(&self.process_record).unwrap_or_default())
+                Some(std::fs::read_to_string(self.place.process_record()).unwrap_or_default())
             }
             State::Stopped { .. } => None,
         }
@@ -139,7 +154,7 @@ impl Gateway for OpenClaw {
         let signal = self.table.restart_signal();
         // A signal during boot kills, and not in order.
         if self.gateway.startup().await == Startup::Started
-            && restart_by_signal(&self.runtime, &self.gateway, signal, self.deadlines).await
+            && restart_by_signal(self.runtime.as_ref(), &self.gateway, signal, self.deadlines).await
         {
             return Ok(Restarted::InProcess);
         }

@@ -23,7 +23,8 @@ pub struct Site {
     /// The server's own address.
     pub address: IpAddr,
     pub http_port: u16,
-    pub relay_port: u16,
+    /// Where the gateway finds its models; a container reaches only its own network's address.
+    pub relay: SocketAddr,
     pub gateway: SocketAddr,
     /// The LLM proxy.
     pub llm: Llm,
@@ -119,8 +120,7 @@ impl Site {
 
     /// The base URL, without a path of the API, at which the gateway reaches its models.
     pub fn relay_url(&self) -> String {
-        let relay = SocketAddr::new(self.address, self.relay_port);
-        format!("http://{relay}/{}", self.relay_secret)
+        format!("http://{}/{}", self.relay, self.relay_secret)
     }
 
     pub(super) fn http(&self) -> SocketAddr {
@@ -139,10 +139,7 @@ impl Site {
                 ("user", user),
                 ("address", &self.address.to_string()),
                 ("listen_http", &self.http().to_string()),
-                (
-                    "listen_relay",
-                    &SocketAddr::new(self.address, self.relay_port).to_string(),
-                ),
+                ("listen_relay", &self.relay.to_string()),
                 (
                     "llm_upstream",
                     &format!("{}:{}", self.llm.host, self.llm.port),
@@ -225,7 +222,7 @@ mod tests {
             prefix: "/p".into(),
             address: [127, 0, 0, 9].into(),
             http_port: 1,
-            relay_port: 2,
+            relay: ([127, 0, 0, 9], 2).into(),
             gateway: ([127, 0, 0, 9], 3).into(),
             llm: Llm::parse("http://127.0.0.1:4").unwrap(),
             relay_secret: "5".into(),
@@ -258,7 +255,7 @@ mod tests {
             prefix: "/p".into(),
             address: [127, 0, 0, 9].into(),
             http_port: 1,
-            relay_port: 2,
+            relay: ([127, 0, 0, 9], 2).into(),
             gateway: ([127, 0, 0, 9], 3).into(),
             llm: Llm::parse("http://127.0.0.1:4").unwrap(),
             relay_secret: "5".into(),

@@ -6,7 +6,6 @@
 //! detected`; then the copy `openclaw.json.last-good` tells, which is made of every accepted file.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -15,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::POLL;
 use crate::{
-    openclaw::Place,
+    openclaw::{Place, file},
     runtime::{Log, Since},
 };
 
@@ -47,11 +46,11 @@ pub(super) struct Watch<'log> {
 impl<'log> Watch<'log> {
     /// Begins to watch; to be called before the file is written.
     pub(super) fn begin(place: &Place, log: &'log Log, bytes: &[u8]) -> Self {
-        let accepted_copy = accepted_copy(place);
+        let accepted_copy = place.accepted_path();
         Self {
             since: log.end(),
             log,
-            copied_before: modified(&accepted_copy),
+            copied_before: file::modified(&accepted_copy),
             accepted_copy,
             bytes: bytes.to_vec(),
         }
@@ -96,22 +95,18 @@ impl<'log> Watch<'log> {
     }
 
     fn was_accepted(&self) -> bool {
-        modified(&self.accepted_copy) != self.copied_before
-            && fs::read(&self.accepted_copy).is_ok_and(|copy| copy == self.bytes)
+        file::modified(&self.accepted_copy) != self.copied_before
+            && holds(&self.accepted_copy, &self.bytes)
     }
 }
 
 /// Whether the last file that the gateway accepted while running is this one.
 pub(super) fn was_accepted_last(place: &Place, bytes: &[u8]) -> bool {
-    fs::read(accepted_copy(place)).is_ok_and(|copy| copy == bytes)
+    holds(&place.accepted_path(), bytes)
 }
 
-fn accepted_copy(place: &Place) -> PathBuf {
-    place.state_dir().join("openclaw.json.last-good")
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).ok()?.modified().ok()
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    matches!(file::read(path), Ok(Some(copy)) if copy == bytes)
 }
 
 /// Whether this is what a gateway prints at the end of each start, also of one in its process.

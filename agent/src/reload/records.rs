@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidepool_shared::document::Digest;
 
-use crate::{disk, openclaw::Place};
+use crate::{
+    disk,
+    openclaw::{self, Place},
+};
 use tidepool_certs::secret_file;
 
 /// The files of one gateway.
@@ -56,12 +59,10 @@ impl Records {
     /// ones of before are kept.
     pub(super) fn intend(&self, config: &Path, bytes: &[u8]) -> io::Result<()> {
         self.prepare()?;
-        if self.intent().is_none() {
-            match fs::read(config) {
-                Ok(current) => secret_file::write(&self.path("last-good.json"), &current)?,
-                Err(absent) if absent.kind() == io::ErrorKind::NotFound => {}
-                Err(unreadable) => return Err(unreadable),
-            }
+        if self.intent().is_none()
+            && let Some(current) = openclaw::file::read(config)?
+        {
+            secret_file::write(&self.path("last-good.json"), &current)?;
         }
         let digest = Digest::of(bytes).to_string();
         disk::write_json(&self.path("intent.json"), &Intent { digest })

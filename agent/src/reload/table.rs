@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// The signal that restarts a gateway in its process.
@@ -17,6 +18,15 @@ pub enum RestartSignal {
     Usr1,
     /// From 2026.9.6. Earlier it ends the process.
     Usr2,
+}
+
+impl RestartSignal {
+    pub(crate) fn number(self) -> Signal {
+        match self {
+            Self::Usr1 => Signal::USR1,
+            Self::Usr2 => Signal::USR2,
+        }
+    }
 }
 
 /// What it takes to make a change true, from least to most.

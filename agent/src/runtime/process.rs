@@ -60,7 +60,7 @@ impl Command {
             state_dir: place.state_dir(),
             config_path: place.config_path(),
             log: place.log_path(),
-            record: place.records.join("gateway.process.json"),
+            record: place.process_record(),
             extra_env: BTreeMap::new(),
         }
     }
@@ -270,11 +270,7 @@ impl Runtime for ProcessRuntime {
 
     async fn restart_by(&self, signal: RestartSignal) -> Result<(), SignalFailed> {
         let process = self.running().ok_or(SignalFailed::NotRunning)?;
-        let number = match signal {
-            RestartSignal::Usr1 => Signal::USR1,
-            RestartSignal::Usr2 => Signal::USR2,
-        };
-        match process.signal(number) {
+        match process.signal(signal.number()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(SignalFailed::NotRunning),
             Err(error) => Err(SignalFailed::Send(error)),

@@ -1,7 +1,8 @@
 //! One gateway on an address of its own, with a model behind it that counts its calls.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc,
@@ -21,9 +22,10 @@ use tidepool_agent::{
     gateway::Gateway,
     openclaw::{Place, Schema, Stage, neutral, wanted},
     reload::{Deadlines, Outcome, Reloader, Table},
-    runtime::{Command, ProcessRuntime, Runtime as _, Since},
+    runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run, Runtime, Since},
 };
-use tidepool_shared::manifest::ImageManifest;
+use tidepool_shared::manifest::{ContainerManifest, ImageManifest, PinnedImage};
+use tidepool_tests::docker::Engine;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -36,10 +38,13 @@ const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconn
     data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"total_tokens\":10}}\n\n\
     data: [DONE]\n\n";
 
+/// Of the gateway, and of who asks it.
+const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 80, 77, 1);
+
 pub(crate) struct Bench {
     pub(crate) place: Place,
-    pub(crate) command: Command,
-    pub(crate) runtime: ProcessRuntime,
+    kind: Kind,
+    pub(crate) runtime: Box<dyn Runtime>,
     pub(crate) gateway: Gateway,
     pub(crate) reloader: Reloader,
     pub(crate) table: Table,
@@ -47,7 +52,25 @@ pub(crate) struct Bench {
     schema_path: PathBuf,
     pub(crate) model_calls: Arc<AtomicU32>,
     _model: JoinSet<()>,
+    // After what uses it.
+    _engine: Option<Engine>,
     _folder: TempDir,
+}
+
+/// What the gateway runs as.
+#[derive(Debug, Clone)]
+enum Kind {
+    Process(Command),
+    Container(Run),
+}
+
+impl Kind {
+    fn runtime(&self) -> Box<dyn Runtime> {
+        match self {
+            Self::Process(command) => Box::new(ProcessRuntime::new(command.clone())),
+            Self::Container(run) => Box::new(DockerRuntime::new(run.clone())),
+        }
+    }
 }
 
 /// What is tried is what the gateway does, not how fast it does it on a machine full of other tests.
@@ -77,72 +100,125 @@ impl Bench {
 
     pub(crate) fn unstarted_stub(switches: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let schema = json!({
-            "type": "object", "additionalProperties": false,
-            "patternProperties": {"^(gateway|models|agents|plugins|discovery|telemetry|update|logging|ui|meta|messages|browser|hooks)$": {"type": "object"}},
-        });
-        let schema_path = folder.path().join("schema.json");
-        std::fs::write(&schema_path, schema.to_string()).expect("write the schema");
+        let schema_path = stub_schema(&folder);
         let version = switches.iter().find(|(name, _)| *name == "STUB_VERSION");
         let version = version.map_or("2026.9.6", |(_, version)| version);
         let argv = vec![
             env!("CARGO_BIN_EXE_stub-gateway").to_owned(),
             "gateway".to_owned(),
         ];
-        let mut bench = Self::at_a_free_place(folder, argv, schema_path, version);
-        bench.command.extra_env = switches
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        bench.runtime = ProcessRuntime::new(bench.command.clone());
+        let mut bench = Self::process(folder, argv, schema_path, version);
+        bench.switch(owned(switches));
+        bench
+    }
+
+    /// The stub in a container, started; `None` where there is no Docker.
+    pub(crate) async fn stub_in_container(switches: &[(&str, &str)]) -> Option<Self> {
+        let engine = Engine::start().await.expect("Docker")?;
+        let image = engine.stub_image().expect("the stub's image");
+        let folder = tempfile::tempdir().expect("a folder");
+        let schema_path = stub_schema(&folder);
+        let argv = vec!["/stub-gateway".to_owned(), "gateway".to_owned()];
+        let mut bench = Self::in_container(folder, engine, image, argv, schema_path).await;
+        bench.switch(owned(switches));
+        Some(bench.started().await)
+    }
+
+    fn switch(&mut self, switches: BTreeMap<String, String>) {
+        match &mut self.kind {
+            Kind::Process(command) => command.extra_env = switches,
+            Kind::Container(run) => run.extra_env = switches,
+        }
+        self.runtime = self.kind.runtime();
+    }
+
+    async fn in_container(
+        folder: TempDir,
+        engine: Engine,
+        image: PinnedImage,
+        argv: Vec<String>,
+        schema_path: PathBuf,
+    ) -> Self {
+        let mut place = bare_place(&folder);
+        let bridge = Bridge::of(place.gateway.port());
+        place.trusted_proxies = vec![bridge.address()];
+        place.inside = Some(Run::inside());
+        let mut run = Run {
+            server: format!("srv_{}", place.gateway.port()),
+            manifest: ContainerManifest {
+                image,
+                socket: engine.socket(),
+                browsers: None,
+                memory_mib: Some(1500),
+            },
+            argv,
+            place: place.clone(),
+            extra_env: BTreeMap::new(),
+        };
+        // The model's address is on the network that the container is in.
+        let prepared = DockerRuntime::new(run.clone()).prepare().await;
+        prepared.expect("the container's network");
+        let (listener, relay) = listener(bridge.address());
+        place.relay = format!("http://{relay}/v1");
+        run.place = place.clone();
+        let kind = Kind::Container(run);
+        let mut bench = Self::of(folder, kind, place, listener, schema_path, "2026.9.6");
+        bench._engine = Some(engine);
         bench
     }
 
     /// The real OpenClaw, started.
     pub(crate) async fn real(manifest: ImageManifest) -> Self {
-        Self::at_a_free_place(
-            tempfile::tempdir().expect("a folder"),
-            manifest.gateway,
-            manifest.config_schema,
-            &manifest.openclaw_version,
-        )
-        .started()
-        .await
+        let folder = tempfile::tempdir().expect("a folder");
+        let version = manifest.openclaw_version;
+        Self::process(folder, manifest.gateway, manifest.config_schema, &version)
+            .started()
+            .await
     }
 
-    fn at_a_free_place(
+    fn process(folder: TempDir, argv: Vec<String>, schema_path: PathBuf, version: &str) -> Self {
+        let (listener, relay) = listener([127, 0, 0, 1].into());
+        let place = Place {
+            trusted_proxies: vec![OWN_ADDRESS.into()],
+            relay: format!("http://{relay}/v1"),
+            ..bare_place(&folder)
+        };
+        let command = Command::new(argv, &place);
+        Self::of(
+            folder,
+            Kind::Process(command),
+            place,
+            listener,
+            schema_path,
+            version,
+        )
+    }
+
+    fn of(
         folder: TempDir,
-        argv: Vec<String>,
+        kind: Kind,
+        place: Place,
+        listener: std::net::TcpListener,
         schema_path: PathBuf,
         version: &str,
     ) -> Self {
-        let (listener, relay) = loopback();
-        let address: IpAddr = "127.80.77.1".parse().expect("an address");
-        let place = Place {
-            gateway: SocketAddr::new(address, free_port(address)),
-            source: Some(address),
-            trusted_proxies: vec![address],
-            relay: format!("http://{relay}/v1"),
-            home: folder.path().join("home"),
-            records: folder.path().join("records"),
-        };
         let model_calls = Arc::new(AtomicU32::new(0));
         let mut model = JoinSet::new();
         model.spawn(serve_model(listener, model_calls.clone()));
-        let command = Command::new(argv, &place);
         let table = Table::of(version).expect("a known version");
         let schema = Arc::new(Schema::load(&schema_path).expect("the image's schema"));
         Self {
-            runtime: ProcessRuntime::new(command.clone()),
+            runtime: kind.runtime(),
+            kind,
             gateway: Gateway::new(place.clone()),
             reloader: Reloader::new(place.clone(), table, schema.clone()).with_deadlines(patient()),
             table,
             schema,
             schema_path,
-            command,
             place,
             model_calls,
             _model: model,
+            _engine: None,
             _folder: folder,
         }
     }
@@ -163,12 +239,17 @@ impl Bench {
     /// The gateway as the agent's loop has it.
     pub(crate) fn openclaw(&self) -> OpenClaw {
         OpenClaw::new(
-            self.command.argv.clone(),
+            self.another_runtime(),
             self.place.clone(),
             self.table,
             self.schema_path.clone(),
         )
         .with_deadlines(patient())
+    }
+
+    /// As a new agent has it that finds what this one's has started.
+    pub(crate) fn another_runtime(&self) -> Box<dyn Runtime> {
+        self.kind.runtime()
     }
 
     pub(crate) async fn apply(&self, patch: &Value) -> Outcome {
@@ -191,7 +272,9 @@ impl Bench {
 
     async fn apply_by(&self, reloader: &Reloader, patch: &Value) -> Outcome {
         let config = wanted(&self.place, patch).expect("a patch that is allowed");
-        let outcome = reloader.apply(&self.runtime, &self.gateway, &config).await;
+        let outcome = reloader
+            .apply(self.runtime.as_ref(), &self.gateway, &config)
+            .await;
         outcome.unwrap_or_else(|error| {
             panic!("{error:?}: {:?}", self.runtime.log().tail(20));
         })
@@ -239,9 +322,10 @@ impl Bench {
 
     /// The process on record.
     pub(crate) fn recorded_process(&self) -> i32 {
-        let record = std::fs::read(&self.command.record).expect("the record");
+        let record = std::fs::read(self.place.process_record()).expect("the record");
         let record: Value = serde_json::from_slice(&record).expect("JSON");
-        let pid = record["pid"].as_i64().expect("a pid");
+        let process = record.get("process").unwrap_or(&record);
+        let pid = process["pid"].as_i64().expect("a pid");
         i32::try_from(pid).expect("a pid")
     }
 
@@ -300,8 +384,38 @@ fn free_port(address: IpAddr) -> u16 {
         .expect("a free port")
 }
 
-fn loopback() -> (std::net::TcpListener, SocketAddr) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+/// A place at a free port, without what depends on what the gateway runs as.
+fn bare_place(folder: &TempDir) -> Place {
+    Place {
+        gateway: SocketAddr::new(OWN_ADDRESS.into(), free_port(OWN_ADDRESS.into())),
+        source: Some(OWN_ADDRESS.into()),
+        trusted_proxies: Vec::new(),
+        relay: String::new(),
+        home: folder.path().join("home"),
+        records: folder.path().join("records"),
+        inside: None,
+    }
+}
+
+fn stub_schema(folder: &TempDir) -> PathBuf {
+    let schema = json!({
+        "type": "object", "additionalProperties": false,
+        "patternProperties": {"^(gateway|models|agents|plugins|discovery|telemetry|update|logging|ui|meta|messages|browser|hooks)$": {"type": "object"}},
+    });
+    let path = folder.path().join("schema.json");
+    std::fs::write(&path, schema.to_string()).expect("write the schema");
+    path
+}
+
+fn owned(switches: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let switches = switches.iter();
+    switches
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn listener(address: IpAddr) -> (std::net::TcpListener, SocketAddr) {
+    let listener = std::net::TcpListener::bind((address, 0)).expect("a port");
     listener.set_nonblocking(true).expect("non-blocking");
     let address = listener.local_addr().expect("its address");
     (listener, address)

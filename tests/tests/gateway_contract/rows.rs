@@ -131,6 +131,7 @@ pub(crate) async fn a_gateway_that_prints_nothing_is_restarted_by_signal_too(ben
     let outcome = bench.apply(&quiet).await;
     assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
     let signal = bench.table.restart_signal();
-    let restarted = restart_by_signal(&bench.runtime, &bench.gateway, signal, patient()).await;
+    let restarted =
+        restart_by_signal(bench.runtime.as_ref(), &bench.gateway, signal, patient()).await;
     assert!(restarted, "not seen to its end");
 }

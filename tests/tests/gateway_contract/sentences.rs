@@ -9,7 +9,7 @@ use tidepool_agent::{
     gateway::{As, Readiness, Startup},
     openclaw::{ORIGIN, OWNER, Stage, neutral},
     reload::{How, Outcome},
-    runtime::{ProcessRuntime, Runtime as _, Started, State, Stopped},
+    runtime::{Started, State, Stopped},
 };
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
@@ -21,6 +21,13 @@ use crate::{bench::Bench, rows};
 
 /// All of them on one gateway, in an order in which each leaves it usable for the next.
 pub(crate) async fn all(bench: &Bench) {
+    of_a_configuration(bench).await;
+    rows::the_gateway_does_what_the_table_says(bench, rows::some()).await;
+    of_a_life(bench).await;
+}
+
+/// How it takes what it is told.
+pub(crate) async fn of_a_configuration(bench: &Bench) {
     health_is_told_by_the_body(bench).await;
     only_the_owner_is_let_in(bench).await;
     a_foreign_origin_is_refused_at_connect(bench).await;
@@ -30,7 +37,10 @@ pub(crate) async fn all(bench: &Bench) {
     a_configuration_against_the_schema_is_not_even_written(bench).await;
     a_configuration_that_the_gateway_refuses_is_taken_back(bench).await;
     what_the_gateway_wrote_itself_survives(bench).await;
-    rows::the_gateway_does_what_the_table_says(bench, rows::some()).await;
+}
+
+/// How it is found, restarts and ends.
+pub(crate) async fn of_a_life(bench: &Bench) {
     a_running_gateway_is_adopted_after_the_agents_death(bench).await;
     the_restart_signal_restarts_in_the_process(bench).await;
     a_stop_is_heard(bench).await;
@@ -190,11 +200,11 @@ pub(crate) async fn a_cut_off_try_is_ended_by_the_next(bench: &Bench) {
 }
 
 pub(crate) async fn a_running_gateway_is_adopted_after_the_agents_death(bench: &Bench) {
-    let next = ProcessRuntime::new(bench.command.clone());
+    let next = bench.another_runtime();
     assert_eq!(next.state().await, State::Running);
     assert_eq!(next.start().await.expect("start"), Started::Adopted);
     // Also when the agent died before it had recorded what it started.
-    fs::remove_file(&bench.command.record).expect("the record");
+    fs::remove_file(bench.place.process_record()).expect("the record");
     assert_eq!(next.start().await.expect("start"), Started::Adopted);
     assert_eq!(next.state().await, State::Running);
 }

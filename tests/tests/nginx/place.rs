@@ -89,7 +89,7 @@ impl Place {
             prefix: dir.path().join("nginx"),
             address: address.into(),
             http_port: free(),
-            relay_port: free(),
+            relay: (address, free()).into(),
             gateway: upstream.address,
             llm: Llm::parse(&format!("http://{}", llm.address)).unwrap(),
             relay_secret: "7e".repeat(32),
@@ -155,8 +155,7 @@ impl Place {
     }
 
     pub(crate) async fn raw_relay(&self, request: &str) -> Answer {
-        let at = SocketAddr::new(self.site.address, self.site.relay_port);
-        exchange(at, request).await
+        exchange(self.site.relay, request).await
     }
 
     pub(crate) async fn upgraded(&self, host: &str) -> Socket {

@@ -1,0 +1,266 @@
+//! The calls to Docker that are made, each with a deadline, and only on what bears our label.
+
+use std::{collections::HashMap, future::Future, path::PathBuf, time::Duration};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error,
+    models::{ContainerInspectResponse, NetworkCreateRequest},
+    query_parameters::{
+        CreateContainerOptions, ListContainersOptions, ListNetworksOptions, RemoveContainerOptions,
+        StopContainerOptions,
+    },
+};
+use tokio::{sync::OnceCell, time::timeout};
+
+use super::run::{IMAGE_LABEL, Run, SERVER_LABEL};
+
+/// For a call. Starting a container on a busy disk takes seconds.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The client's own patience, in seconds, which must be longer than any of ours: a stop waits for the gateway.
+const CLIENT_PATIENCE_S: u64 = 600;
+
+/// Docker on this machine, from the first call on.
+#[derive(Debug)]
+pub(super) struct Engine {
+    socket: PathBuf,
+    client: OnceCell<Docker>,
+}
+
+/// A container of ours as Docker knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) id: String,
+    /// The image that it was made from, by our own label.
+    pub(super) image: Option<String>,
+    pub(super) life: Life,
+}
+
+/// Whether a container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// With its first process, as this machine numbers it.
+    Running(i32),
+    /// Ended, not begun, or waiting for Docker to start it again.
+    Ended { exit_code: Option<i32> },
+}
+
+/// Why Docker did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineFailed {
+    #[error("connect to Docker at `{socket}`")]
+    Connect {
+        socket: PathBuf,
+        #[source]
+        source: Error,
+    },
+    #[error("{doing}")]
+    Call {
+        doing: &'static str,
+        #[source]
+        source: Error,
+    },
+    #[error("{doing}: no answer within {DEADLINE:?}")]
+    Timeout { doing: &'static str },
+}
+
+impl Engine {
+    pub(super) fn at(socket: PathBuf) -> Self {
+        Self {
+            socket,
+            client: OnceCell::new(),
+        }
+    }
+
+    /// The containers of this server, whatever state they are in.
+    pub(super) async fn containers(&self, server: &str) -> Result<Vec<Seen>, EngineFailed> {
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(of_server(server)),
+            ..ListContainersOptions::default()
+        };
+        let docker = self.docker().await?;
+        let listed = within("list containers", docker.list_containers(Some(options))).await?;
+        let mut found = Vec::new();
+        for id in listed.into_iter().filter_map(|container| container.id) {
+            found.extend(self.look(docker, &id).await?);
+        }
+        Ok(found)
+    }
+
+    async fn look(&self, docker: &Docker, id: &str) -> Result<Option<Seen>, EngineFailed> {
+        match within("look at the container", docker.inspect_container(id, None)).await {
+            Ok(seen) => Ok(Some(Seen::read(id, &seen))),
+            Err(failed) if failed.is_absence() => Ok(None),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Makes a container and says its id.
+    pub(super) async fn create(&self, run: &Run) -> Result<String, EngineFailed> {
+        let options = CreateContainerOptions {
+            name: Some(run.name()),
+            ..CreateContainerOptions::default()
+        };
+        let docker = self.docker().await?;
+        let made = docker.create_container(Some(options), run.request());
+        Ok(within("make the container", made).await?.id)
+    }
+
+    pub(super) async fn start(&self, id: &str) -> Result<(), EngineFailed> {
+        let docker = self.docker().await?;
+        within("start the container", docker.start_container(id, None)).await
+    }
+
+    /// Asks the container to stop and waits for that. From then on Docker does not start it again by itself.
+    /// The deadline is the caller's, who kills; that Docker does so after `patience` is for an agent that dies.
+    pub(super) async fn stop(&self, id: &str, patience: Duration) -> Result<(), EngineFailed> {
+        let doing = "stop the container";
+        let options = StopContainerOptions {
+            t: Some(i32::try_from(patience.as_secs()).unwrap_or(i32::MAX)),
+            signal: None,
+        };
+        let docker = self.docker().await?;
+        match docker.stop_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(source) => {
+                let failed = EngineFailed::Call { doing, source };
+                if failed.is_absence() {
+                    Ok(())
+                } else {
+                    Err(failed)
+                }
+            }
+        }
+    }
+
+    /// Removes a container, whatever it does; one that is gone is as good.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), EngineFailed> {
+        let options = RemoveContainerOptions {
+            force: true,
+            // Unnamed volumes, which an image may declare, go with it.
+            v: true,
+            link: false,
+        };
+        let docker = self.docker().await?;
+        let removed = docker.remove_container(id, Some(options));
+        absence_is_fine(within("remove the container", removed).await)
+    }
+
+    /// Makes the network unless this server has it.
+    pub(super) async fn ensure_network(
+        &self,
+        server: &str,
+        request: NetworkCreateRequest,
+    ) -> Result<(), EngineFailed> {
+        if self.networks(server).await?.contains(&request.name) {
+            return Ok(());
+        }
+        let docker = self.docker().await?;
+        within("make the network", docker.create_network(request)).await?;
+        Ok(())
+    }
+
+    /// Removes the networks of this server.
+    pub(super) async fn remove_networks(&self, server: &str) -> Result<(), EngineFailed> {
+        let docker = self.docker().await?;
+        for name in self.networks(server).await? {
+            absence_is_fine(within("remove the network", docker.remove_network(&name)).await)?;
+        }
+        Ok(())
+    }
+
+    async fn networks(&self, server: &str) -> Result<Vec<String>, EngineFailed> {
+        let options = ListNetworksOptions {
+            filters: Some(of_server(server)),
+        };
+        let docker = self.docker().await?;
+        let listed = within("list networks", docker.list_networks(Some(options))).await?;
+        Ok(listed
+            .into_iter()
+            .filter_map(|network| network.name)
+            .collect())
+    }
+
+    async fn docker(&self) -> Result<&Docker, EngineFailed> {
+        self.client.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Docker, EngineFailed> {
+        let failed = |source| EngineFailed::Connect {
+            socket: self.socket.clone(),
+            source,
+        };
+        let socket = self.socket.display().to_string();
+        let docker = Docker::connect_with_unix(&socket, CLIENT_PATIENCE_S, API_DEFAULT_VERSION)
+            .map_err(failed)?;
+        // Older engines refuse newer clients.
+        timeout(DEADLINE, docker.negotiate_version())
+            .await
+            .map_err(|_| EngineFailed::Timeout {
+                doing: "ask for Docker's version",
+            })?
+            .map_err(failed)
+    }
+}
+
+impl Seen {
+    fn read(id: &str, told: &ContainerInspectResponse) -> Self {
+        let labels = told
+            .config
+            .as_ref()
+            .and_then(|config| config.labels.as_ref());
+        let state = told.state.as_ref();
+        // One that waits for its next start counts as running with Docker, and has no process.
+        let pid = state
+            .and_then(|state| state.pid)
+            .and_then(|pid| i32::try_from(pid).ok());
+        let exit_code = state.and_then(|state| state.exit_code);
+        Self {
+            id: id.to_owned(),
+            image: labels.and_then(|labels| labels.get(IMAGE_LABEL)).cloned(),
+            life: match pid {
+                Some(pid) if pid > 0 => Life::Running(pid),
+                Some(_) | None => Life::Ended {
+                    exit_code: exit_code.and_then(|code| i32::try_from(code).ok()),
+                },
+            },
+        }
+    }
+}
+
+impl EngineFailed {
+    fn is_absence(&self) -> bool {
+        let Self::Call { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source,
+            Error::DockerResponseServerError {
+                status_code: 404,
+                ..
+            }
+        )
+    }
+}
+
+fn of_server(server: &str) -> HashMap<String, Vec<String>> {
+    HashMap::from([("label".to_owned(), vec![format!("{SERVER_LABEL}={server}")])])
+}
+
+fn absence_is_fine(outcome: Result<(), EngineFailed>) -> Result<(), EngineFailed> {
+    match outcome {
+        Err(failed) if !failed.is_absence() => Err(failed),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+async fn within<T>(
+    doing: &'static str,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, EngineFailed> {
+    timeout(DEADLINE, call)
+        .await
+        .map_err(|_| EngineFailed::Timeout { doing })?
+        .map_err(|source| EngineFailed::Call { doing, source })
+}
