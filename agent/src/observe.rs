@@ -52,6 +52,7 @@ impl<G: Gateway> Observer<G> {
     }
 
     async fn look_at_gateway(&self, silent_looks: &mut u32) {
+        self.gateway.tend();
         if self.gateway.process().await.is_none() {
             *silent_looks = 0;
             self.board

@@ -15,6 +15,7 @@ use nix::{
 };
 use rand::Rng as _;
 use tempfile::TempDir;
+use tidepool_shared::manifest::ContainerManifest;
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
@@ -35,6 +36,8 @@ pub struct Options {
     pub manifest: Option<PathBuf>,
     /// Switches of the stub, `NAME=value`.
     pub stub: Vec<String>,
+    /// What the stub's container is made from; a process when `None`.
+    pub container: Option<ContainerManifest>,
 }
 
 impl Default for Options {
@@ -45,6 +48,7 @@ impl Default for Options {
             starting_at_once: 8,
             manifest: None,
             stub: Vec::new(),
+            container: None,
         }
     }
 }
@@ -67,7 +71,7 @@ impl Deployment {
         let dir = tempfile::Builder::new().prefix("tidepool-").tempdir()?;
         let manifest = match &options.manifest {
             Some(manifest) => manifest.clone(),
-            None => programs::stub_image(dir.path(), &options.stub)?,
+            None => programs::stub_image(dir.path(), &options.stub, options.container.clone())?,
         };
         let mut deployment = Self {
             name: name.to_owned(),

@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -13,14 +14,18 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
-use tidepool_shared::manifest::PinnedImage;
+use tidepool_shared::manifest::{ContainerManifest, PinnedImage};
 use tokio::time::{Instant, sleep};
 
 use crate::programs;
 
 /// For the daemon to answer on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// What a program may need beside the libraries that it names.
+/// For the real OpenClaw's image, as it is unpacked and as it is used.
+const ROOM_BYTES: u64 = 3 << 30;
+/// Enough for the real one: its first turn takes 1.3 GB.
+const MEMORY_MIB: u32 = 2048;
+/// A shell, for the image of the stub.
 const SHELL: &str = "/bin/dash";
 
 /// A running Docker Engine. Dropping it ends every container of its.
@@ -39,7 +44,7 @@ impl Engine {
         }
         let dir = tempfile::Builder::new()
             .prefix("tidepool-docker-")
-            .tempdir()?;
+            .tempdir_in(home())?;
         let at = |name: &str| dir.path().join(name);
         fs::write(at("daemon.json"), "{}")?;
         let log = fs::File::create(at("dockerd.log"))?;
@@ -110,12 +115,14 @@ impl Engine {
         command
     }
 
-    /// An image with the stub gateway and a shell, at the paths that they have here.
+    /// An image with the stub gateway and a shell; another one each time, for its time is in it.
     pub fn stub_image(&self) -> anyhow::Result<PinnedImage> {
         let root = self.dir.path().join("stub-image");
         for directory in ["bin", "tmp", "home/node", "var/log"] {
             fs::create_dir_all(root.join(directory))?;
         }
+        // What is mounted there in a container has the mode that the image's directory has.
+        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
         let stub = root.join("stub-gateway");
         let program = programs::program("stub-gateway")?;
         // Its line tables are twenty times its code.
@@ -138,10 +145,45 @@ impl Engine {
         self.import(&archive)
     }
 
-    /// Makes an image from an archive of a root file system.
+    /// Makes an image from an archive of a root file system, packed by zstd or not.
     pub fn import(&self, archive: &Path) -> anyhow::Result<PinnedImage> {
-        let archive = archive.to_str().context("a path in UTF-8")?;
-        Ok(self.docker(&["import", archive])?.try_into()?)
+        let mut unpacker = Command::new("zstd")
+            .args(["--decompress", "--stdout", "--quiet", "--force"])
+            .arg(archive)
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("run zstd")?;
+        let unpacked = unpacker.stdout.take().context("a pipe")?;
+        let output = self.command(&["import", "-"]).stdin(unpacked).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            unpacker.wait()?.success() && output.status.success(),
+            "docker import: {said}"
+        );
+        let image = String::from_utf8(output.stdout)?;
+        Ok(image.trim().to_owned().try_into()?)
+    }
+
+    /// What a container of this image is made from on this Docker.
+    pub fn manifest(&self, image: PinnedImage) -> ContainerManifest {
+        ContainerManifest {
+            image,
+            socket: self.socket(),
+            browsers: None,
+            memory_mib: Some(MEMORY_MIB),
+        }
+    }
+
+    /// Ids of the containers that bear a label of ours, running or not.
+    pub fn ours(&self) -> anyhow::Result<Vec<String>> {
+        let list = ["ps", "--all", "--quiet", "--no-trunc"];
+        let listed = self.docker(&[&list[..], &["--filter", "label=tidepool.server"]].concat())?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+
+    /// What Docker knows of a container, by one of its own templates.
+    pub fn inspect(&self, container: &str, template: &str) -> anyhow::Result<String> {
+        self.docker(&["inspect", "--format", template, container])
     }
 }
 
@@ -173,6 +215,19 @@ impl Drop for Engine {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.daemon.id()).unwrap_or(0));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
         drop(self.daemon.wait());
+    }
+}
+
+/// An image has 45,000 small files: minutes on a disk, seconds in memory.
+fn home() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let room = nix::sys::statvfs::statvfs(memory);
+    let is_roomy =
+        room.is_ok_and(|room| room.blocks_available() * room.fragment_size() > ROOM_BYTES);
+    if is_roomy {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
     }
 }
 

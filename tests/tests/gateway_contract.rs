@@ -7,6 +7,8 @@
 
 #[path = "gateway_contract/bench.rs"]
 mod bench;
+#[path = "gateway_contract/container.rs"]
+mod container;
 #[path = "gateway_contract/rows.rs"]
 mod rows;
 #[path = "gateway_contract/sentences.rs"]
@@ -76,6 +78,16 @@ async fn the_stub_in_a_container_keeps_the_contract() {
 async fn real_openclaw_keeps_the_contract() {
     if let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_MANIFEST") {
         sentences::all(&Bench::real(manifest).await).await;
+    }
+}
+
+#[tokio::test]
+async fn slow_real_openclaw_in_a_container_keeps_the_contract() {
+    let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_MANIFEST") else {
+        return;
+    };
+    if let Some(bench) = Bench::real_in_container(manifest).await {
+        sentences::all(&bench).await;
     }
 }
 

@@ -51,6 +51,8 @@ pub trait Gateway: Send + Sync {
     async fn restart(&self) -> anyhow::Result<Restarted>;
     /// Ends the process, by force if it does not go.
     async fn stop(&self);
+    /// Keeps what it prints within bounds. To be called now and then.
+    fn tend(&self) {}
 }
 
 /// What a gateway says of itself.

@@ -115,9 +115,6 @@ impl Gateway for OpenClaw {
     }
 
     async fn start(&self) -> anyhow::Result<()> {
-        if let Err(error) = self.runtime.log().cut_if_large() {
-            tracing::warn!(%error, "the gateway's log not cut");
-        }
         // Kept if there is one: a claimed gateway starts with what it last took.
         if !self.place.config_path().exists() {
             let first = openclaw::neutral(&self.place, Stage::WarmingUp);
@@ -166,6 +163,11 @@ impl Gateway for OpenClaw {
     async fn stop(&self) {
         if let Err(error) = self.runtime.stop(STOP_GRACE).await {
             tracing::error!(error = chain(&error), "the gateway was not stopped");
+        }
+    }
+    fn tend(&self) {
+        if let Err(error) = self.runtime.log().cut_if_large() {
+            tracing::warn!(%error, "the gateway's log not cut");
         }
     }
 }

@@ -79,7 +79,7 @@ impl World {
         let dir = tempfile::Builder::new()
             .prefix("tidepool-chaos-")
             .tempdir()?;
-        let manifest = programs::stub_image(dir.path(), &[])?;
+        let manifest = programs::stub_image(dir.path(), &[], None)?;
         let mut network = [127, 0, 0];
         rand::rng().fill(&mut network[1..]);
         let machines = Arc::new(LocalMachines::start(LocalMachinesSettings {

@@ -46,7 +46,7 @@ impl Machinery {
         let machines = Arc::new(LocalMachines::start(LocalMachinesSettings {
             directory: dir.path().join("machines"),
             agent: programs::program("tidepool-agent")?,
-            manifest: programs::stub_image(dir.path(), &[])?,
+            manifest: programs::stub_image(dir.path(), &[], None)?,
             image: "stub".to_owned(),
             // Not 127.0.0, where everybody is.
             network: [127, network[1] | 64, network[2]],

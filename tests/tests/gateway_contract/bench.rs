@@ -1,5 +1,10 @@
 //! One gateway on an address of its own, with a model behind it that counts its calls.
 
+#[path = "bench/container.rs"]
+mod container;
+#[path = "bench/model.rs"]
+mod model;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -22,21 +27,11 @@ use tidepool_agent::{
     gateway::Gateway,
     openclaw::{Place, Schema, Stage, neutral, wanted},
     reload::{Deadlines, Outcome, Reloader, Table},
-    runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run, Runtime, Since},
+    runtime::{Command, DockerRuntime, ProcessRuntime, Run, Runtime, Since},
 };
-use tidepool_shared::manifest::{ContainerManifest, ImageManifest, PinnedImage};
+use tidepool_shared::manifest::ImageManifest;
 use tidepool_tests::docker::Engine;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
-
-const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n\
-    data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Hello\"},\"finish_reason\":null}]}\n\n\
-    data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
-    data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1,\"total_tokens\":10}}\n\n\
-    data: [DONE]\n\n";
+use tokio::task::JoinSet;
 
 /// Of the gateway, and of who asks it.
 const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 80, 77, 1);
@@ -53,7 +48,7 @@ pub(crate) struct Bench {
     pub(crate) model_calls: Arc<AtomicU32>,
     _model: JoinSet<()>,
     // After what uses it.
-    _engine: Option<Engine>,
+    engine: Option<Engine>,
     _folder: TempDir,
 }
 
@@ -112,59 +107,12 @@ impl Bench {
         bench
     }
 
-    /// The stub in a container, started; `None` where there is no Docker.
-    pub(crate) async fn stub_in_container(switches: &[(&str, &str)]) -> Option<Self> {
-        let engine = Engine::start().await.expect("Docker")?;
-        let image = engine.stub_image().expect("the stub's image");
-        let folder = tempfile::tempdir().expect("a folder");
-        let schema_path = stub_schema(&folder);
-        let argv = vec!["/stub-gateway".to_owned(), "gateway".to_owned()];
-        let mut bench = Self::in_container(folder, engine, image, argv, schema_path).await;
-        bench.switch(owned(switches));
-        Some(bench.started().await)
-    }
-
     fn switch(&mut self, switches: BTreeMap<String, String>) {
         match &mut self.kind {
             Kind::Process(command) => command.extra_env = switches,
             Kind::Container(run) => run.extra_env = switches,
         }
         self.runtime = self.kind.runtime();
-    }
-
-    async fn in_container(
-        folder: TempDir,
-        engine: Engine,
-        image: PinnedImage,
-        argv: Vec<String>,
-        schema_path: PathBuf,
-    ) -> Self {
-        let mut place = bare_place(&folder);
-        let bridge = Bridge::of(place.gateway.port());
-        place.trusted_proxies = vec![bridge.address()];
-        place.inside = Some(Run::inside());
-        let mut run = Run {
-            server: format!("srv_{}", place.gateway.port()),
-            manifest: ContainerManifest {
-                image,
-                socket: engine.socket(),
-                browsers: None,
-                memory_mib: Some(1500),
-            },
-            argv,
-            place: place.clone(),
-            extra_env: BTreeMap::new(),
-        };
-        // The model's address is on the network that the container is in.
-        let prepared = DockerRuntime::new(run.clone()).prepare().await;
-        prepared.expect("the container's network");
-        let (listener, relay) = listener(bridge.address());
-        place.relay = format!("http://{relay}/v1");
-        run.place = place.clone();
-        let kind = Kind::Container(run);
-        let mut bench = Self::of(folder, kind, place, listener, schema_path, "2026.9.6");
-        bench._engine = Some(engine);
-        bench
     }
 
     /// The real OpenClaw, started.
@@ -177,7 +125,7 @@ impl Bench {
     }
 
     fn process(folder: TempDir, argv: Vec<String>, schema_path: PathBuf, version: &str) -> Self {
-        let (listener, relay) = listener([127, 0, 0, 1].into());
+        let (listener, relay) = model::listener([127, 0, 0, 1].into());
         let place = Place {
             trusted_proxies: vec![OWN_ADDRESS.into()],
             relay: format!("http://{relay}/v1"),
@@ -203,8 +151,8 @@ impl Bench {
         version: &str,
     ) -> Self {
         let model_calls = Arc::new(AtomicU32::new(0));
-        let mut model = JoinSet::new();
-        model.spawn(serve_model(listener, model_calls.clone()));
+        let mut serving = JoinSet::new();
+        serving.spawn(model::serve(listener, model_calls.clone()));
         let table = Table::of(version).expect("a known version");
         let schema = Arc::new(Schema::load(&schema_path).expect("the image's schema"));
         Self {
@@ -217,8 +165,8 @@ impl Bench {
             schema_path,
             place,
             model_calls,
-            _model: model,
-            _engine: None,
+            _model: serving,
+            engine: None,
             _folder: folder,
         }
     }
@@ -412,42 +360,4 @@ fn owned(switches: &[(&str, &str)]) -> BTreeMap<String, String> {
     switches
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect()
-}
-
-fn listener(address: IpAddr) -> (std::net::TcpListener, SocketAddr) {
-    let listener = std::net::TcpListener::bind((address, 0)).expect("a port");
-    listener.set_nonblocking(true).expect("non-blocking");
-    let address = listener.local_addr().expect("its address");
-    (listener, address)
-}
-
-async fn serve_model(listener: std::net::TcpListener, calls: Arc<AtomicU32>) {
-    let listener = TcpListener::from_std(listener).expect("a listener");
-    let mut answers = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        answers.spawn(answer(stream, calls.clone()));
-    }
-}
-
-/// Reads one request as far as its length says, and streams the answer.
-async fn answer(mut stream: TcpStream, calls: Arc<AtomicU32>) -> std::io::Result<()> {
-    let mut bytes = Vec::new();
-    loop {
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(&bytes).to_lowercase();
-        let Some((head, _)) = text.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-        if bytes.len() >= head.len() + 4 + length.unwrap_or(0) {
-            break;
-        }
-    }
-    calls.fetch_add(1, Ordering::SeqCst);
-    stream.write_all(ANSWER.as_bytes()).await?;
-    stream.shutdown().await
 }

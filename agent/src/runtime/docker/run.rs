@@ -53,9 +53,10 @@ const MIB: i64 = 1024 * 1024;
 const KEPT_MIB: i64 = 400;
 /// Below that OpenClaw does not boot.
 const LEAST_MIB: i64 = 768;
-/// What is written outside the state directory is in memory, and counts as the container's.
-const HOME_TMPFS: &str = "rw,nosuid,nodev,size=256m,uid=1000,gid=1000,mode=0700";
-const TMP_TMPFS: &str = "rw,nosuid,nodev,size=512m,mode=1777";
+/// What is written outside the state directory is in memory, and counts as the container's. Programs run
+/// from there: they do from the state directory as well, and npm and the customer's tools put them there.
+const HOME_TMPFS: &str = "rw,exec,nosuid,nodev,size=256m,uid=1000,gid=1000,mode=0700";
+const TMP_TMPFS: &str = "rw,exec,nosuid,nodev,size=512m,mode=1777";
 
 /// One gateway's container, before it is made.
 #[derive(Debug, Clone)]

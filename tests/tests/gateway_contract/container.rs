@@ -1,0 +1,229 @@
+//! What is true of a gateway in a container only.
+
+use std::{fs, process::Command, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::json;
+use tidepool_agent::{
+    reload::{How, Outcome},
+    runtime::{DockerRuntime, Runtime as _, SignalFailed, Started, State, Stopped},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{SHORT, bench::Bench};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The gateway's container, which is the only one of ours.
+fn container(bench: &Bench) -> String {
+    let ours = bench.engine().ours().expect("a list");
+    assert_eq!(ours.len(), 1, "{ours:?}");
+    ours.into_iter().next().expect("one container")
+}
+
+fn inspect(bench: &Bench, template: &str) -> String {
+    let told = bench.engine().inspect(&container(bench), template);
+    told.expect("the container")
+}
+
+/// What a shell in the container prints, or that it failed.
+fn shell(bench: &Bench, words: &str) -> anyhow::Result<String> {
+    let container = container(bench);
+    bench
+        .engine()
+        .docker(&["exec", &container, "/bin/sh", "-c", words])
+}
+
+#[tokio::test]
+async fn a_customer_in_the_container_has_no_power_over_the_machine() {
+    let Some(bench) = Bench::stub_in_container(&[]).await else {
+        return;
+    };
+    let status = shell(
+        &bench,
+        "while read -r line; do echo \"$line\"; done </proc/self/status",
+    );
+    let status = status.expect("a shell");
+    for line in [
+        "Uid:\t1000\t1000\t1000\t1000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        let none = format!("{set}:\t0000000000000000");
+        assert!(status.contains(&none), "{none}: {status}");
+    }
+    for path in [
+        "/x",
+        "/etc/x",
+        "/var/log/x",
+        "/bin/sh",
+        "/proc/sys/kernel/hostname",
+    ] {
+        let written = shell(&bench, &format!("echo x >{path}"));
+        assert!(written.is_err(), "{path} was written");
+    }
+    for path in ["/tmp/x", "/home/node/x", "/home/node/.openclaw/x"] {
+        shell(&bench, &format!("echo x >{path}")).expect("a place of its own");
+    }
+    for socket in ["/var/run/docker.sock", "/run/docker.sock"] {
+        assert!(
+            shell(&bench, &format!("[ -e {socket} ]")).is_err(),
+            "{socket}"
+        );
+    }
+    let limits = inspect(
+        &bench,
+        "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.PidsLimit}} {{.HostConfig.Privileged}}",
+    );
+    let memory = u64::from(bench.run().manifest.memory_mib.expect("a limit")) << 20;
+    assert_eq!(limits, format!("{memory} {memory} 512 false"));
+    assert_ne!(inspect(&bench, "{{.HostConfig.NanoCpus}}"), "0");
+    let published = inspect(&bench, "{{json .NetworkSettings.Ports}}");
+    let address = bench.place.gateway;
+    let expected =
+        json!({"18789/tcp": [{"HostIp": address.ip(), "HostPort": address.port().to_string()}]});
+    assert_eq!(published, expected.to_string());
+    bench.end().await;
+}
+
+/// Docker's own call for signals would have made it leave the gateway where it crashed.
+#[tokio::test]
+async fn a_gateway_that_crashes_after_a_restart_by_signal_is_started_again_by_docker() {
+    let Some(bench) = Bench::stub_in_container(&[]).await else {
+        return;
+    };
+    let container = container(&bench);
+    let signal = bench.table.restart_signal();
+    bench.runtime.restart_by(signal).await.expect("signal");
+    assert!(bench.gateway.started_within(PATIENCE).await);
+    let before = bench.recorded_process();
+    kill(Pid::from_raw(before), Signal::SIGKILL).expect("kill");
+    let deadline = Instant::now() + PATIENCE;
+    while bench.recorded_process() == before || bench.runtime.state().await != State::Running {
+        assert!(Instant::now() < deadline, "not started again");
+        sleep(Duration::from_millis(20)).await;
+        // What looks finds the new process, and records it.
+        bench.runtime.state().await;
+    }
+    assert!(bench.gateway.started_within(PATIENCE).await);
+    assert_eq!(bench.engine().ours().expect("a list"), [container]);
+    // No agent had a part in it, and the next one finds it as it is.
+    let next = bench.another_runtime();
+    assert_eq!(next.start().await.expect("start"), Started::Adopted);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_foreign_container_is_never_touched_whatever_it_is_called() {
+    let Some(bench) = Bench::unstarted_stub_in_container(&[]).await else {
+        return;
+    };
+    let run = bench.run();
+    let image = run.manifest.image.as_str();
+    let name = format!("tidepool-{}", run.server);
+    let foreign = |arguments: &[&str]| {
+        let command = [arguments, &[image, "/bin/sh", "-c", "read -r never"]].concat();
+        bench
+            .engine()
+            .docker(&command)
+            .expect("a foreign container")
+    };
+    let networkless = ["run", "--detach", "--interactive", "--network=none"];
+    let namesake = foreign(&[&networkless[..], &["--name", &name]].concat());
+    let other = foreign(
+        &[
+            &networkless[..],
+            &["--label", "tidepool.server=srv_another"],
+        ]
+        .concat(),
+    );
+    bench.runtime.start().await.expect_err("its name is taken");
+    assert_eq!(
+        bench.runtime.stop(SHORT.stop).await.expect("stop"),
+        Stopped::Already
+    );
+    bench.runtime.clear().await.expect("clear");
+    for container in [namesake, other] {
+        let running = bench.engine().inspect(&container, "{{.State.Running}}");
+        assert_eq!(running.expect("still there"), "true");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_of_another_image_is_replaced_and_not_adopted() {
+    let Some(bench) = Bench::stub_in_container(&[]).await else {
+        return;
+    };
+    let before = container(&bench);
+    let mut run = bench.run().clone();
+    // The same files, and another image for all that Docker knows.
+    run.manifest.image = bench.engine().stub_image().expect("an image");
+    let upgraded = DockerRuntime::new(run);
+    assert!(matches!(upgraded.state().await, State::Stopped { .. }));
+    assert_eq!(upgraded.start().await.expect("start"), Started::Fresh);
+    assert_ne!(container(&bench), before);
+    assert!(bench.gateway.started_within(PATIENCE).await);
+    assert_eq!(upgraded.state().await, State::Running);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_stop_is_killed_in_our_time_and_leaves_nothing() {
+    let switches = [
+        ("STUB_WEDGE", "1"),
+        ("STUB_DEAF", "1"),
+        ("STUB_HELPER", "1"),
+    ];
+    let Some(bench) = Bench::stub_in_container(&switches).await else {
+        return;
+    };
+    let outcome = bench.apply_with(SHORT, &json!({"ui": {"a": 1}})).await;
+    let Outcome::Applied { how, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(how, How::StartedAgain);
+    let first = bench.recorded_process();
+    let stopped = bench.runtime.stop(SHORT.stop).await.expect("stop");
+    assert_eq!(stopped, Stopped::Killed);
+    assert!(!fs::exists(format!("/proc/{first}")).expect("a look"));
+    assert!(bench.engine().ours().expect("a list").is_empty());
+    bench.runtime.clear().await.expect("clear");
+    let networks = ["network", "ls", "--quiet", "--filter", "type=custom"];
+    assert_eq!(bench.engine().docker(&networks).expect("a list"), "");
+}
+
+#[tokio::test]
+async fn no_process_but_the_containers_own_is_ever_signalled() {
+    let Some(bench) = Bench::stub_in_container(&[]).await else {
+        return;
+    };
+    let mut stranger = Command::new("sleep").arg("600").spawn().expect("a process");
+    let record = bench.place.process_record();
+    let text = fs::read_to_string(&record).expect("the record");
+    let mut forged: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    forged["process"]["pid"] = stranger.id().into();
+    forged["process"]["start_ticks"] = start_ticks(stranger.id()).into();
+    fs::write(&record, forged.to_string()).expect("a forged record");
+    let refused = bench.runtime.restart_by(bench.table.restart_signal()).await;
+    assert!(
+        matches!(refused, Err(SignalFailed::NotOfTheContainer)),
+        "{refused:?}"
+    );
+    assert_eq!(stranger.try_wait().expect("a look"), None);
+    stranger.kill().expect("kill");
+    stranger.wait().expect("its end");
+    bench.end().await;
+}
+
+fn start_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let ticks = fields.split_ascii_whitespace().nth(19);
+    ticks.expect("field 22").parse().expect("a number")
+}
