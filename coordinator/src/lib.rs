@@ -23,6 +23,7 @@ pub mod purge;
 pub mod ready;
 pub mod restless;
 pub mod retention;
+pub mod routes;
 pub mod serve;
 mod signals;
 pub mod store;

@@ -353,7 +353,7 @@ pub struct Event {
     pub at: Moment,
 }
 
-/// A route record: one host name and where it leads. Feeds the built-in edge now, Redis later.
+/// A route record: one host name and where it leads. Feeds the built-in edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub host: String,
@@ -365,6 +365,15 @@ pub struct Route {
     /// `user:bcrypt`, if HTTP basic auth is on.
     pub basic_auth: Option<String>,
     pub status: InstanceStatus,
+}
+
+/// The same records by server, for a table that others keep: a server that routes lead to, or soon may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    pub server: ServerId,
+    pub upstream: IpAddr,
+    /// None while it is nobody's, and for as long as its instance is deleted.
+    pub hosts: Vec<String>,
 }
 
 /// An API token without its secret.

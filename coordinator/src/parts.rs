@@ -32,6 +32,7 @@ use crate::{
     ready::Readiness,
     restless::Watch,
     retention::Retention,
+    routes::{Routes, RoutesSettings},
     store::{self, Store},
     sweep::{self, Sweep},
 };
@@ -60,6 +61,8 @@ pub struct Plan {
     /// Over how long agents spread their reconnects.
     pub reconnect_spread: Duration,
     pub edge: EdgeSettings,
+    /// Of a Traefik that knows the instances itself, if there is one.
+    pub routes: Option<RoutesSettings>,
     pub names: PublicNames,
     pub schema: Arc<ConfigSchema>,
     pub introduction: Introduction,
@@ -92,6 +95,7 @@ struct Singletons {
     purge: Purge,
     retention: Retention,
     watch: Watch,
+    routes: Option<Routes>,
 }
 
 impl Singletons {
@@ -101,12 +105,18 @@ impl Singletons {
             tasks.spawn(Arc::clone(pool).run(cancel.clone()));
         }
         tasks.close();
+        let routes = async {
+            if let Some(routes) = &self.routes {
+                routes.run(cancel.clone()).await;
+            }
+        };
         tokio::join!(
+            routes,
             self.sweep.run(cancel.clone()),
             self.presence.run(cancel.clone()),
             self.purge.run(cancel.clone()),
             self.retention.run(cancel.clone()),
-            self.watch.run(cancel),
+            self.watch.run(cancel.clone()),
             tasks.wait(),
         );
     }
@@ -139,6 +149,7 @@ impl Parts {
             purge: ground.purge(),
             retention: ground.retention(),
             watch: ground.watch(),
+            routes: ground.routes(plan.routes.clone())?,
         };
         Ok(Self {
             readiness: ground.readiness(&edge),
@@ -304,6 +315,15 @@ impl Ground {
             doorbell: self.doorbell.clone(),
             clock: Arc::clone(&self.clock),
         }
+    }
+
+    fn routes(&self, settings: Option<RoutesSettings>) -> anyhow::Result<Option<Routes>> {
+        let routes = |settings| {
+            let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+            Routes::new(settings, store, self.doorbell.clone(), clock)
+        };
+        let routes = settings.map(routes).transpose();
+        routes.context("make the client of Traefik's API")
     }
 
     fn readiness(&self, edge: &Edge) -> Readiness {

@@ -135,6 +135,7 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
             trusted_hops: Hops::of(&config.edge.trusted_hops),
             ..EdgeSettings::default()
         },
+        routes: config.routes()?,
         names: config.names(),
         schema: Arc::new(ConfigSchema::read(&manifest.config_schema)?),
         introduction,

@@ -38,10 +38,10 @@ use crate::{
     ambient::{Chance, Moment},
     cloud::{CloudServer, Placement},
     model::{
-        ApiToken, Blame, Coordinator, CustomerKey, DocumentChange, Event, Instance, InstanceStatus,
-        ModelAlias, ModelLimits, NewInstance, NewServer, Operation, PoolKey, PoolStanding,
-        Provider, Restless, Route, SagaStep, Sealed, Server, ServerReport, Spent, StepMs,
-        UsageCursor, UsageRecord, UsageSum,
+        ApiToken, Blame, Coordinator, CustomerKey, Destination, DocumentChange, Event, Instance,
+        InstanceStatus, ModelAlias, ModelLimits, NewInstance, NewServer, Operation, PoolKey,
+        PoolStanding, Provider, Restless, Route, SagaStep, Sealed, Server, ServerReport, Spent,
+        StepMs, UsageCursor, UsageRecord, UsageSum,
     },
 };
 
@@ -419,6 +419,9 @@ pub trait RouteStore: Send + Sync {
     async fn routes(&self) -> Stored<Vec<Route>>;
     /// The routes of one instance; empty when it has none (any more).
     async fn routes_of(&self, id: InstanceId) -> Stored<Vec<Route>>;
+    /// Every server from `booting` to `claimed` that has an address and is not revoked, with the names that
+    /// lead to it, all of one moment.
+    async fn destinations(&self) -> Stored<Vec<Destination>>;
 }
 
 /// The event log.

@@ -272,6 +272,7 @@ fn plan(
             http_port: SERVER_HTTP_PORT,
             ..EdgeSettings::default()
         },
+        routes: None,
         names: PublicNames {
             domain: DOMAIN.to_owned(),
             scheme: "http".to_owned(),

@@ -15,6 +15,7 @@ use crate::{
     instance::PublicNames,
     model::PoolKey,
     pool::Policy,
+    routes::{RedisUrl, RoutesSettings},
     sweep,
 };
 
@@ -86,6 +87,26 @@ pub struct Edge {
     /// `X-Forwarded-For` is the visitor. From others that header means nothing.
     #[serde(default)]
     pub trusted_hops: Vec<IpAddr>,
+    /// Traefik knows the instances itself, by this Redis; without it one wildcard route leads to the edges.
+    pub redis: Option<Redis>,
+}
+
+/// Routes for Traefik.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://USER:PASSWORD@HOST:PORT/DATABASE`, a database of its own.
+    url: String,
+    /// Base URLs of every Traefik's API.
+    traefik: Vec<String>,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis")
+            .field("traefik", &self.traefik)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Edge {
@@ -250,10 +271,7 @@ impl Config {
             !config.link.coordinators.is_empty(),
             "`link.coordinators` is empty"
         );
-        ensure!(
-            matches!(config.edge.scheme.as_str(), "http" | "https"),
-            "`edge.scheme` is http or https"
-        );
+        config.routes()?;
         Ok(config)
     }
 
@@ -284,6 +302,30 @@ impl Config {
             scheme: self.edge.scheme.clone(),
             port: self.edge.port,
         }
+    }
+
+    /// Where routes for Traefik are written, if Traefik knows the instances itself.
+    pub fn routes(&self) -> anyhow::Result<Option<RoutesSettings>> {
+        let Some(redis) = &self.edge.redis else {
+            return Ok(None);
+        };
+        ensure!(
+            !redis.traefik.is_empty(),
+            "`edge.redis.traefik` is empty: nobody could say whether routes are known"
+        );
+        ensure!(
+            !self.edge.trusted_hops.is_empty(),
+            "`edge.trusted_hops` is empty: Traefik could not ask the edge who may pass"
+        );
+        for url in &redis.traefik {
+            let known = url::Url::parse(url).is_ok_and(|url| url.scheme() == "http");
+            ensure!(known, "`edge.redis.traefik` has no URL of http: `{url}`");
+        }
+        Ok(Some(RoutesSettings {
+            redis: RedisUrl::read(&redis.url).context("`edge.redis.url`")?,
+            traefik: redis.traefik.clone(),
+            server_port: self.edge.server_port,
+        }))
     }
 
     /// How careful the sweep is.
@@ -333,6 +375,22 @@ mod tests {
 
     const EXAMPLE: &str = include_str!("../../tidepool.example.toml");
 
+    /// The example, with the part that is not everybody's.
+    fn with_redis() -> String {
+        let text = EXAMPLE.replace("# [edge.redis]", "[edge.redis]");
+        let text = text.replace("# url =", "url =");
+        text.replace("# traefik =", "traefik =")
+    }
+
+    #[test]
+    fn routes_in_redis_are_a_choice_and_their_password_is_not_shown() {
+        assert!(Config::parse(EXAMPLE).unwrap().routes().unwrap().is_none());
+        let config = Config::parse(&with_redis()).unwrap();
+        let routes = config.routes().unwrap().unwrap();
+        assert_eq!(routes.traefik, ["http://127.0.0.1:8082"]);
+        assert!(!format!("{config:?}{routes:?}").contains("PASSWORD"));
+    }
+
     #[test]
     fn the_example_is_a_whole_configuration() {
         let config = Config::parse(EXAMPLE).unwrap();
@@ -355,8 +413,16 @@ mod tests {
             ("scheme = \"https\"", "scheme = \"gopher\"", "http or https"),
             ("[edge]", "[edge]\ncolour = 1", "unknown field"),
             ("[[pool]]", "[[pools]]", "unknown field"),
+            ("6379/1", "6379/0", "names no database"),
+            ("\"http://127.0.0.1:8082\"", "", "traefik` is empty"),
+            ("http://127.0.0.1:8082", "127.0.0.1:8082", "no URL of http"),
+            (
+                "hops = [\"127.0.0.1\"]",
+                "hops = []",
+                "trusted_hops` is empty",
+            ),
         ] {
-            let text = EXAMPLE.replacen(right, wrong, 1);
+            let text = with_redis().replacen(right, wrong, 1);
             let error = format!("{:#}", Config::parse(&text).unwrap_err());
             assert!(error.contains(said), "{wrong}: {error}");
         }

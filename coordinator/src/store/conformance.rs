@@ -130,6 +130,7 @@ macro_rules! conformance {
                 refillers_at_once_give_each_server_once,
                 a_retirement_and_a_claim_at_once_have_one_winner,
                 an_interrupted_create_leaves_all_or_nothing,
+                a_server_is_a_destination_from_its_boot_on_and_its_names_come_and_go,
             }
             churn {
                 customers_at_once_leave_everything_whole,

@@ -1,4 +1,4 @@
-//! What the edge reads of a store, in memory: a small working thing, not a list of expectations.
+//! What edge and routes read of a store, in memory: a small working thing, not a list of expectations.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use tidepool_coordinator::{
     ambient::Moment,
-    model::{ApiToken, Route},
+    model::{ApiToken, Destination, Route},
     store::{AccessStore, Idempotency, RouteStore, Stored, Transition},
 };
 use tidepool_shared::id::{InstanceId, TokenId};
@@ -16,6 +16,7 @@ use tidepool_shared::id::{InstanceId, TokenId};
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) routes: Vec<Route>,
+    pub(crate) destinations: Vec<Destination>,
     pub(crate) links: HashMap<[u8; 32], InstanceId>,
     pub(crate) sessions: HashMap<[u8; 32], InstanceId>,
 }
@@ -39,6 +40,10 @@ impl RouteStore for FakeStore {
         let mut routes = self.state().routes.clone();
         routes.retain(|route| route.instance == id);
         Ok(routes)
+    }
+
+    async fn destinations(&self) -> Stored<Vec<Destination>> {
+        Ok(self.state().destinations.clone())
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     },
 };
 use crate::{
-    model::{InstanceStatus, OperationState, ServerState},
+    model::{Destination, InstanceStatus, OperationState, ServerState},
     store::{CreateRefused, Store, Transition},
 };
 
@@ -324,5 +324,38 @@ pub async fn an_interrupted_create_leaves_all_or_nothing<S: Store>(store: Arc<S>
         created > 0 && cut > 0,
         "of 40, {created} were created and {cut} interrupted: both must happen"
     );
+    Ok(())
+}
+
+pub async fn a_server_is_a_destination_from_its_boot_on_and_its_names_come_and_go<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    store.plan_server(&new_server(1), at(0)).await?;
+    assert_eq!(store.destinations().await?, []);
+    booting(&*store, 2).await?;
+    let standing = |hosts: &[String]| Destination {
+        server: server_id(2),
+        upstream: address(2),
+        hosts: hosts.to_vec(),
+    };
+    assert_eq!(store.destinations().await?, [standing(&[])]);
+    let holder = coordinator_id(1);
+    store
+        .open_session(server_id(2), "2026.9.6", holder, at(3))
+        .await?;
+    store.record_report(server_id(2), &report(0), at(4)).await?;
+    let id = store.create_instance(&new_instance(2), at(5)).await?.id;
+    let mut found = store.destinations().await?;
+    for one in &mut found {
+        one.hosts.sort();
+    }
+    let hosts = [host(2), format!("www.{}", host(2))];
+    assert_eq!(found, [standing(&hosts)]);
+    store
+        .delete_instance(id, operation_id(101), at(99), at(6))
+        .await?;
+    assert_eq!(store.destinations().await?, [standing(&[])]);
+    store.purge_instance(id, at(99), at(99)).await?;
+    assert_eq!(store.destinations().await?, []);
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! Routes, joined with what they depend on, so that a route cannot contradict its instance.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
-use tidepool_shared::id::InstanceId;
+use sqlx::Row as _;
+use tidepool_shared::id::{InstanceId, ServerId};
 
 use super::{SqlStore, during, rows};
 use crate::{
-    model::Route,
+    model::{Destination, Route},
     store::{RouteStore, Stored},
 };
 
@@ -51,5 +54,35 @@ impl RouteStore for SqlStore {
             .map(rows::route)
             .collect::<sqlx::Result<_>>()
             .map_err(during(doing))
+    }
+
+    async fn destinations(&self) -> Stored<Vec<Destination>> {
+        let doing = "read where routes lead";
+        let found = sqlx::query(
+            "SELECT server.id, server.address, route.host
+             FROM servers AS server
+             LEFT JOIN instances AS instance ON instance.server_id = server.id
+             LEFT JOIN routes AS route ON route.instance_id = instance.id
+             WHERE server.state IN ('booting', 'warm', 'claimed')
+               AND server.address IS NOT NULL AND NOT server.revoked",
+        )
+        .fetch_all(self.readers())
+        .await
+        .map_err(during(doing))?;
+        let mut destinations: BTreeMap<ServerId, Destination> = BTreeMap::new();
+        for row in &found {
+            let read = || -> sqlx::Result<(Destination, Option<String>)> {
+                let destination = Destination {
+                    server: rows::parsed(row, "id")?,
+                    upstream: rows::parsed(row, "address")?,
+                    hosts: Vec::new(),
+                };
+                Ok((destination, row.try_get("host")?))
+            };
+            let (destination, host) = read().map_err(during(doing))?;
+            let known = destinations.entry(destination.server);
+            known.or_insert(destination).hosts.extend(host);
+        }
+        Ok(destinations.into_values().collect())
     }
 }

@@ -1,0 +1,236 @@
+//! Whether a Traefik has taken in what was written: asked of its own API, never concluded from time.
+//!
+//! The revision shows that everything up to it was read, but for keys that were new while Traefik listed.
+//! So a router that was staged is looked at itself, with its service, before it may become live.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use reqwest::{Client, StatusCode, redirect::Policy};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    alarm::Alarm,
+    tree::{Name, Revision, SIGN_IN, TRANSPORT},
+};
+
+/// For one answer of the API.
+const ANSWER: Duration = Duration::from_secs(2);
+/// Between looks right after something was written, when that took longer, and when nothing is awaited.
+const SOON: Duration = Duration::from_millis(50);
+const LATER: Duration = Duration::from_millis(500);
+const IDLE: Duration = Duration::from_secs(5);
+/// Far above what a Traefik needs that can keep up.
+const SOON_FOR: Duration = Duration::from_secs(3);
+
+/// What a witness is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Of the tree; `None` until it is known.
+    pub(super) revision: Option<Revision>,
+    /// When it was written.
+    pub(super) since: Instant,
+    pub(super) staged: Arc<BTreeMap<Name, Staged>>,
+}
+
+/// A router that waits to be confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Staged {
+    pub(super) url: String,
+    /// At which it was written, so that an older confirmation does not count.
+    pub(super) at: Revision,
+}
+
+/// What a witness has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Seen {
+    pub(super) answers: bool,
+    pub(super) revision: Option<Revision>,
+    /// Staged routers that it has shown whole.
+    pub(super) whole: BTreeMap<Name, Revision>,
+}
+
+/// One Traefik.
+pub(super) struct Witness {
+    /// Base URL of its API, without a slash at the end.
+    url: String,
+    http: Client,
+    asked: watch::Receiver<Asked>,
+    seen: watch::Sender<Seen>,
+    stirred: Arc<Notify>,
+}
+
+#[derive(Deserialize)]
+struct Router {
+    status: String,
+    rule: String,
+    service: String,
+    #[serde(default)]
+    middlewares: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Service {
+    load_balancer: Option<Balancer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Balancer {
+    servers: Vec<Server>,
+    servers_transport: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Server {
+    url: String,
+}
+
+impl Witness {
+    pub(super) fn new(
+        url: &str,
+        http: Client,
+        asked: watch::Receiver<Asked>,
+        stirred: Arc<Notify>,
+    ) -> (Self, watch::Receiver<Seen>) {
+        let (seen, receiver) = watch::channel(Seen::default());
+        let url = url.trim_end_matches('/').to_owned();
+        let witness = Self {
+            url,
+            http,
+            asked,
+            seen,
+            stirred,
+        };
+        (witness, receiver)
+    }
+
+    /// A client for witnesses.
+    pub(super) fn client() -> reqwest::Result<Client> {
+        Client::builder()
+            .connect_timeout(ANSWER)
+            .timeout(ANSWER)
+            .redirect(Policy::none())
+            .no_proxy()
+            .build()
+    }
+
+    /// Looks until cancelled.
+    pub(super) async fn run(mut self, mut alarm: Alarm<'_>, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            let asked = self.asked.borrow_and_update().clone();
+            let pause = match asked.revision {
+                None => IDLE,
+                Some(revision) => {
+                    let looked = cancel.run_until_cancelled(self.look(&asked, revision));
+                    let Some(trouble) = looked.await else { return };
+                    alarm.look(trouble).await;
+                    self.pause(&asked)
+                }
+            };
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = sleep(pause) => {}
+                changed = self.asked.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn pause(&self, asked: &Asked) -> Duration {
+        let seen = self.seen.borrow();
+        let is_done = seen.revision == asked.revision
+            && asked
+                .staged
+                .iter()
+                .all(|(name, staged)| seen.whole.get(name) == Some(&staged.at));
+        if is_done {
+            IDLE
+        } else if asked.since.elapsed() < SOON_FOR {
+            SOON
+        } else {
+            LATER
+        }
+    }
+
+    /// Looks once; what is wrong, if anything.
+    async fn look(&self, asked: &Asked, revision: Revision) -> Option<&'static str> {
+        let before = self.seen.borrow().clone();
+        let (seen, trouble) = match self.get::<Router>("routers", Revision::ROUTER).await {
+            Err(error) => {
+                tracing::debug!(traefik.url = self.url, %error, "Traefik does not answer");
+                (Seen::default(), Some("it does not answer"))
+            }
+            Ok(shown) => {
+                let shown = shown.and_then(|router| Revision::of_rule(&router.rule));
+                let mut seen = Seen {
+                    answers: true,
+                    revision: shown,
+                    whole: before.whole.clone(),
+                };
+                if shown == Some(revision) {
+                    seen.whole = self.whole(asked, &before.whole).await;
+                }
+                let trouble = (shown != Some(revision)).then_some("it does not show the routes");
+                (seen, trouble)
+            }
+        };
+        if seen != before {
+            self.seen.send_replace(seen);
+            self.stirred.notify_one();
+        }
+        trouble
+    }
+
+    /// Of what is staged, what was whole before and what is now.
+    async fn whole(
+        &self,
+        asked: &Asked,
+        before: &BTreeMap<Name, Revision>,
+    ) -> BTreeMap<Name, Revision> {
+        let mut whole = BTreeMap::new();
+        for (name, staged) in asked.staged.iter() {
+            let is_known = before.get(name) == Some(&staged.at);
+            if is_known || self.is_whole(name, staged).await {
+                whole.insert(name.clone(), staged.at);
+            }
+        }
+        whole
+    }
+
+    async fn is_whole(&self, name: &Name, staged: &Staged) -> bool {
+        let name = name.to_string();
+        let Ok(Some(router)) = self.get::<Router>("routers", &name).await else {
+            return false;
+        };
+        let Ok(Some(service)) = self.get::<Service>("services", &name).await else {
+            return false;
+        };
+        let leads = service.load_balancer.is_some_and(|balancer| {
+            balancer.servers.len() == 1
+                && balancer
+                    .servers
+                    .iter()
+                    .all(|server| server.url == staged.url)
+                && balancer.servers_transport.as_deref() == Some(TRANSPORT)
+        });
+        leads
+            && router.status == "enabled"
+            && router.middlewares == [SIGN_IN]
+            && [name.clone(), format!("{name}@redis")].contains(&router.service)
+    }
+
+    /// `None`: it has none of this name.
+    async fn get<T: DeserializeOwned>(&self, kind: &str, name: &str) -> reqwest::Result<Option<T>> {
+        let url = format!("{}/api/http/{kind}/{name}@redis", self.url);
+        let answer = self.http.get(url).send().await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        answer.error_for_status()?.json().await.map(Some)
+    }
+}
