@@ -10,10 +10,14 @@
 //! over on a timer. Bodies pass in both directions as they come; nothing is held back. When an
 //! instance's access ends, its open streams and WebSockets end with it.
 //!
+//! Traefik may pass requests to the servers itself ([`crate::routes`]). Then it asks this edge about each of
+//! them ([`authorize`]), and what passes is decided by the same judgement.
+//!
 //! Way not taken: a ready-made reverse-proxy crate. Those looked at rewrite the host, pass forged
 //! forwarding headers on, or bring a server runtime of their own.
 
 mod access;
+mod authorize;
 mod basic;
 mod body;
 mod follow;
@@ -48,8 +52,8 @@ use tidepool_shared::{hops::Hops, id::InstanceId, quota::Quota};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::verify::NotReachable;
 use self::{access::Gate, body::Body, host::Site, table::Table};
+pub use self::{authorize::PATH as AUTHORIZE, headers::claims_pattern, verify::NotReachable};
 use crate::{
     ambient::{Chance, Clock, Moment},
     doorbell::{Doorbell, Listener},

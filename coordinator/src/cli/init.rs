@@ -1,24 +1,33 @@
 //! `tidepool init`: configuration of what stands beside a coordinator.
 //!
 //! Traefik ends TLS for one wildcard name and hands every request to the built-in edge, which knows the
-//! instances: nothing of Traefik's changes when one comes or goes, and any number of them fit.
+//! instances: nothing of Traefik's changes when one comes or goes, and any number of them fit. With
+//! `[edge.redis]` it also reads routes from Redis; then the edge is asked about each request, and gets those
+//! that no route is for.
 
 use std::{
     fs,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
+
+mod redis;
+mod traefik;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use self::{redis::Access, traefik::Front};
 use super::{CommandFailed, output::Output};
 use crate::serve::config::Config;
 
 /// What to write.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Traefik in front of the edge: TLS for all instances' names
+    /// Traefik in front of the edge: TLS for all instances' names, and routes in Redis if they are configured
     Traefik(Traefik),
 }
 
@@ -41,9 +50,17 @@ pub struct Traefik {
     http_port: u16,
     #[arg(long, default_value_t = 443)]
     https_port: u16,
-    /// Where `GET /ping` and `GET /metrics` are answered, on this machine only
+    /// Where `GET /ping` and `GET /metrics` are answered, and with routes in Redis Traefik's API, which
+    /// shows them to everybody
     #[arg(long, default_value_t = 8082)]
     status_port: u16,
+    /// The address for that: this machine's own, or one of a private network that coordinators are in
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    status_address: IpAddr,
+    /// Where Traefik asks itself which edge is there, on this machine only; with routes in Redis and
+    /// several edges
+    #[arg(long, default_value_t = 8083)]
+    sign_in_port: u16,
 }
 
 /// Where the wildcard's certificate comes from: Let's Encrypt by DNS, or files.
@@ -74,13 +91,13 @@ pub(super) fn run(command: &Command, output: &mut Output) -> Result<(), CommandF
             .collect();
         lines.push(format!(
             "start it: traefik --configFile={}",
-            written[0].display()
+            options.out.join("traefik.yml").display()
         ));
         lines
     })
 }
 
-fn traefik(options: &Traefik) -> anyhow::Result<[PathBuf; 2]> {
+fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
     let config = Config::read(&options.config)?;
     let (edge, domain) = (&config.edge, config.edge.domain.as_str());
     ensure!(
@@ -107,18 +124,44 @@ fn traefik(options: &Traefik) -> anyhow::Result<[PathBuf; 2]> {
     } else {
         options.edges.as_slice()
     };
+    let access = config.routes()?.map(|routes| Access::of(&routes.redis));
+    let access = access.transpose()?;
+    let asks_itself = access.is_some() && edges.len() > 1;
+    ensure!(
+        !asks_itself || edge.trusted_hops.contains(&Ipv4Addr::LOCALHOST.into()),
+        "`edge.trusted_hops` lacks 127.0.0.1: with several edges Traefik asks them by way of itself"
+    );
     fs::create_dir_all(&options.out)
         .with_context(|| format!("make `{}`", options.out.display()))?;
     let out = options.out.canonicalize()?;
-    let dynamic = out.join("dynamic.yml");
-    let statics = out.join("traefik.yml");
-    write(&dynamic, &dynamic_yml(options, domain, edges)?)?;
-    write(&statics, &static_yml(options, domain, &out, &dynamic))?;
-    Ok([statics, dynamic])
+    let front = Front {
+        options,
+        domain,
+        edges,
+        access: access.as_ref(),
+        out: &out,
+    };
+    let mut written = vec![out.join("traefik.yml"), front.dynamic_path()];
+    let texts = [front.statics(), front.dynamic()?];
+    for (path, text) in written.iter().zip(&texts) {
+        write(path, text)?;
+    }
+    if let Some(access) = &access {
+        let path = out.join("redis.acl");
+        write(&path, &access.acl())?;
+        written.push(path);
+    }
+    Ok(written)
 }
 
+/// For its owner only: Traefik's password for Redis is in one of them.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("write `{}`", path.display()))
+    let writing = || {
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(path)?.write_all(text.as_bytes())
+    };
+    writing().with_context(|| format!("write `{}`", path.display()))
 }
 
 /// In quotes that YAML and JSON have in common.
@@ -126,118 +169,12 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn static_yml(options: &Traefik, domain: &str, out: &Path, dynamic: &Path) -> String {
-    let Traefik {
-        http_port,
-        https_port,
-        status_port,
-        ..
-    } = options;
-    let wildcard = quoted(&format!("*.{domain}"));
-    let (tls, resolver) = match (&options.source.email, &options.source.dns) {
-        (Some(email), Some(dns)) => (
-            format!("tls: {{ certResolver: wildcard, domains: [ {{ main: {wildcard} }} ] }}"),
-            format!(
-                "certificatesResolvers:
-  wildcard:
-    acme:
-      email: {}
-      storage: {}
-      keyType: EC256
-      dnsChallenge: {{ provider: {} }}
-",
-                quoted(email),
-                quoted(&out.join("acme.json").to_string_lossy()),
-                quoted(dns)
-            ),
-        ),
-        _ => ("tls: {}".to_owned(), String::new()),
-    };
-    format!(
-        "# Made by `tidepool init traefik`. Nothing in it changes when instances come and go.
-global: {{ checkNewVersion: false, sendAnonymousUsage: false }}
-log: {{ level: INFO, format: json }}
-entryPoints:
-  web:
-    address: \":{http_port}\"
-    http: {{ redirections: {{ entryPoint: {{ to: websecure, scheme: https }} }} }}
-  websecure:
-    address: \":{https_port}\"
-    asDefault: true
-    http:
-      {tls}
-    # An upload may take long; 60 s is the default.
-    transport: {{ respondingTimeouts: {{ readTimeout: 10m }} }}
-  # Of this machine only: ping and metrics. There is no dashboard.
-  traefik: {{ address: \"127.0.0.1:{status_port}\" }}
-ping: {{}}
-metrics: {{ prometheus: {{}} }}
-providers:
-  file: {{ filename: {dynamic} }}
-{resolver}",
-        dynamic = quoted(&dynamic.to_string_lossy()),
-    )
-}
-
-fn dynamic_yml(options: &Traefik, domain: &str, edges: &[String]) -> anyhow::Result<String> {
-    let rule = format!(
-        "HostRegexp(`^[a-z0-9-]+\\.{}$`)",
-        domain.to_ascii_lowercase().replace('.', "\\.")
-    );
-    let servers: Vec<_> = edges
-        .iter()
-        .map(|url| format!("          - {{ url: {} }}\n", quoted(url)))
-        .collect();
-    let absolute = |path: &Path| -> anyhow::Result<String> {
-        let path = path
-            .canonicalize()
-            .with_context(|| format!("find `{}`", path.display()))?;
-        Ok(quoted(&path.to_string_lossy()))
-    };
-    let certificate = match (&options.source.certificate, &options.source.key) {
-        (Some(certificate), Some(key)) => format!(
-            "tls:
-  stores:
-    default:
-      defaultCertificate: {{ certFile: {}, keyFile: {} }}
-",
-            absolute(certificate)?,
-            absolute(key)?
-        ),
-        _ => String::new(),
-    };
-    Ok(format!(
-        "# Made by `tidepool init traefik`.
-http:
-  routers:
-    instances:
-      rule: {rule}
-      service: edges
-      middlewares: [ crowd ]
-  middlewares:
-    # Of one visitor at the same time: the edge sees one address, Traefik's.
-    crowd: {{ inFlightReq: {{ amount: 512 }} }}
-  services:
-    edges:
-      loadBalancer:
-        serversTransport: edges
-        servers:
-{servers}  serversTransports:
-    # Go's default of two kept connections would open one for nearly every request.
-    edges: {{ maxIdleConnsPerHost: 64 }}
-{certificate}",
-        rule = quoted(&rule),
-        servers = servers.concat(),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_rule_is_for_every_instance_of_the_domain_and_for_nothing_else() {
-        let options = Traefik {
+    fn options() -> Traefik {
+        Traefik {
             config: PathBuf::new(),
             out: PathBuf::new(),
             edges: Vec::new(),
@@ -250,14 +187,41 @@ mod tests {
             http_port: 80,
             https_port: 443,
             status_port: 8082,
+            status_address: Ipv4Addr::LOCALHOST.into(),
+            sign_in_port: 8083,
+        }
+    }
+
+    fn written(edges: &[&str], access: Option<&Access>) -> String {
+        let options = options();
+        let edges: Vec<_> = edges.iter().map(|edge| (*edge).to_owned()).collect();
+        let front = Front {
+            options: &options,
+            domain: "apps.example.com",
+            edges: &edges,
+            access,
+            out: Path::new("/etc/traefik"),
         };
-        let edges = [
-            "http://127.0.0.1:8080".to_owned(),
-            "http://10.0.0.2:8080".to_owned(),
-        ];
-        let dynamic = dynamic_yml(&options, "apps.example.com", &edges).unwrap();
-        let out = Path::new("/etc/traefik");
-        let statics = static_yml(&options, "apps.example.com", out, &out.join("dynamic.yml"));
-        insta::assert_snapshot!("traefik", format!("{statics}---\n{dynamic}"));
+        format!("{}---\n{}", front.statics(), front.dynamic().unwrap())
+    }
+
+    #[test]
+    fn one_rule_is_for_every_instance_of_the_domain_and_for_nothing_else() {
+        let edges = ["http://127.0.0.1:8080", "http://10.0.0.2:8080"];
+        insta::assert_snapshot!("traefik", written(&edges, None));
+    }
+
+    #[test]
+    fn with_redis_the_edge_is_asked_about_every_request() {
+        let access = Access {
+            endpoint: "127.0.0.1:6379".to_owned(),
+            database: 1,
+            password: "generated".to_owned(),
+            own: Some(("tidepool".to_owned(), "ours".to_owned())),
+        };
+        let text = written(&["http://127.0.0.1:8080"], Some(&access));
+        insta::assert_snapshot!("redis", format!("{text}---\n{}", access.acl()));
+        let edges = ["http://127.0.0.1:8080", "http://10.0.0.2:8080"];
+        insta::assert_snapshot!("redis_and_edges", written(&edges, Some(&access)));
     }
 }

@@ -90,7 +90,7 @@ fn not_ready(status: StatusCode) -> bool {
 }
 
 /// Why there is no server.
-fn waiting(status: InstanceStatus) -> &'static page::Answer {
+pub(super) fn waiting(status: InstanceStatus) -> &'static page::Answer {
     match status {
         InstanceStatus::Pending => &text::PENDING,
         InstanceStatus::Starting => &text::STARTING,
@@ -122,18 +122,10 @@ fn rewrite(
         .path_and_query(target)
         .build()
         .ok()?;
-    let basic = match entry.route.basic_auth {
-        Some(_) => BasicAuth::On,
-        None => BasicAuth::Off,
-    };
-    headers::clean_request(&mut head.headers, basic);
-    headers::vouch(
-        &mut head.headers,
-        &entry.route.host,
-        &entry.route.edge_proof,
-        visitor,
-        peer,
-    )?;
+    headers::clean_request(&mut head.headers, BasicAuth::of(&entry.route));
+    let host = HeaderValue::from_str(&entry.route.host).ok()?;
+    head.headers.insert(header::HOST, host);
+    headers::vouch(&mut head.headers, &entry.route.edge_proof, visitor, peer)?;
     if socket.is_some() {
         ask_for_websocket(&mut head.headers);
     }

@@ -5,10 +5,12 @@ use std::{net::IpAddr, sync::Arc};
 use super::{
     Inner,
     access::{Grant, Verdict},
+    authorize,
     body::Body,
     forward, headers, host, own,
-    page::{self, text},
+    page::{self, Answer, text},
     serve::ConnectionPlace,
+    table::Entry,
 };
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
@@ -28,14 +30,11 @@ pub(super) async fn handle(
     mut connection: Connection,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let forwarded = request.headers().get_all("x-forwarded-for").iter();
-    let forwarded = forwarded.map(HeaderValue::as_bytes);
-    let visitor = inner
-        .settings
-        .trusted_hops
-        .caller(connection.peer, forwarded);
-    // A hop that names nobody asks for itself.
-    connection.peer = visitor.unwrap_or(connection.peer);
+    let hop = connection.peer;
+    connection.peer = visitor(&inner, hop, &request);
+    if authorize::is_question(&inner, hop, &request) {
+        return authorize::answer(&inner, connection.peer, &request).await;
+    }
     let refuse = |answer| page::answer(answer, request.headers());
     let Some(host) = host::of(&request).filter(|_| request.method() != Method::CONNECT) else {
         return refuse(&text::BAD_REQUEST);
@@ -46,27 +45,46 @@ pub(super) async fn handle(
     if request.uri().path().starts_with(own::PREFIX) {
         return own::answer(&inner, &request, &entry).await;
     }
-    if !inner.site.may_send(&request, &entry, &inner.table) {
-        return refuse(&text::FOREIGN_ORIGIN);
+    match judge(&inner, &request, &entry, connection.peer).await {
+        Ok(grant) => forward::forward(&inner, &connection, &entry, grant, request).await,
+        Err(answer) => refuse(answer),
     }
-    let judged = inner
-        .gate
-        .judge(request.headers(), &entry.route, connection.peer);
-    let grant = match judged.await {
-        Ok(Verdict::Allowed(grant)) => grant,
-        Ok(Verdict::SignInFirst) if headers::is_hook(&request) => Grant::Hook,
+}
+
+/// Who visits, as far as `peer` may say.
+fn visitor<B>(inner: &Inner, peer: IpAddr, request: &Request<B>) -> IpAddr {
+    let forwarded = request.headers().get_all("x-forwarded-for").iter();
+    let forwarded = forwarded.map(HeaderValue::as_bytes);
+    let visitor = inner.settings.trusted_hops.caller(peer, forwarded);
+    // A hop that names nobody asks for itself.
+    visitor.unwrap_or(peer)
+}
+
+/// By what a request may pass, or what it is answered.
+pub(super) async fn judge<B>(
+    inner: &Inner,
+    request: &Request<B>,
+    entry: &Entry,
+    visitor: IpAddr,
+) -> Result<Grant, &'static Answer> {
+    if !inner.site.may_send(request, entry, &inner.table) {
+        return Err(&text::FOREIGN_ORIGIN);
+    }
+    let judged = inner.gate.judge(request.headers(), &entry.route, visitor);
+    match judged.await {
+        Ok(Verdict::Allowed(grant)) => Ok(grant),
+        Ok(Verdict::SignInFirst) if headers::is_hook(request) => Ok(Grant::Hook),
         Ok(Verdict::SignInFirst) if entry.route.basic_auth.is_some() => {
-            return refuse(&text::SIGN_IN_OR_PASSWORD);
+            Err(&text::SIGN_IN_OR_PASSWORD)
         }
-        Ok(Verdict::SignInFirst) => return refuse(&text::SIGN_IN),
-        Ok(Verdict::TooManyGuesses) => return refuse(&text::TOO_MANY_GUESSES),
+        Ok(Verdict::SignInFirst) => Err(&text::SIGN_IN),
+        Ok(Verdict::TooManyGuesses) => Err(&text::TOO_MANY_GUESSES),
         Err(error) => {
             tracing::error!(
                 error = format!("{:#}", anyhow::Error::new(error)),
                 "session not looked up"
             );
-            return refuse(&text::STORE_DOWN);
+            Err(&text::STORE_DOWN)
         }
-    };
-    forward::forward(&inner, &connection, &entry, grant, request).await
+    }
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use tidepool_shared::document::EdgeProof;
 
 use super::sessions;
+use crate::model::Route;
 
 /// Shown to nginx with whatever this edge lets pass.
 const PROOF: HeaderName = HeaderName::from_static("x-tidepool-proof");
@@ -108,6 +109,23 @@ pub(super) enum BasicAuth {
     Off,
 }
 
+impl BasicAuth {
+    pub(super) fn of(route: &Route) -> Self {
+        match route.basic_auth {
+            Some(_) => Self::On,
+            None => Self::Off,
+        }
+    }
+}
+
+/// A regular expression for the names of all claims, for a hop that drops them in our place.
+pub fn claims_pattern() -> String {
+    let spelt = |name: &str| name.replace('-', "[-_]");
+    let names: Vec<_> = CLAIMS.iter().map(|name| spelt(name)).collect();
+    let prefixes: Vec<_> = CLAIM_PREFIXES.iter().map(|name| spelt(name)).collect();
+    format!("(?i)^(({})$|{})", names.join("|"), prefixes.join("|"))
+}
+
 /// Makes a visitor's head fit to be seen by the server.
 pub(super) fn clean_request(headers: &mut HeaderMap, basic: BasicAuth) {
     remove_hop_by_hop(headers);
@@ -128,14 +146,12 @@ pub(super) fn clean_request(headers: &mut HeaderMap, basic: BasicAuth) {
 /// Adds what the edge itself vouches for. `None` when a value cannot stand in a header.
 pub(super) fn vouch(
     headers: &mut HeaderMap,
-    host: &str,
     proof: &EdgeProof,
     visitor: Visitor,
     client: IpAddr,
 ) -> Option<()> {
     let mut proof = HeaderValue::from_str(&proof.0).ok()?;
     proof.set_sensitive(true);
-    headers.insert(header::HOST, HeaderValue::from_str(host).ok()?);
     headers.insert(PROOF, proof);
     headers.insert(VISITOR, visitor.word());
     headers.insert(

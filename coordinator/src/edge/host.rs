@@ -86,7 +86,7 @@ pub(super) fn of<B>(request: &Request<B>) -> Option<String> {
 }
 
 /// Lower case, without port and trailing dot.
-fn canonical(authority: &str) -> Option<String> {
+pub(super) fn canonical(authority: &str) -> Option<String> {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,

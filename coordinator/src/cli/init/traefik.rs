@@ -1,0 +1,264 @@
+//! Traefik's files.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+use super::{
+    Traefik, quoted,
+    redis::{self, Access},
+};
+use crate::{
+    edge::{AUTHORIZE, claims_pattern},
+    routes::{EDGES, ROOT, SIGN_IN, TRANSPORT},
+};
+
+/// Traefik, as it is to be.
+pub(super) struct Front<'o> {
+    pub(super) options: &'o Traefik,
+    pub(super) domain: &'o str,
+    pub(super) edges: &'o [String],
+    /// To Redis, if routes are there.
+    pub(super) access: Option<&'o Access>,
+    /// Where the files go.
+    pub(super) out: &'o Path,
+}
+
+impl Front<'_> {
+    pub(super) fn dynamic_path(&self) -> PathBuf {
+        self.out.join("dynamic.yml")
+    }
+
+    /// `traefik.yml`.
+    pub(super) fn statics(&self) -> String {
+        let Traefik {
+            http_port,
+            https_port,
+            ..
+        } = self.options;
+        let (tls, resolver) = self.certificates();
+        let status = SocketAddr::new(self.options.status_address, self.options.status_port);
+        let (api, entry, provider) = self.access.map_or_else(Default::default, |access| {
+            let api = "# Shows routes, and whether they are right; nothing secret is in them.
+api: { insecure: true, dashboard: false }
+";
+            (api, self.sign_in_entry(), provider(access))
+        });
+        format!(
+            "# Made by `tidepool init traefik`. Nothing in it changes when instances come and go.
+global: {{ checkNewVersion: false, sendAnonymousUsage: false }}
+log: {{ level: INFO, format: json }}
+entryPoints:
+  web:
+    address: \":{http_port}\"
+    http: {{ redirections: {{ entryPoint: {{ to: websecure, scheme: https }} }} }}
+  websecure:
+    address: \":{https_port}\"
+    asDefault: true
+    http:
+      {tls}
+    # An upload may take long; 60 s is the default.
+    transport: {{ respondingTimeouts: {{ readTimeout: 10m }} }}
+  # For the operator only. There is no dashboard.
+  traefik: {{ address: \"{status}\" }}
+{entry}{api}ping: {{}}
+metrics: {{ prometheus: {{}} }}
+providers:
+  file: {{ filename: {dynamic} }}
+{provider}{resolver}",
+            dynamic = quoted(&self.dynamic_path().to_string_lossy()),
+        )
+    }
+
+    fn certificates(&self) -> (String, String) {
+        let source = &self.options.source;
+        let (Some(email), Some(dns)) = (&source.email, &source.dns) else {
+            return ("tls: {}".to_owned(), String::new());
+        };
+        let wildcard = quoted(&format!("*.{}", self.domain));
+        let resolver = format!(
+            "certificatesResolvers:
+  wildcard:
+    acme:
+      email: {}
+      storage: {}
+      keyType: EC256
+      dnsChallenge: {{ provider: {} }}
+",
+            quoted(email),
+            quoted(&self.out.join("acme.json").to_string_lossy()),
+            quoted(dns)
+        );
+        let tls = "tls: { certResolver: wildcard, domains: [ { main: ";
+        (format!("{tls}{wildcard} }} ] }}"), resolver)
+    }
+
+    /// `forwardAuth` knows one address; several edges are reached by way of Traefik itself.
+    fn asks_itself(&self) -> bool {
+        self.access.is_some() && self.edges.len() > 1
+    }
+
+    fn sign_in_entry(&self) -> String {
+        if !self.asks_itself() {
+            return String::new();
+        }
+        format!(
+            "  # Here Traefik asks an edge that is there; what it says of visitors stays.
+  sign-in:
+    address: \"127.0.0.1:{}\"
+    forwardedHeaders: {{ trustedIPs: [ \"127.0.0.1/32\" ] }}
+",
+            self.options.sign_in_port
+        )
+    }
+
+    /// `dynamic.yml`.
+    pub(super) fn dynamic(&self) -> anyhow::Result<String> {
+        let rule = format!(
+            "HostRegexp(`^[a-z0-9-]+\\.{}$`)",
+            self.domain.to_ascii_lowercase().replace('.', "\\.")
+        );
+        let servers: Vec<_> = self
+            .edges
+            .iter()
+            .map(|url| format!("          - {{ url: {} }}\n", quoted(url)))
+            .collect();
+        let (routers, middlewares, transports) = match self.access {
+            Some(_) => (self.own_routers(&rule), self.sign_in(), servers_transport()),
+            None => Default::default(),
+        };
+        Ok(format!(
+            "# Made by `tidepool init traefik`.
+http:
+  routers:
+    instances:
+      rule: {rule}
+      # Whatever else matches is more precise.
+      priority: 1
+      service: edges
+      middlewares: [ crowd ]
+{routers}  middlewares:
+    # Of one visitor at the same time: the edge sees one address, Traefik's.
+    crowd: {{ inFlightReq: {{ amount: 512, sourceCriterion: {{ ipStrategy: {{ depth: 0 }} }} }} }}
+{middlewares}  services:
+    {edges}:
+      loadBalancer:
+        serversTransport: edges
+        servers:
+{servers}  serversTransports:
+    # Go's default of two kept connections would open one for nearly every request.
+    edges: {{ maxIdleConnsPerHost: 64 }}
+{transports}{certificate}",
+            rule = quoted(&rule),
+            edges = local(EDGES),
+            servers = servers.concat(),
+            certificate = self.certificate()?,
+        ))
+    }
+
+    /// The edge's own pages, for instances with routes of their own too.
+    fn own_routers(&self, rule: &str) -> String {
+        let own = format!("{rule} && PathPrefix(`/.tidepool/`)");
+        let sign_in = if self.asks_itself() {
+            format!(
+                "    sign-in:
+      entryPoints: [ sign-in ]
+      rule: \"Path(`{AUTHORIZE}`)\"
+      service: edges
+      middlewares: [ another-edge ]
+"
+            )
+        } else {
+            String::new()
+        };
+        format!(
+            "    own-pages:
+      rule: {}
+      priority: 100000
+      service: edges
+      middlewares: [ crowd ]
+{sign_in}",
+            quoted(&own)
+        )
+    }
+
+    fn sign_in(&self) -> String {
+        let asked = match self.edges {
+            [edge] => edge.clone(),
+            _ => format!("http://127.0.0.1:{}", self.options.sign_in_port),
+        };
+        let another = if self.asks_itself() {
+            "    another-edge: { retry: { attempts: 2, initialInterval: 20ms } }\n"
+        } else {
+            ""
+        };
+        format!(
+            "    # Every route from Redis has it. The edge says who may pass; what a visitor says of itself is
+    # dropped, and so are the cookies and passwords that were for the edge.
+    {}: {{ chain: {{ middlewares: [ crowd, ask-edge ] }} }}
+    ask-edge:
+      forwardAuth:
+        address: {}
+        authResponseHeaders: [ X-Tidepool-Proof, X-Tidepool-Visitor, X-Tidepool-Client, Cookie, Authorization ]
+        authResponseHeadersRegex: {}
+        maxResponseBodySize: 65536
+{another}",
+            local(SIGN_IN),
+            quoted(&format!("{}{AUTHORIZE}", asked.trim_end_matches('/'))),
+            quoted(&claims_pattern()),
+        )
+    }
+
+    fn certificate(&self) -> anyhow::Result<String> {
+        let source = &self.options.source;
+        let (Some(certificate), Some(key)) = (&source.certificate, &source.key) else {
+            return Ok(String::new());
+        };
+        Ok(format!(
+            "tls:
+  stores:
+    default:
+      defaultCertificate: {{ certFile: {}, keyFile: {} }}
+",
+            absolute(certificate)?,
+            absolute(key)?
+        ))
+    }
+}
+
+fn provider(access: &Access) -> String {
+    format!(
+        "  # The first change at once, then at most two a second.
+  providersThrottleDuration: 500ms
+  redis:
+    endpoints: [ {} ]
+    rootKey: {ROOT}
+    db: {}
+    username: {}
+    password: {}
+",
+        quoted(&access.endpoint),
+        access.database,
+        redis::USER,
+        quoted(&access.password),
+    )
+}
+
+fn servers_transport() -> String {
+    format!("    {}: {{ maxIdleConnsPerHost: 64 }}\n", local(TRANSPORT))
+}
+
+/// A name of the file provider, in its own file.
+fn local(name: &str) -> &str {
+    name.strip_suffix("@file").unwrap_or(name)
+}
+
+fn absolute(path: &Path) -> anyhow::Result<String> {
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("find `{}`", path.display()))?;
+    Ok(quoted(&path.to_string_lossy()))
+}

@@ -1,0 +1,111 @@
+//! Traefik's question, whether a request that it would pass to a server itself may pass (`forwardAuth`).
+//!
+//! The request in question is told in forwarding headers, which count from trusted hops only. Whoever may
+//! pass is answered by the headers that the server's nginx must get; everybody else by the very page that
+//! the edge would show. The instance's proof is in that answer and nowhere else on the way: a router of
+//! Traefik's that does not ask here reaches a server that refuses it.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+
+use super::{
+    Inner,
+    body::{Body, whole},
+    forward, handle,
+    headers::{self, BasicAuth},
+    host, own,
+    page::{self, Answer, text},
+};
+use crate::model::InstanceStatus;
+
+/// Where Traefik asks.
+pub const PATH: &str = "/.tidepool/authorize";
+
+const FORWARDED_HOST: &str = "x-forwarded-host";
+const FORWARDED_METHOD: &str = "x-forwarded-method";
+const FORWARDED_URI: &str = "x-forwarded-uri";
+
+/// Whether a hop asks in its own name. What it passes on from a visitor has the visitor's `Host`, which is
+/// then the forwarded one too.
+pub(super) fn is_question<B>(inner: &Inner, peer: IpAddr, request: &Request<B>) -> bool {
+    let forwarded = only(request.headers(), FORWARDED_HOST).and_then(host::canonical);
+    request.uri().path() == PATH
+        && inner.settings.trusted_hops.has(peer)
+        && forwarded.is_some()
+        && forwarded != host::of(request)
+}
+
+/// Answers it.
+pub(super) async fn answer<B>(
+    inner: &Inner,
+    visitor: IpAddr,
+    request: &Request<B>,
+) -> Response<Body> {
+    let passed = match asked_about(request) {
+        Some(asked) => pass(inner, visitor, &asked).await,
+        None => Err(&text::BAD_REQUEST),
+    };
+    match passed {
+        Ok(vouched) => {
+            let mut response = Response::new(whole(""));
+            *response.headers_mut() = vouched;
+            response
+        }
+        Err(answer) => page::answer(answer, request.headers()),
+    }
+}
+
+/// The request that the question is about, without its body.
+fn asked_about<B>(request: &Request<B>) -> Option<Request<()>> {
+    let told = |name| only(request.headers(), name);
+    let mut asked = Request::new(());
+    *asked.method_mut() = told(FORWARDED_METHOD)?.parse::<Method>().ok()?;
+    *asked.uri_mut() = told(FORWARDED_URI)?.parse().ok()?;
+    *asked.headers_mut() = request.headers().clone();
+    let host = HeaderValue::from_str(told(FORWARDED_HOST)?).ok()?;
+    asked.headers_mut().insert(header::HOST, host);
+    Some(asked)
+}
+
+/// What is vouched for to the server.
+async fn pass(
+    inner: &Inner,
+    visitor: IpAddr,
+    asked: &Request<()>,
+) -> Result<HeaderMap, &'static Answer> {
+    let host = host::of(asked).ok_or(&text::BAD_REQUEST)?;
+    let entry = inner.table.find(&host).ok_or(&text::UNKNOWN_HOST)?;
+    if asked.uri().path().starts_with(own::PREFIX) {
+        return Err(&text::NO_SUCH_PAGE);
+    }
+    let grant = handle::judge(inner, asked, &entry, visitor).await?;
+    let (route, status) = (&entry.route, entry.route.status);
+    if route.upstream.is_none() || status == InstanceStatus::Starting {
+        return Err(forward::waiting(status));
+    }
+    let mut head = asked.headers().clone();
+    headers::clean_request(&mut head, BasicAuth::of(route));
+    head = [header::COOKIE, header::AUTHORIZATION]
+        .iter()
+        .flat_map(|name| {
+            head.get_all(name)
+                .iter()
+                .map(|value| (name.clone(), value.clone()))
+        })
+        .collect();
+    headers::vouch(&mut head, &route.edge_proof, grant.visitor(), visitor)
+        .ok_or(&text::BAD_REQUEST)?;
+    head.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(head)
+}
+
+/// The value of a header that is there once.
+fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return None;
+    }
+    value.to_str().ok()
+}
