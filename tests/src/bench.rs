@@ -15,6 +15,7 @@ pub mod pool;
 pub mod proxy;
 pub mod reload;
 mod resources;
+pub mod routes;
 pub mod store;
 
 /// A measured figure.

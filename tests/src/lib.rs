@@ -11,5 +11,6 @@ pub mod docker;
 pub mod evidence;
 pub mod fake_hetzner;
 pub mod fake_provider;
+pub mod front;
 pub mod programs;
 pub mod stub;

@@ -1,205 +1,35 @@
 //! The real Traefik in front of the edge, as `tidepool init traefik` sets it up: TLS, sign-in, WebSocket.
 
+#[path = "traefik/own_routes.rs"]
+mod own_routes;
+#[path = "traefik/visitor.rs"]
+mod visitor;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
-use futures_util::StreamExt as _;
-use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode, redirect::Policy};
+use reqwest::{Client, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidepool_tests::{api::Api, chaos::world::World, deployment::free_port, evidence, programs};
+use tidepool_tests::{
+    api::Api,
+    chaos::world::{Front, World},
+    evidence,
+    front::{self, Ports, Traefik},
+    programs,
+};
 use tokio::{
-    process::{Child, Command},
+    process::Command,
     time::{Instant, sleep},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+use self::visitor::Visitor;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const DOMAIN: &str = "chaos.localhost";
-
-/// The real one, if this run has it.
-fn program() -> Option<PathBuf> {
-    let program = std::env::var_os("TIDEPOOL_TRAEFIK").map(PathBuf::from);
-    if program.is_none() {
-        eprintln!("SKIPPED: TIDEPOOL_TRAEFIK is not set; run `./tidepool test`");
-    }
-    program
-}
-
-/// Traefik with a certificate that its visitors know.
-struct Traefik {
-    https_port: u16,
-    http_port: u16,
-    status_port: u16,
-    root: reqwest::Certificate,
-    folder: TempDir,
-    _process: Child,
-}
-
-impl Traefik {
-    async fn start(program: &Path, world: &World, https_port: u16) -> anyhow::Result<Self> {
-        let folder = TempDir::with_prefix("tidepool-traefik-")?;
-        let [certificate, key] =
-            ["wildcard.pem", "wildcard.key"].map(|name| folder.path().join(name));
-        let made = rcgen::generate_simple_self_signed([format!("*.{DOMAIN}")])?;
-        std::fs::write(&certificate, made.cert.pem())?;
-        std::fs::write(&key, made.signing_key.serialize_pem())?;
-        let (http_port, status_port) = (free_port()?, free_port()?);
-        let port = |port: u16| port.to_string();
-        let written = Command::new(programs::program("tidepool")?)
-            .args(["init", "traefik", "--config"])
-            .arg(world.configuration())
-            .arg("--out")
-            .arg(folder.path().join("traefik"))
-            .arg("--certificate")
-            .arg(&certificate)
-            .arg("--key")
-            .arg(&key)
-            .args([
-                "--https-port",
-                &port(https_port),
-                "--http-port",
-                &port(http_port),
-            ])
-            .args(["--status-port", &port(status_port)])
-            .output()
-            .await?;
-        let said = String::from_utf8_lossy(&written.stderr);
-        ensure!(written.status.success(), "{said}");
-        let log = std::fs::File::create(folder.path().join("traefik.log"))?;
-        let mut configuration = std::ffi::OsString::from("--configFile=");
-        configuration.push(folder.path().join("traefik/traefik.yml"));
-        let process = Command::new(program)
-            .arg(configuration)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("start Traefik")?;
-        let traefik = Self {
-            https_port,
-            http_port,
-            status_port,
-            root: reqwest::Certificate::from_pem(made.cert.pem().as_bytes())?,
-            folder,
-            _process: process,
-        };
-        traefik.is_up().await?;
-        Ok(traefik)
-    }
-
-    async fn is_up(&self) -> anyhow::Result<()> {
-        let ping = format!("http://127.0.0.1:{}/ping", self.status_port);
-        let deadline = Instant::now() + PATIENCE;
-        let client = Client::builder().no_proxy().build()?;
-        while !client
-            .get(&ping)
-            .send()
-            .await
-            .is_ok_and(|pong| pong.status() == StatusCode::OK)
-        {
-            let log = std::fs::read_to_string(self.folder.path().join("traefik.log"))?;
-            ensure!(Instant::now() < deadline, "Traefik does not come up: {log}");
-            sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
-    }
-
-    /// A browser that comes from this address.
-    fn visitor(&self, from: IpAddr) -> anyhow::Result<Visitor> {
-        let name = |name: &str| format!("{name}.{DOMAIN}");
-        let https = ([127, 0, 0, 1], self.https_port).into();
-        let builder: ClientBuilder = Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .add_root_certificate(self.root.clone())
-            .local_address(from)
-            .timeout(PATIENCE)
-            .http1_only();
-        let client = builder
-            .resolve(&name("alice"), https)
-            .resolve(&name("nobody"), https)
-            .build()?;
-        Ok(Visitor {
-            client,
-            port: self.https_port,
-            cookie: None,
-        })
-    }
-}
-
-impl Drop for Traefik {
-    fn drop(&mut self) {
-        evidence::collect(self.folder.path(), "traefik");
-    }
-}
-
-struct Visitor {
-    client: Client,
-    port: u16,
-    cookie: Option<String>,
-}
-
-impl Visitor {
-    fn url(&self, name: &str) -> String {
-        format!("https://{name}.{DOMAIN}:{}", self.port)
-    }
-
-    fn get(&self, name: &str, path: &str) -> RequestBuilder {
-        let request = self.client.get(format!("{}{path}", self.url(name)));
-        match &self.cookie {
-            Some(cookie) => request.header("cookie", cookie),
-            None => request,
-        }
-    }
-
-    /// Opens a login link, and sends its page's form.
-    async fn sign_in(&mut self, link: &str) -> anyhow::Result<()> {
-        ensure!(link.starts_with(&self.url("alice")), "{link}");
-        let origin = self.url("alice");
-        let answer = self
-            .client
-            .post(link)
-            .header("origin", origin)
-            .send()
-            .await?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let said = answer.text().await?;
-        let cookie = headers.get("set-cookie");
-        let cookie = cookie.with_context(|| format!("no cookie: {status} {said}"))?;
-        let cookie = cookie.to_str()?;
-        ensure!(cookie.contains("Secure"), "{cookie}");
-        let cookie = cookie.split(';').next().context("its name and value")?;
-        evidence::note_secret(cookie.rsplit('=').next().unwrap_or_default());
-        self.cookie = Some(cookie.to_owned());
-        Ok(())
-    }
-
-    /// The first frame of the gateway's WebSocket, or the status of the refusal.
-    async fn challenge(&self, origin: &str) -> anyhow::Result<Result<Value, StatusCode>> {
-        let request = self
-            .get("alice", "/")
-            .header("connection", "Upgrade")
-            .header("upgrade", "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-            .header("origin", origin);
-        let answer = request.send().await?;
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Err(answer.status()));
-        }
-        let upgraded = answer.upgrade().await?;
-        let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
-        let frame = socket.next().await.context("a frame")??;
-        Ok(Ok(serde_json::from_str(frame.to_text()?)?))
-    }
-}
 
 fn here() -> IpAddr {
     Ipv4Addr::LOCALHOST.into()
@@ -218,15 +48,20 @@ async fn alice(world: &World) -> anyhow::Result<(&Api, String)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_customer_comes_by_https_through_traefik_and_is_counted_by_their_own_address()
 -> anyhow::Result<()> {
-    let Some(program) = program() else {
+    let Some(program) = front::program() else {
         return Ok(());
     };
-    let https_port = free_port()?;
-    let mut world = World::start_behind(Some(https_port), None, 1).await?;
+    let ports = Ports::free()?;
+    let front = Front {
+        https_port: ports.https,
+        redis: None,
+    };
+    let mut world = World::start_behind(Some(front), None, 1).await?;
     world.up_all().await?;
-    let traefik = Traefik::start(&program, &world, https_port).await?;
+    let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports).await?;
+    traefik.start().await?;
     let (api, id) = alice(&world).await?;
-    let mut visitor = traefik.visitor(here())?;
+    let mut visitor = Visitor::of(&traefik, here())?;
     ensure!(visitor.get("alice", "/").send().await?.status() == StatusCode::UNAUTHORIZED);
     ensure!(visitor.get("nobody", "/").send().await?.status() == StatusCode::NOT_FOUND);
     visitor.sign_in(&api.login_link(&id).await?).await?;
@@ -248,7 +83,7 @@ async fn a_customer_comes_by_https_through_traefik_and_is_counted_by_their_own_a
         .no_proxy()
         .redirect(Policy::none())
         .build()?;
-    let plain = plain.get(format!("http://127.0.0.1:{}/x", traefik.http_port));
+    let plain = plain.get(format!("http://127.0.0.1:{}/x", traefik.ports.http));
     let moved = plain
         .header("host", format!("alice.{DOMAIN}"))
         .send()
@@ -282,8 +117,8 @@ async fn guesses_are_counted_by_visitor(
     let password = password.context("a password")?.to_owned();
     evidence::note_secret(&password);
     let (guesser, other) = (
-        traefik.visitor(Ipv4Addr::new(127, 0, 0, 2).into())?,
-        traefik.visitor(Ipv4Addr::new(127, 0, 0, 3).into())?,
+        Visitor::of(traefik, Ipv4Addr::new(127, 0, 0, 2).into())?,
+        Visitor::of(traefik, Ipv4Addr::new(127, 0, 0, 3).into())?,
     );
     let guess = async |visitor: &Visitor, password: &str, from: &str| {
         let request = visitor.get("alice", "/control-ui-config.json");

@@ -1,7 +1,7 @@
 //! `./tidepool bench NAME`: measured figures, one JSON line each.
 
 use clap::{Parser, Subcommand};
-use tidepool_tests::bench::{claim, first_reply, links, pool, proxy, reload, store};
+use tidepool_tests::bench::{claim, first_reply, links, pool, proxy, reload, routes, store};
 
 /// Measures Tidepool on this machine; prints one JSON line a figure.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Bench {
     Pool(pool::Arguments),
     /// What the model proxy adds, in time, CPU and memory, to a fast upstream
     Proxy(proxy::Arguments),
+    /// From the commit of a route to the first right answer, through Traefik and through the edge
+    Routes(routes::Arguments),
     /// The upstream of the `proxy` bench, in a process of its own
     #[command(hide = true)]
     ProxyUpstream(proxy::UpstreamArguments),
@@ -48,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::Store(arguments) => store::run(arguments).await,
         Bench::Pool(arguments) => pool::run(&arguments).map_err(Into::into),
         Bench::Proxy(arguments) => proxy::run(arguments).await,
+        Bench::Routes(arguments) => routes::run(arguments).await,
         Bench::ProxyUpstream(arguments) => proxy::serve(arguments).await,
         Bench::ProxyCopier(arguments) => proxy::copy(arguments).await,
         Bench::LinksServer(arguments) => links::serve(arguments).await,

@@ -35,6 +35,14 @@ use crate::{
     programs,
 };
 
+/// Something that ends TLS, on this machine.
+#[derive(Debug, Clone)]
+pub struct Front {
+    pub https_port: u16,
+    /// Traefik's routes are in this Redis, and its API is here.
+    pub redis: Option<(String, String)>,
+}
+
 /// How long a coordinator may take to answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -58,8 +66,8 @@ pub struct World {
     url: String,
     _leftovers: Leftovers,
     dir: TempDir,
-    /// Where something that ends TLS will stand in front of the edge.
-    https_port: Option<u16>,
+    /// What will stand in front of the edge.
+    front: Option<Front>,
     /// Outlives the coordinators.
     _database: Option<Throwaway>,
 }
@@ -70,9 +78,9 @@ impl World {
         Self::start_behind(None, database, seed).await
     }
 
-    /// The same, where browsers come by https to this port of this machine.
+    /// The same, where browsers come by https.
     pub async fn start_behind(
-        https_port: Option<u16>,
+        front: Option<Front>,
         database: Option<Throwaway>,
         seed: u64,
     ) -> anyhow::Result<Self> {
@@ -112,7 +120,7 @@ impl World {
             url,
             _leftovers: Leftovers(dir.path().to_owned()),
             dir,
-            https_port,
+            front,
             _database: database,
         };
         world.new_snapshot()?;
@@ -394,8 +402,14 @@ fn configuration(
         .iter()
         .map(|[_, link, _]| format!("\"127.0.0.1:{link}\""))
         .collect();
-    let front = match world.https_port {
-        Some(port) => format!(r#"scheme = "https", port = {port}, trusted_hops = ["127.0.0.1"]"#),
+    let front = match &world.front {
+        Some(front) => {
+            let port = front.https_port;
+            format!(
+                r#"scheme = "https", port = {port}, trusted_hops = ["127.0.0.1"]{}"#,
+                routes(front)
+            )
+        }
         None => format!(r#"scheme = "http", port = {edge}"#),
     };
     format!(
@@ -439,6 +453,13 @@ halt_after = 1000
         endpoint = world.fake.url(),
         token = world.dir.path().join("cloud-token").display(),
     )
+}
+
+fn routes(front: &Front) -> String {
+    let Some((url, traefik)) = &front.redis else {
+        return String::new();
+    };
+    format!(r#", redis = {{ url = "{url}", traefik = ["{traefik}"] }}"#)
 }
 
 /// Ends what a failed run leaves in a directory.

@@ -1,0 +1,219 @@
+//! Traefik with a certificate that its visitors know.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use reqwest::{
+    Client, ClientBuilder, StatusCode,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect::Policy,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep},
+};
+
+use crate::{deployment::free_port, evidence, programs};
+
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The real one, if this run has it.
+pub fn program() -> Option<PathBuf> {
+    let program = std::env::var_os("TIDEPOOL_TRAEFIK").map(PathBuf::from);
+    if program.is_none() {
+        eprintln!("SKIPPED: TIDEPOOL_TRAEFIK is not set; run `./tidepool test`");
+    }
+    program
+}
+
+/// Where it listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    pub https: u16,
+    pub http: u16,
+    /// Of its API, metrics and ping.
+    pub status: u16,
+}
+
+impl Ports {
+    /// Free ones.
+    pub fn free() -> anyhow::Result<Self> {
+        Ok(Self {
+            https: free_port()?,
+            http: free_port()?,
+            status: free_port()?,
+        })
+    }
+}
+
+/// A Traefik, set up, running or not.
+#[derive(Debug)]
+pub struct Traefik {
+    program: PathBuf,
+    pub ports: Ports,
+    root: reqwest::Certificate,
+    folder: TempDir,
+    status: Client,
+    process: Option<Child>,
+}
+
+impl Traefik {
+    /// Has its configuration written, for a configuration of `serve` with this domain.
+    pub async fn set_up(
+        program: &Path,
+        configuration: &Path,
+        domain: &str,
+        ports: Ports,
+    ) -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix("tidepool-traefik-")?;
+        let [certificate, key] =
+            ["wildcard.pem", "wildcard.key"].map(|name| folder.path().join(name));
+        let made = rcgen::generate_simple_self_signed([format!("*.{domain}")])?;
+        std::fs::write(&certificate, made.cert.pem())?;
+        std::fs::write(&key, made.signing_key.serialize_pem())?;
+        let port = |port: u16| port.to_string();
+        let written = Command::new(programs::program("tidepool")?)
+            .args(["init", "traefik", "--config"])
+            .arg(configuration)
+            .arg("--out")
+            .arg(folder.path().join("traefik"))
+            .arg("--certificate")
+            .arg(&certificate)
+            .arg("--key")
+            .arg(&key)
+            .args(["--https-port", &port(ports.https)])
+            .args(["--http-port", &port(ports.http)])
+            .args(["--status-port", &port(ports.status)])
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&written.stderr);
+        ensure!(written.status.success(), "{said}");
+        Ok(Self {
+            program: program.to_owned(),
+            ports,
+            root: reqwest::Certificate::from_pem(made.cert.pem().as_bytes())?,
+            folder,
+            status: Client::builder().no_proxy().timeout(PATIENCE).build()?,
+            process: None,
+        })
+    }
+
+    /// One of the files that were written.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("traefik").join(name)
+    }
+
+    /// Starts it and waits until it answers.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("traefik.log"))?;
+        let mut configuration = std::ffi::OsString::from("--configFile=");
+        configuration.push(self.file("traefik.yml"));
+        let process = Command::new(&self.program)
+            .arg(configuration)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("start Traefik")?;
+        self.process = Some(process);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.pings().await {
+            ensure!(
+                Instant::now() < deadline,
+                "Traefik does not come up: {}",
+                self.log()
+            );
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill().await.context("kill Traefik"),
+            None => Ok(()),
+        }
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Child::id)
+    }
+
+    async fn pings(&self) -> bool {
+        let ping = format!("http://127.0.0.1:{}/ping", self.ports.status);
+        let pong = self.status.get(ping).send().await;
+        pong.is_ok_and(|pong| pong.status() == StatusCode::OK)
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("traefik.log")).unwrap_or_default()
+    }
+
+    /// What its API says of a thing from Redis: `routers` or `services`.
+    pub async fn shows(&self, kind: &str, name: &str) -> anyhow::Result<Option<Value>> {
+        let port = self.ports.status;
+        let url = format!("http://127.0.0.1:{port}/api/http/{kind}/{name}@redis");
+        let answer = self.status.get(url).send().await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(answer.error_for_status()?.json().await?))
+    }
+
+    /// How many requests it passed to a service of Redis'.
+    pub async fn passed_to(&self, service: &str) -> anyhow::Result<f64> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.ports.status);
+        let text = self.status.get(url).send().await?.text().await?;
+        let label = format!("service=\"{service}@redis\"");
+        let is_count = |line: &&str| {
+            line.starts_with("traefik_service_requests_total{") && line.contains(&label)
+        };
+        let counts = text.lines().filter(is_count);
+        Ok(counts
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+
+    /// A browser that comes from this address, and finds every name here.
+    pub fn browser(&self, from: IpAddr) -> ClientBuilder {
+        Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .add_root_certificate(self.root.clone())
+            .local_address(from)
+            .timeout(PATIENCE)
+            .dns_resolver(Arc::new(Here))
+            .http1_only()
+    }
+}
+
+impl Drop for Traefik {
+    fn drop(&mut self) {
+        evidence::collect(self.folder.path(), "traefik");
+    }
+}
+
+/// Every name is this machine's.
+struct Here;
+
+impl Resolve for Here {
+    fn resolve(&self, _: Name) -> Resolving {
+        let here = SocketAddr::from(([127, 0, 0, 1], 0));
+        let found: Addrs = Box::new(std::iter::once(here));
+        Box::pin(std::future::ready(Ok(found)))
+    }
+}

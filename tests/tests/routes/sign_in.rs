@@ -1,0 +1,181 @@
+//! What the edge decides for Traefik, and what of a request reaches the server.
+
+use http::StatusCode;
+use tidepool_coordinator::{doorbell::Ring, model::InstanceStatus};
+use tidepool_tests::front::Told;
+
+use super::rig::{DOMAIN, Rig, cookie, host, id, proof};
+
+/// The rig with instances 1 and 2, by Traefik's own routes.
+async fn rig_with_two() -> Option<Rig> {
+    let rig = Rig::start().await?;
+    rig.create(1);
+    rig.create(2);
+    rig.edge_knows(2).await;
+    rig.settled().await;
+    Some(rig)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_owner_passes_and_nothing_that_they_say_of_themselves_does() {
+    let Some(rig) = rig_with_two().await else {
+        return;
+    };
+    let mut shown = vec![
+        ("forwarded", "for=1.2.3.4"),
+        ("x-forwarded-user", "owner"),
+        ("x_forwarded_user", "owner"),
+        ("remote-user", "owner"),
+        ("x-real-ip", "1.2.3.4"),
+        ("cf-connecting-ip", "1.2.3.4"),
+        ("x-forwarded-for", "1.2.3.4"),
+        ("x-forwarded-host", "a2.rig.localhost"),
+        ("x-forwarded-uri", "/other"),
+        ("x-tidepool-proof", "guess"),
+        ("x-tidepool-visitor", "owner"),
+        ("x-tidepool-client", "1.2.3.4"),
+        ("authorization", "Bearer of-the-gateway"),
+    ];
+    let stranger = rig.get(1, &shown).await.unwrap();
+    assert_eq!(
+        stranger.status,
+        StatusCode::UNAUTHORIZED,
+        "{}",
+        stranger.body
+    );
+    let cookies = format!("theirs=1; {}", cookie(1));
+    shown.push(("cookie", &cookies));
+    let told = rig.get(1, &shown).await.unwrap().told();
+    let expected = [
+        ("host", host(1)),
+        ("proof", proof(1)),
+        ("visitor", "owner".to_owned()),
+        ("client", "127.0.0.1".to_owned()),
+        ("cookie", "theirs=1".to_owned()),
+        ("authorization", "Bearer of-the-gateway".to_owned()),
+        ("claims", String::new()),
+    ];
+    for (what, value) in expected {
+        assert_eq!(told.get(what), value, "{what}");
+    }
+    let neighbour = rig.get(2, &[("cookie", &cookie(1))]).await.unwrap();
+    assert_eq!(neighbour.status, StatusCode::UNAUTHORIZED);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_other_sites_are_refused_and_web_hooks_pass_as_nobody() {
+    let Some(rig) = rig_with_two().await else {
+        return;
+    };
+    let cookie = cookie(1);
+    let port = rig.traefik.ports.https;
+    let own = format!("https://{}:{port}", host(1));
+    let sibling = format!("https://{}:{port}", host(2));
+    for (origin, status) in [
+        (own.as_str(), StatusCode::OK),
+        (sibling.as_str(), StatusCode::FORBIDDEN),
+        ("https://evil.example", StatusCode::FORBIDDEN),
+        ("null", StatusCode::FORBIDDEN),
+    ] {
+        let shown = [("cookie", cookie.as_str()), ("origin", origin)];
+        let got = rig.get(1, &shown).await.unwrap();
+        assert_eq!(got.status, status, "{origin}");
+    }
+    let hook = async |path: &str, name: &str| {
+        let request = rig.client.post(format!("{own}{path}"));
+        let answer = request.header(name, "Bearer token").send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let (status, body) = hook("/hooks/wake?a=1", "authorization").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let told = Told::read(&body).unwrap();
+    assert_eq!(
+        (told.get("visitor"), told.get("authorization")),
+        ("hook", "Bearer token")
+    );
+    let (status, _) = hook("/hooks/wake", "x-other").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let (status, _) = hook("/other", "authorization").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_server_is_told_when_to_come_back_and_unknown_names_are_nobodys() {
+    let Some(rig) = rig_with_two().await else {
+        return;
+    };
+    for status in [InstanceStatus::Starting, InstanceStatus::Running] {
+        {
+            let mut state = rig.store.state();
+            let route = state
+                .routes
+                .iter_mut()
+                .find(|route| route.instance == id(1));
+            route.unwrap().status = status;
+        }
+        let before = rig.edge.table_version();
+        rig.bell.ring(Ring::Instance(id(1)));
+        rig.edge.table_changed(before).await;
+        let url = format!("https://{}:{}/", host(1), rig.traefik.ports.https);
+        let answer = rig.client.get(url).header("cookie", cookie(1)).send().await;
+        let answer = answer.unwrap();
+        if status == InstanceStatus::Starting {
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers()["retry-after"], "2");
+        } else {
+            assert_eq!(answer.status(), StatusCode::OK);
+        }
+    }
+    let unknown = rig.as_owner(3).await.unwrap();
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    // A router that is only staged is reached by no name of the domain, and by its own neither.
+    rig.add_server();
+    rig.bell.ring(Ring::Pool);
+    let staged = format!("https://x.{DOMAIN}:{}/", rig.traefik.ports.https);
+    let request = rig.client.get(staged).header("host", "s0.staged.invalid");
+    let status = request.send().await.unwrap().status();
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_the_edges_and_stops_there() {
+    let Some(rig) = rig_with_two().await else {
+        return;
+    };
+    let stored = format!("ann:{}", bcrypt_of("right"));
+    {
+        let mut state = rig.store.state();
+        let route = state
+            .routes
+            .iter_mut()
+            .find(|route| route.instance == id(1));
+        route.unwrap().basic_auth = Some(stored);
+    }
+    let before = rig.edge.table_version();
+    rig.bell.ring(Ring::Instance(id(1)));
+    rig.edge.table_changed(before).await;
+    let url = format!("https://{}:{}/", host(1), rig.traefik.ports.https);
+    let ask = async |password: &str| {
+        let request = rig.client.get(&url).basic_auth("ann", Some(password));
+        request.send().await.unwrap()
+    };
+    let wrong = ask("wrong").await;
+    assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
+    assert!(wrong.headers().contains_key("www-authenticate"));
+    let right = ask("right").await;
+    assert_eq!(right.status(), StatusCode::OK);
+    let told = Told::read(&right.text().await.unwrap()).unwrap();
+    assert_eq!(
+        (told.get("visitor"), told.get("authorization")),
+        ("owner", "")
+    );
+    rig.end().await;
+}
+
+/// As the API makes it, but quick.
+fn bcrypt_of(password: &str) -> String {
+    bcrypt::hash(password, 4).unwrap()
+}

@@ -1,0 +1,152 @@
+//! Routes that Traefik itself knows, from Redis: the whole way, with servers' real agents and nginx.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, ensure};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use tidepool_tests::{
+    api::Api,
+    chaos::world::{Front, World},
+    deployment::free_port,
+    evidence,
+    front::{self, Ports, Redis, Traefik},
+};
+use tokio::time::{Instant, sleep};
+
+use super::{DOMAIN, PATIENCE, Visitor, alice, guesses_are_counted_by_visitor, here};
+
+/// Where nginx listens on the world's machines.
+const SERVER_PORT: u16 = 8080;
+
+/// The world with routes in Redis, each with only the rights that `tidepool init` gives it.
+async fn start() -> anyhow::Result<Option<(World, Traefik, Redis)>> {
+    let Some(program) = front::program() else {
+        return Ok(None);
+    };
+    let (ports, redis_port) = (Ports::free()?, free_port()?);
+    let password = "the-coordinators-own";
+    evidence::note_secret(password);
+    let url = format!("redis://tidepool:{password}@127.0.0.1:{redis_port}/1");
+    let api = format!("http://127.0.0.1:{}", ports.status);
+    let front = Front {
+        https_port: ports.https,
+        redis: Some((url, api)),
+    };
+    let mut world = World::start_behind(Some(front), None, 1).await?;
+    let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports).await?;
+    let redis = Redis::start(redis_port, Some(traefik.file("redis.acl"))).await?;
+    traefik.start().await?;
+    world.up_all().await?;
+    Ok(Some((world, traefik, redis)))
+}
+
+/// The name of the router and the address of alice's server.
+async fn server_of_alice(api: &Api) -> anyhow::Result<(String, String)> {
+    let alice = api.get("/instances/alice").await?;
+    let pools = api.get("/pool").await?;
+    let of_alice = |server: &&Value| server.get("instance_id") == alice.get("id");
+    let servers = pools.get("servers").and_then(Value::as_array);
+    let server = servers.and_then(|servers| servers.iter().find(of_alice));
+    let server = server.context("alice has a server")?;
+    let text = |field: &str| server.get(field).and_then(Value::as_str).map(str::to_owned);
+    let id = text("id").context("it has an id")?;
+    let name = id.replace("srv_", "s");
+    Ok((name, text("address").context("it has an address")?))
+}
+
+/// Until Traefik leads alice's name to her server by itself.
+async fn route_is_live(traefik: &Traefik, name: &str) -> anyhow::Result<()> {
+    let rule = json!(format!("Host(`alice.{DOMAIN}`)"));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shown = traefik.shows("routers", name).await?;
+        if shown.as_ref().and_then(|router| router.get("rule")) == Some(&rule) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{shown:?}: {}", traefik.log());
+        sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_customer_comes_by_a_route_of_their_own_and_nobody_else_does() -> anyhow::Result<()> {
+    let Some((world, traefik, redis)) = start().await? else {
+        return Ok(());
+    };
+    let (api, id) = alice(&world).await?;
+    let (name, address) = server_of_alice(api).await?;
+    route_is_live(&traefik, &name).await?;
+    let mut visitor = Visitor::of(&traefik, here())?;
+    let status = async |path: &str| {
+        let answer = visitor.get("alice", path).send().await?;
+        anyhow::Ok(answer.status())
+    };
+    ensure!(status("/").await? == StatusCode::UNAUTHORIZED);
+    // Traefik's question is not a visitor's to ask.
+    ensure!(status("/.tidepool/authorize").await? == StatusCode::NOT_FOUND);
+    let nobody = visitor.get("nobody", "/").send().await?.status();
+    ensure!(nobody == StatusCode::NOT_FOUND, "{nobody}");
+    let before = traefik.passed_to(&name).await?;
+    ensure!(before == 0.0, "a stranger reached the server");
+    visitor.sign_in(&api.login_link(&id).await?).await?;
+    let settings = visitor.get("alice", "/control-ui-config.json").send();
+    let settings = settings.await?;
+    ensure!(settings.status() == StatusCode::OK, "{}", settings.status());
+    let challenge = visitor.challenge(&visitor.url("alice")).await?;
+    let event = challenge.map_err(|status| anyhow::anyhow!("refused: {status}"))?;
+    ensure!(
+        event.get("event") == Some(&json!("connect.challenge")),
+        "{event}"
+    );
+    let foreign = visitor.challenge("https://evil.example").await?;
+    ensure!(foreign == Err(StatusCode::FORBIDDEN), "{foreign:?}");
+    let passed = traefik.passed_to(&name).await?;
+    ensure!(passed >= 2.0, "not by Traefik's own route: {passed}");
+    nobody_comes_past_traefik(&visitor, &address).await?;
+    the_proof_is_nowhere_in_redis(&redis).await?;
+    guesses_are_counted_by_visitor(api, &id, &traefik).await?;
+    let (gone, _) = api
+        .send(Method::DELETE, &format!("/instances/{id}"), &[], None)
+        .await?;
+    ensure!(gone.is_success(), "{gone}");
+    let after = visitor.get("alice", "/").send().await?.status();
+    ensure!(after == StatusCode::NOT_FOUND, "{after}");
+    drop((traefik, redis));
+    world.end().await
+}
+
+/// A server's own address answers nobody, whatever name they say and whoever they say they are.
+async fn nobody_comes_past_traefik(visitor: &Visitor, address: &str) -> anyhow::Result<()> {
+    let client = Client::builder().no_proxy().build()?;
+    let cookie = visitor.cookie.clone().context("signed in")?;
+    for host in [
+        format!("alice.{DOMAIN}"),
+        address.to_owned(),
+        "x".to_owned(),
+    ] {
+        let request = client
+            .get(format!("http://{address}:{SERVER_PORT}/"))
+            .header("host", &host)
+            .header("cookie", &cookie)
+            .header("x-tidepool-visitor", "owner")
+            .header("x-tidepool-proof", "guess");
+        let status = request.send().await?.status();
+        ensure!(status == StatusCode::FORBIDDEN, "{host}: {status}");
+    }
+    ensure!(address != Ipv4Addr::LOCALHOST.to_string());
+    Ok(())
+}
+
+async fn the_proof_is_nowhere_in_redis(redis: &Redis) -> anyhow::Result<()> {
+    let mut keys = redis::cmd("KEYS");
+    let keys: Vec<String> = redis.ask(keys.arg("*")).await?;
+    ensure!(keys.len() > 5, "{keys:?}");
+    for key in keys {
+        let value = redis.get(&key).await?.unwrap_or_default();
+        // Proofs are 64 hexadecimal digits.
+        let longest = value.split(|char: char| !char.is_ascii_hexdigit());
+        ensure!(longest.map(str::len).max() < Some(32), "{key}: {value}");
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! A browser before Traefik.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, ensure};
+use futures_util::StreamExt as _;
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde_json::Value;
+use tidepool_tests::{evidence, front::Traefik};
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+use super::DOMAIN;
+
+pub(crate) struct Visitor {
+    pub(crate) client: Client,
+    port: u16,
+    pub(crate) cookie: Option<String>,
+}
+
+impl Visitor {
+    /// One that comes from this address.
+    pub(crate) fn of(traefik: &Traefik, from: IpAddr) -> anyhow::Result<Self> {
+        Ok(Self {
+            client: traefik.browser(from).build()?,
+            port: traefik.ports.https,
+            cookie: None,
+        })
+    }
+
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("https://{name}.{DOMAIN}:{}", self.port)
+    }
+
+    pub(crate) fn get(&self, name: &str, path: &str) -> RequestBuilder {
+        let request = self.client.get(format!("{}{path}", self.url(name)));
+        match &self.cookie {
+            Some(cookie) => request.header("cookie", cookie),
+            None => request,
+        }
+    }
+
+    /// Opens a login link, and sends its page's form.
+    pub(crate) async fn sign_in(&mut self, link: &str) -> anyhow::Result<()> {
+        ensure!(link.starts_with(&self.url("alice")), "{link}");
+        let origin = self.url("alice");
+        let answer = self
+            .client
+            .post(link)
+            .header("origin", origin)
+            .send()
+            .await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let said = answer.text().await?;
+        let cookie = headers.get("set-cookie");
+        let cookie = cookie.with_context(|| format!("no cookie: {status} {said}"))?;
+        let cookie = cookie.to_str()?;
+        ensure!(cookie.contains("Secure"), "{cookie}");
+        let cookie = cookie.split(';').next().context("its name and value")?;
+        evidence::note_secret(cookie.rsplit('=').next().unwrap_or_default());
+        self.cookie = Some(cookie.to_owned());
+        Ok(())
+    }
+
+    /// The first frame of the gateway's WebSocket, or the status of the refusal.
+    pub(crate) async fn challenge(
+        &self,
+        origin: &str,
+    ) -> anyhow::Result<Result<Value, StatusCode>> {
+        let request = self
+            .get("alice", "/")
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("origin", origin);
+        let answer = request.send().await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Err(answer.status()));
+        }
+        let upgraded = answer.upgrade().await?;
+        let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+        let frame = socket.next().await.context("a frame")??;
+        Ok(Ok(serde_json::from_str(frame.to_text()?)?))
+    }
+}
