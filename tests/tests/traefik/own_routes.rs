@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, ensure};
-use reqwest::{Client, Method, StatusCode};
+use futures_util::StreamExt as _;
+use reqwest::{Client, Method, StatusCode, Upgraded};
 use serde_json::{Value, json};
 use tidepool_tests::{
     api::Api,
@@ -12,7 +13,8 @@ use tidepool_tests::{
     evidence,
     front::{self, Ports, Redis, Traefik},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
 
 use super::{DOMAIN, PATIENCE, Visitor, alice, guesses_are_counted_by_visitor, here};
 
@@ -102,18 +104,31 @@ async fn a_customer_comes_by_a_route_of_their_own_and_nobody_else_does() -> anyh
     let foreign = visitor.challenge("https://evil.example").await?;
     ensure!(foreign == Err(StatusCode::FORBIDDEN), "{foreign:?}");
     let passed = traefik.passed_to(&name).await?;
-    ensure!(passed >= 2.0, "not by Traefik's own route: {passed}");
+    // The WebSocket is not: the edge must be able to cut it.
+    ensure!(passed == 1.0, "not by Traefik's own route: {passed}");
     nobody_comes_past_traefik(&visitor, &address).await?;
     the_proof_is_nowhere_in_redis(&redis).await?;
+    let socket = visitor.socket(&visitor.url("alice")).await?;
+    let socket = socket.map_err(|status| anyhow::anyhow!("refused: {status}"))?;
     guesses_are_counted_by_visitor(api, &id, &traefik).await?;
+    it_ends(socket).await.context("the password was changed")?;
+    let socket = visitor.socket(&visitor.url("alice")).await?;
+    let socket = socket.map_err(|status| anyhow::anyhow!("refused: {status}"))?;
     let (gone, _) = api
         .send(Method::DELETE, &format!("/instances/{id}"), &[], None)
         .await?;
     ensure!(gone.is_success(), "{gone}");
+    it_ends(socket).await.context("the instance was deleted")?;
     let after = visitor.get("alice", "/").send().await?.status();
     ensure!(after == StatusCode::NOT_FOUND, "{after}");
     drop((traefik, redis));
     world.end().await
+}
+
+/// A WebSocket ends, whatever it still says before.
+async fn it_ends(mut socket: WebSocketStream<Upgraded>) -> anyhow::Result<()> {
+    let rest = async { while let Some(Ok(_)) = socket.next().await {} };
+    timeout(PATIENCE, rest).await.context("it stays open")
 }
 
 /// A server's own address answers nobody, whatever name they say and whoever they say they are.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, ensure};
 use futures_util::StreamExt as _;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode, Upgraded};
 use serde_json::Value;
 use tidepool_tests::{evidence, front::Traefik};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
@@ -66,6 +66,19 @@ impl Visitor {
         &self,
         origin: &str,
     ) -> anyhow::Result<Result<Value, StatusCode>> {
+        let mut socket = match self.socket(origin).await? {
+            Ok(socket) => socket,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let frame = socket.next().await.context("a frame")??;
+        Ok(Ok(serde_json::from_str(frame.to_text()?)?))
+    }
+
+    /// A WebSocket to the gateway, or the status of the refusal.
+    pub(crate) async fn socket(
+        &self,
+        origin: &str,
+    ) -> anyhow::Result<Result<WebSocketStream<Upgraded>, StatusCode>> {
         let request = self
             .get("alice", "/")
             .header("connection", "Upgrade")
@@ -78,8 +91,11 @@ impl Visitor {
             return Ok(Err(answer.status()));
         }
         let upgraded = answer.upgrade().await?;
-        let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
-        let frame = socket.next().await.context("a frame")??;
-        Ok(Ok(serde_json::from_str(frame.to_text()?)?))
+        Ok(Ok(WebSocketStream::from_raw_socket(
+            upgraded,
+            Role::Client,
+            None,
+        )
+        .await))
     }
 }

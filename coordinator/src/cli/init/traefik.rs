@@ -159,9 +159,11 @@ http:
         ))
     }
 
-    /// The edge's own pages, for instances with routes of their own too.
+    /// What goes to the edge, of instances with routes of their own too: its own pages, and whatever outlives
+    /// its request, for Traefik and nginx would keep a WebSocket alive whose access has ended.
     fn own_routers(&self, rule: &str) -> String {
         let own = format!("{rule} && PathPrefix(`/.tidepool/`)");
+        let upgrades = format!("{rule} && HeaderRegexp(`Upgrade`, `.`)");
         let sign_in = if self.asks_itself() {
             format!(
                 "    sign-in:
@@ -180,8 +182,15 @@ http:
       priority: 100000
       service: edges
       middlewares: [ crowd ]
+    # The edge cuts them when their access ends; Traefik and nginx would not.
+    upgrades:
+      rule: {}
+      priority: 99999
+      service: edges
+      middlewares: [ crowd ]
 {sign_in}",
-            quoted(&own)
+            quoted(&own),
+            quoted(&upgrades)
         )
     }
 
