@@ -76,6 +76,7 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
     let replayed = OpenApiRouter::new()
         .routes(routes!(instances::create::create))
         .routes(routes!(instances::restart::restart))
+        .routes(routes!(instances::rename::rename))
         .routes(routes!(instances::undelete::undelete))
         .routes(routes!(instances::undelete::purge))
         .route_layer(middleware::from_fn_with_state(

@@ -6,6 +6,8 @@
 
 pub mod name;
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
@@ -15,7 +17,7 @@ use tidepool_shared::{
 pub use self::name::{InvalidName, Name};
 use crate::{
     ambient::{Chance, Moment},
-    model::{DocumentChange, Instance, NewInstance, OperationKind, PoolKey},
+    model::{DocumentChange, Instance, NewInstance, OperationKind, PoolKey, Rename},
 };
 
 /// Under which names instances are reached by browsers.
@@ -103,6 +105,41 @@ pub fn restart(instance: &Instance, operation: OperationId) -> DocumentChange {
         restarts,
         operation,
     )
+}
+
+/// How long an old name leads to the new one, and is kept from others: bookmarks and web hooks are found
+/// out by then.
+const MOVED_FOR: Duration = Duration::from_hours(30 * 24);
+
+/// Another name for an instance.
+pub fn rename(
+    instance: &Instance,
+    name: Name,
+    names: &PublicNames,
+    operation: OperationId,
+    now: Moment,
+) -> Rename {
+    let host = names.host(&name);
+    let renamed = Instance {
+        name: name.into(),
+        url: names.origin(&host),
+        hosts: vec![host],
+        ..instance.clone()
+    };
+    let change = change(
+        &renamed,
+        OperationKind::Rename,
+        instance.config.clone(),
+        instance.restarts,
+        operation,
+    );
+    Rename {
+        name: renamed.name,
+        hosts: renamed.hosts,
+        url: renamed.url,
+        moved_until: now.plus(MOVED_FOR),
+        change,
+    }
 }
 
 /// The next document of an instance that comes back from deletion: the same, to be proven again.

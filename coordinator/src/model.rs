@@ -99,6 +99,7 @@ words! {
         Create = "create",
         Configure = "configure",
         Restart = "restart",
+        Rename = "rename",
         Delete = "delete",
         Undelete = "undelete",
     }
@@ -341,6 +342,18 @@ pub struct DocumentChange {
     pub document: SealedDocument,
 }
 
+/// Another name for an instance, with the document that says so.
+#[derive(Debug, Clone)]
+pub struct Rename {
+    pub name: String,
+    /// As [`NewInstance::hosts`].
+    pub hosts: Vec<String>,
+    pub url: String,
+    /// Until then the old hosts lead to `url`, and nobody else gets them.
+    pub moved_until: Moment,
+    pub change: DocumentChange,
+}
+
 /// An entry of the event log. `sequence` is gapless and orders everything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -365,6 +378,8 @@ pub struct Route {
     /// `user:bcrypt`, if HTTP basic auth is on.
     pub basic_auth: Option<String>,
     pub status: InstanceStatus,
+    /// A host that the instance had before: the URL that it has now.
+    pub moved_to: Option<String>,
 }
 
 /// The same records by server, for a table that others keep: a server that routes lead to, or soon may.

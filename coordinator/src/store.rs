@@ -40,8 +40,8 @@ use crate::{
     model::{
         ApiToken, Blame, Coordinator, CustomerKey, Destination, DocumentChange, Event, Instance,
         InstanceStatus, ModelAlias, ModelLimits, NewInstance, NewServer, Operation, PoolKey,
-        PoolStanding, Provider, Restless, Route, SagaStep, Sealed, Server, ServerReport, Spent,
-        StepMs, UsageCursor, UsageRecord, UsageSum,
+        PoolStanding, Provider, Rename, Restless, Route, SagaStep, Sealed, Server, ServerReport,
+        Spent, StepMs, UsageCursor, UsageRecord, UsageSum,
     },
 };
 
@@ -310,6 +310,8 @@ pub enum ChangeRefused {
     Stale(Generation),
     #[error("another operation is running")]
     OperationInProgress(OperationId),
+    #[error("the name is taken")]
+    NameTaken,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -356,6 +358,13 @@ pub trait InstanceStore: Send + Sync {
     async fn change_document(
         &self,
         change: &DocumentChange,
+        now: Moment,
+    ) -> Result<Instance, ChangeRefused>;
+    /// Gives an instance another name; its old hosts lead there until they expire. The same conditions as
+    /// for [`change_document`](Self::change_document).
+    async fn rename_instance(
+        &self,
+        rename: &Rename,
         now: Moment,
     ) -> Result<Instance, ChangeRefused>;
     /// Sets or removes basic auth (`user:bcrypt`); no new generation, the edge decides.

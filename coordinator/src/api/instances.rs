@@ -9,6 +9,7 @@ pub mod limits;
 pub mod login_links;
 pub mod logs;
 pub mod read;
+pub mod rename;
 pub mod restart;
 pub mod sessions;
 pub mod undelete;
@@ -68,6 +69,7 @@ fn refused(refused: ChangeRefused) -> Problem {
             Problem::new(Code::Stale, format!("the present generation is {present}"))
         }
         ChangeRefused::OperationInProgress(operation) => Problem::busy(operation),
+        ChangeRefused::NameTaken => Problem::new(Code::NameTaken, "choose another name"),
         ChangeRefused::Store(error) => error.into(),
     }
 }

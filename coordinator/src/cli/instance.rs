@@ -42,6 +42,8 @@ pub enum Command {
     Purge { name: String },
     /// Restart its gateway
     Restart { name: String },
+    /// Give it another name; its old URL leads to the new one for 30 days
+    Rename { name: String, new_name: String },
     /// Print the end of its log
     Logs {
         name: String,
@@ -105,6 +107,13 @@ pub(super) async fn run(
         Command::Restart { name } => {
             let view: InstanceView = client.post(&path(&name, "/restart"), &json!({})).await?;
             output.show(&view, |view| vec![format!("{} is restarting", view.name)])
+        }
+        Command::Rename { name, new_name } => {
+            let body = json!({ "name": new_name });
+            let view: InstanceView = client.post(&path(&name, "/rename"), &body).await?;
+            output.show(&view, |view| {
+                vec![format!("{name} is {} now: {}", view.name, view.url)]
+            })
         }
         Command::Logs { name, lines } => {
             let log: Log = client

@@ -76,6 +76,10 @@ async fn pass(
 ) -> Result<HeaderMap, &'static Answer> {
     let host = host::of(asked).ok_or(&text::BAD_REQUEST)?;
     let entry = inner.table.find(&host).ok_or(&text::UNKNOWN_HOST)?;
+    // Its route in Traefik is about to go, and then the edge is asked for the page itself.
+    if entry.route.moved_to.is_some() {
+        return Err(&text::STARTING);
+    }
     if asked.uri().path().starts_with(own::PREFIX) {
         return Err(&text::NO_SUCH_PAGE);
     }

@@ -24,6 +24,10 @@ use crate::model::InstanceStatus;
 /// As long as nginx on the server waits for the gateway: an answer may take very long to begin.
 const HEAD_DEADLINE: Duration = Duration::from_hours(1);
 
+/// So long after a route came into the table the server's nginx may not know its name yet: a name that was
+/// changed is the edge's at once.
+const NEW: Duration = Duration::from_secs(5);
+
 /// Passes a request on that was let in.
 pub(super) async fn forward(
     inner: &Arc<Inner>,
@@ -69,7 +73,8 @@ pub(super) async fn forward(
         }
         Err(_) => return page::answer(&text::TOO_SLOW, &client),
     };
-    if entry.route.status == InstanceStatus::Starting && not_ready(response.status()) {
+    let is_new = entry.route.status == InstanceStatus::Starting || entry.since.elapsed() < NEW;
+    if is_new && not_ready(response.status()) {
         return page::answer(&text::STARTING, &client);
     }
     match (response.status(), socket) {

@@ -42,6 +42,9 @@ pub(super) async fn handle(
     let Some(entry) = inner.table.find(&host) else {
         return refuse(&text::UNKNOWN_HOST);
     };
+    if let Some(url) = &entry.route.moved_to {
+        return page::moved(url, request.uri());
+    }
     if request.uri().path().starts_with(own::PREFIX) {
         return own::answer(&inner, &request, &entry).await;
     }

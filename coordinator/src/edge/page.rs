@@ -4,7 +4,7 @@
 
 pub(super) mod text;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 
 use super::body::{Body, whole};
 
@@ -63,6 +63,20 @@ pub(super) fn answer(answer: &Answer, client: &HeaderMap) -> Response<Body> {
     if answer.retry == Retry::Soon {
         headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
     }
+    response
+}
+
+/// The same thing is at another URL. Whoever sent something sends it again there.
+pub(super) fn moved(url: &str, asked: &Uri) -> Response<Body> {
+    let target = asked.path_and_query().map_or("/", |target| target.as_str());
+    let mut response = Response::new(whole(""));
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("{url}{target}")) {
+        headers.insert(header::LOCATION, location);
+    }
+    // The old name may be somebody else's one day.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

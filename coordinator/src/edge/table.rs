@@ -150,6 +150,7 @@ fn same_access(a: &Route, b: &Route) -> bool {
         && a.upstream == b.upstream
         && a.edge_proof == b.edge_proof
         && a.basic_auth == b.basic_auth
+        && a.moved_to == b.moved_to
 }
 
 #[cfg(test)]
@@ -172,6 +173,7 @@ mod tests {
             edge_proof: EdgeProof("ab".to_owned()),
             basic_auth: None,
             status: InstanceStatus::Starting,
+            moved_to: None,
         }
     }
 

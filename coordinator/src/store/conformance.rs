@@ -17,6 +17,7 @@ pub mod keys;
 pub mod leases;
 pub mod pools;
 pub mod providers;
+pub mod renames;
 pub mod reports;
 pub mod sagas;
 pub mod servers;
@@ -155,6 +156,12 @@ macro_rules! conformance {
                 a_change_of_no_instance_is_refused,
                 a_mislabelled_document_is_an_error,
                 of_two_changes_at_once_one_wins,
+            }
+            renames {
+                a_renamed_instance_is_found_by_its_new_name_and_the_old_one_leads_there,
+                an_old_name_is_nobody_elses_until_it_has_expired,
+                a_name_that_somebody_has_or_had_lately_is_refused_and_nothing_changes,
+                an_instance_may_have_its_old_name_back,
             }
             deletion {
                 a_deletion_takes_routes_trust_sessions_and_links,

@@ -39,6 +39,8 @@ mod operations;
 mod pools;
 #[path = "sql/providers.rs"]
 mod providers;
+#[path = "sql/renames.rs"]
+mod renames;
 #[path = "sql/reports.rs"]
 mod reports;
 mod retry;

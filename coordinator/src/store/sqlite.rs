@@ -37,6 +37,8 @@ mod operations;
 mod pools;
 #[path = "sql/providers.rs"]
 mod providers;
+#[path = "sql/renames.rs"]
+mod renames;
 #[path = "sql/reports.rs"]
 mod reports;
 #[path = "sql/routes.rs"]

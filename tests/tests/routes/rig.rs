@@ -170,6 +170,7 @@ impl Rig {
                 edge_proof: EdgeProof(proof(number)),
                 basic_auth: None,
                 status: InstanceStatus::Running,
+                moved_to: None,
             });
             let secret = Digest::of(secret(number).as_bytes()).0;
             state.sessions.insert(secret, id(number));

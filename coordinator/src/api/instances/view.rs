@@ -49,6 +49,7 @@ pub struct InstanceView {
 pub enum Action {
     Configure,
     Restart,
+    Rename,
     Login,
     SetBasicAuth,
     Delete,
@@ -108,9 +109,11 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
 }
 
 fn allowed_actions(status: InstanceStatus, operation: Option<&Operation>) -> Vec<Action> {
-    use Action::{Configure, Delete, Login, Purge, Restart, SetBasicAuth, Undelete};
+    use Action::{Configure, Delete, Login, Purge, Rename, Restart, SetBasicAuth, Undelete};
     match (status, operation) {
-        (InstanceStatus::Running, None) => vec![Configure, Restart, Login, SetBasicAuth, Delete],
+        (InstanceStatus::Running, None) => {
+            vec![Configure, Restart, Rename, Login, SetBasicAuth, Delete]
+        }
         (InstanceStatus::Running, Some(_)) => vec![Login, SetBasicAuth, Delete],
         (InstanceStatus::Pending | InstanceStatus::Starting, _) => {
             vec![Login, SetBasicAuth, Delete]

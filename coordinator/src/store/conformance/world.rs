@@ -14,7 +14,7 @@ use crate::{
     ambient::Moment,
     cloud::CloudServer,
     model::{
-        DocumentChange, Health, Instance, NewInstance, NewServer, OperationKind, PoolKey,
+        DocumentChange, Health, Instance, NewInstance, NewServer, OperationKind, PoolKey, Rename,
         ServerReport, StepMs, sample,
     },
     store::{Store, Transition},
@@ -119,6 +119,20 @@ pub(super) fn change(number: u8, generation: u8) -> DocumentChange {
         config: json!({ "generation": generation }),
         restarts: 0,
         document: document(number, generation.into()),
+    }
+}
+
+/// Another name by generation `generation`, with operation 100 + `generation`.
+pub(super) fn rename(number: u8, generation: u8, name: &str, moved_until: Moment) -> Rename {
+    Rename {
+        name: name.to_owned(),
+        hosts: vec![format!("{name}.example")],
+        url: format!("https://{name}.example"),
+        moved_until,
+        change: DocumentChange {
+            kind: OperationKind::Rename,
+            ..change(number, generation)
+        },
     }
 }
 

@@ -298,6 +298,7 @@ async fn forget_expired(tx: &mut Connection, now: Moment) -> sqlx::Result<u64> {
     for (statement, before) in [
         ("DELETE FROM login_links WHERE expires_at <= $1", now.0),
         ("DELETE FROM sessions WHERE expires_at <= $1", now.0),
+        ("DELETE FROM routes WHERE moved_until <= $1", now.0),
         (
             "DELETE FROM idempotency WHERE started_at <= $1",
             answered_before,

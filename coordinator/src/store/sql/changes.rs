@@ -161,7 +161,7 @@ pub(super) async fn replace(
 
 /// Why the change cannot be made now. What runs is told before what is stale: while it runs, the
 /// caller's next try would be refused again.
-async fn refusal(
+pub(super) async fn refusal(
     tx: &mut Connection,
     change: &DocumentChange,
 ) -> sqlx::Result<Option<ChangeRefused>> {

@@ -214,8 +214,15 @@ async fn open_doors(
 
 /// Routes, login links and sessions go.
 async fn close_doors(tx: &mut Connection, id: InstanceId) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM routes WHERE instance_id = $1")
+        .bind(id.to_string())
+        .execute(&mut *tx)
+        .await?;
+    sign_everybody_out(tx, id).await
+}
+
+pub(super) async fn sign_everybody_out(tx: &mut Connection, id: InstanceId) -> sqlx::Result<()> {
     for statement in [
-        "DELETE FROM routes WHERE instance_id = $1",
         "DELETE FROM login_links WHERE instance_id = $1",
         "DELETE FROM sessions WHERE instance_id = $1",
     ] {

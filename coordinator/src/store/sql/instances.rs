@@ -8,12 +8,14 @@ use tidepool_shared::{
 };
 
 use super::{
-    Connection, Database, Row, SqlStore, changes, claims, deletion, dialect, during, locked, rows,
-    servers::transition, transaction,
+    Connection, Database, Row, SqlStore, changes, claims, deletion, dialect, during, locked,
+    renames, rows, servers::transition, transaction,
 };
 use crate::{
     ambient::Moment,
-    model::{DocumentChange, Instance, InstanceStatus, NewInstance, Operation, PoolKey, StepMs},
+    model::{
+        DocumentChange, Instance, InstanceStatus, NewInstance, Operation, PoolKey, Rename, StepMs,
+    },
     store::{ChangeRefused, CreateRefused, InstanceStore, Page, Stored, Transition},
 };
 
@@ -74,6 +76,17 @@ impl InstanceStore for SqlStore {
         changes::check_label(change)?;
         transaction!(self, "change an instance's document", |tx| {
             changes::document(tx, change, now).await
+        })?
+    }
+
+    async fn rename_instance(
+        &self,
+        rename: &Rename,
+        now: Moment,
+    ) -> Result<Instance, ChangeRefused> {
+        changes::check_label(&rename.change)?;
+        transaction!(self, "rename an instance", |tx| {
+            renames::rename(tx, self.journal(now), rename, now).await
         })?
     }
 

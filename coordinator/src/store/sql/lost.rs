@@ -92,6 +92,7 @@ async fn lose(
     for kind in [
         OperationKind::Create,
         OperationKind::Configure,
+        OperationKind::Rename,
         OperationKind::Restart,
         OperationKind::Undelete,
     ] {

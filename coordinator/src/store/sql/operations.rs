@@ -76,7 +76,10 @@ impl Wanted {
 
     /// Whether the operation under way is meant.
     fn is(self, kind: OperationKind, generation: Option<Generation>) -> bool {
-        let change = matches!(kind, OperationKind::Configure | OperationKind::Restart);
+        let change = matches!(
+            kind,
+            OperationKind::Configure | OperationKind::Rename | OperationKind::Restart
+        );
         match self.what {
             What::Kind(wanted) => kind == wanted,
             What::ChangeUpTo(observed) => change && generation.is_some_and(|own| own <= observed),

@@ -18,7 +18,8 @@ impl RouteStore for SqlStore {
         let doing = "read the routes";
         let found = sqlx::query(
             "SELECT route.host, route.instance_id, server.address,
-                    instance.edge_proof, instance.basic_auth, instance.status
+                    instance.edge_proof, instance.basic_auth, instance.status,
+                    CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM routes AS route
              JOIN instances AS instance ON instance.id = route.instance_id
              LEFT JOIN servers AS server
@@ -38,7 +39,8 @@ impl RouteStore for SqlStore {
         let doing = "read the routes of an instance";
         let found = sqlx::query(
             "SELECT route.host, route.instance_id, server.address,
-                    instance.edge_proof, instance.basic_auth, instance.status
+                    instance.edge_proof, instance.basic_auth, instance.status,
+                    CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM routes AS route
              JOIN instances AS instance ON instance.id = route.instance_id
              LEFT JOIN servers AS server
@@ -62,7 +64,8 @@ impl RouteStore for SqlStore {
             "SELECT server.id, server.address, route.host
              FROM servers AS server
              LEFT JOIN instances AS instance ON instance.server_id = server.id
-             LEFT JOIN routes AS route ON route.instance_id = instance.id
+             LEFT JOIN routes AS route
+                    ON route.instance_id = instance.id AND route.moved_until IS NULL
              WHERE server.state IN ('booting', 'warm', 'claimed')
                AND server.address IS NOT NULL AND NOT server.revoked",
         )

@@ -159,6 +159,7 @@ pub(super) fn route(row: &Row) -> sqlx::Result<Route> {
         edge_proof: EdgeProof(row.try_get("edge_proof")?),
         basic_auth: row.try_get("basic_auth")?,
         status: word(row, "status", InstanceStatus::from_word)?,
+        moved_to: row.try_get("moved_to")?,
     })
 }
 
