@@ -6,6 +6,7 @@ pub mod basic_auth;
 pub mod client;
 pub mod config;
 pub mod costs;
+pub mod doctor;
 pub mod events;
 pub mod init;
 pub mod instance;
@@ -117,6 +118,8 @@ pub enum Command {
     /// Write configuration of what stands beside a coordinator
     #[command(subcommand)]
     Init(init::Command),
+    /// Check names, certificate, Traefik, Redis and routes of a deployment
+    Doctor(doctor::Options),
     /// Print the API's OpenAPI document
     Openapi,
 }
@@ -132,6 +135,11 @@ pub enum CommandFailed {
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("write the configuration")]
     Init(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("examine the deployment")]
+    Doctor(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It was said what is.
+    #[error("{0} of the checks failed")]
+    Unwell(usize),
     #[error("rotate the master key")]
     Rotate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("write output")]
@@ -145,6 +153,8 @@ impl CommandFailed {
             Self::Call(CallFailed::Refused(_) | CallFailed::NotYet | CallFailed::Garbled(_))
             | Self::Store(_)
             | Self::Init(_)
+            | Self::Doctor(_)
+            | Self::Unwell(_)
             | Self::Rotate(_)
             | Self::Output(_) => 1,
             Self::Usage(_) => 2,
@@ -181,14 +191,19 @@ async fn execute(
     if let Command::Init(command) = &command {
         return init::run(command, output);
     }
+    if let Command::Doctor(options) = &command {
+        return doctor::run(options, output).await;
+    }
     if let Command::Secrets(command) = &command {
         return secrets::run(command, common, output).await;
     }
     let client = Client::new(Target::resolve(common)?)?;
     match command {
-        Command::Up(_) | Command::Serve(_) | Command::Init(_) | Command::Secrets(_) => {
-            Err(CommandFailed::Usage("it is no client".to_owned()))
-        }
+        Command::Up(_)
+        | Command::Serve(_)
+        | Command::Init(_)
+        | Command::Doctor(_)
+        | Command::Secrets(_) => Err(CommandFailed::Usage("it is no client".to_owned())),
         Command::Instance(command) => instance::run(command, &client, output).await,
         Command::Pool { command } => pool::run(command, &client, output).await,
         Command::Costs => costs::show(&client, output).await,

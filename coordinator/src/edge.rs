@@ -79,6 +79,9 @@ pub struct EdgeSettings {
     pub max_connections_of_one: usize,
     /// What stands in front of this edge and says who visits; bounds for one address are not for it.
     pub trusted_hops: Hops,
+    /// Hops ask about requests to names below this domain, never by such a name. `None`: nobody asks, and
+    /// nobody is answered.
+    pub asked_about: Option<String>,
     /// WebSockets at the same time to one instance.
     pub max_websockets_of_one: usize,
     /// How long requests under way may take to end at shutdown.
@@ -96,6 +99,7 @@ impl Default for EdgeSettings {
             max_connections: 10_000,
             max_connections_of_one: 512,
             trusted_hops: Hops::default(),
+            asked_about: None,
             max_websockets_of_one: 256,
             drain: Duration::from_secs(10),
         }

@@ -9,6 +9,7 @@ mod causes;
 pub mod cli;
 pub mod cloud;
 pub mod config;
+pub mod doctor;
 pub mod doorbell;
 pub mod edge;
 pub mod instance;

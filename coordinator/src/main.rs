@@ -35,6 +35,7 @@ fn main() -> anyhow::Result<ExitCode> {
         | Command::Usage(_)
         | Command::UsageRecords(_)
         | Command::Init(_)
+        | Command::Doctor(_)
         | Command::Secrets(_)
         | Command::Events(_)
         | Command::Token(_)

@@ -27,6 +27,8 @@ use crate::{
 };
 
 mod alarm;
+mod api;
+mod inspect;
 mod plan;
 mod sink;
 mod tree;
@@ -35,10 +37,12 @@ mod writer;
 
 use self::{
     alarm::Alarm,
+    api::Api,
     witness::{Asked, Witness},
     writer::Writer,
 };
 pub use self::{
+    inspect::inspect,
     sink::{InvalidUrl, RedisUrl},
     tree::{EDGES, ROOT, SIGN_IN, TRANSPORT},
 };
@@ -90,7 +94,7 @@ impl Routes {
             store: store.into(),
             doorbell,
             clock,
-            http: Witness::client()?,
+            http: Api::client()?,
         })
     }
 
@@ -103,8 +107,8 @@ impl Routes {
             staged: Arc::default(),
         });
         let witness = |url: &String| {
-            let (http, questions) = (self.http.clone(), questions.clone());
-            Witness::new(url, http, questions, Arc::clone(&stirred))
+            let api = Api::new(url, self.http.clone());
+            Witness::new(api, questions.clone(), Arc::clone(&stirred))
         };
         let (witnesses, seen): (Vec<_>, Vec<_>) = self.settings.traefik.iter().map(witness).unzip();
         let looks = self

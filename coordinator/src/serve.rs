@@ -133,6 +133,11 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
             public_port: Some(config.edge.public_port()),
             http_port: config.edge.server_port,
             trusted_hops: Hops::of(&config.edge.trusted_hops),
+            asked_about: config
+                .edge
+                .redis
+                .as_ref()
+                .map(|_| config.edge.domain.clone()),
             ..EdgeSettings::default()
         },
         routes: config.routes()?,

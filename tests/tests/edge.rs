@@ -17,6 +17,8 @@ mod crossing;
 mod ends;
 #[path = "edge/latency.rs"]
 mod latency;
+#[path = "edge/questions.rs"]
+mod questions;
 #[path = "edge/real.rs"]
 mod real;
 #[path = "edge/sign_in.rs"]

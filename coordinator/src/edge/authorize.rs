@@ -27,13 +27,22 @@ const FORWARDED_METHOD: &str = "x-forwarded-method";
 const FORWARDED_URI: &str = "x-forwarded-uri";
 
 /// Whether a hop asks in its own name. What it passes on from a visitor has the visitor's `Host`, which is
-/// then the forwarded one too.
+/// an instance's, and the forwarded one too: whoever could ask so would be told an instance's proof.
 pub(super) fn is_question<B>(inner: &Inner, peer: IpAddr, request: &Request<B>) -> bool {
+    let Some(domain) = &inner.settings.asked_about else {
+        return false;
+    };
     let forwarded = only(request.headers(), FORWARDED_HOST).and_then(host::canonical);
+    let asked = host::of(request);
+    let is_visitors = asked.as_ref().is_none_or(|host| {
+        let name = host.strip_suffix(&domain.to_ascii_lowercase());
+        name.is_some_and(|name| name.is_empty() || name.ends_with('.'))
+    });
     request.uri().path() == PATH
         && inner.settings.trusted_hops.has(peer)
         && forwarded.is_some()
-        && forwarded != host::of(request)
+        && forwarded != asked
+        && !is_visitors
 }
 
 /// Answers it.

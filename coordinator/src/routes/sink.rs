@@ -175,6 +175,18 @@ impl Sink {
         }
     }
 
+    /// Which key events Redis sends; `None` when this user may not know.
+    pub(super) async fn key_events(&mut self) -> Result<Option<String>, SinkError> {
+        let mut ask = cmd("CONFIG");
+        ask.arg("GET").arg("notify-keyspace-events");
+        let answer = ask.query_async::<Vec<String>>(&mut self.connection);
+        match in_time("ask which key events there are", answer).await {
+            Ok(answer) => Ok(answer.into_iter().nth(1)),
+            Err(SinkError::Call { source, .. }) if source.code() == Some("NOPERM") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes a change if the tree is still at `revision` (`None`: at none), all of it or nothing.
     pub(super) async fn write(
         &mut self,

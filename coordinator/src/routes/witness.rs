@@ -5,8 +5,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use reqwest::{Client, StatusCode, redirect::Policy};
-use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep},
@@ -15,11 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     alarm::Alarm,
-    tree::{Name, Revision, SIGN_IN, TRANSPORT},
+    api::Api,
+    tree::{Name, Revision},
 };
 
-/// For one answer of the API.
-const ANSWER: Duration = Duration::from_secs(2);
 /// Between looks right after something was written, when that took longer, and when nothing is awaited.
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_millis(500);
@@ -56,68 +53,26 @@ pub(super) struct Seen {
 
 /// One Traefik.
 pub(super) struct Witness {
-    /// Base URL of its API, without a slash at the end.
-    url: String,
-    http: Client,
+    api: Api,
     asked: watch::Receiver<Asked>,
     seen: watch::Sender<Seen>,
     stirred: Arc<Notify>,
 }
 
-#[derive(Deserialize)]
-struct Router {
-    status: String,
-    rule: String,
-    service: String,
-    #[serde(default)]
-    middlewares: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Service {
-    load_balancer: Option<Balancer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Balancer {
-    servers: Vec<Server>,
-    servers_transport: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Server {
-    url: String,
-}
-
 impl Witness {
     pub(super) fn new(
-        url: &str,
-        http: Client,
+        api: Api,
         asked: watch::Receiver<Asked>,
         stirred: Arc<Notify>,
     ) -> (Self, watch::Receiver<Seen>) {
         let (seen, receiver) = watch::channel(Seen::default());
-        let url = url.trim_end_matches('/').to_owned();
         let witness = Self {
-            url,
-            http,
+            api,
             asked,
             seen,
             stirred,
         };
         (witness, receiver)
-    }
-
-    /// A client for witnesses.
-    pub(super) fn client() -> reqwest::Result<Client> {
-        Client::builder()
-            .connect_timeout(ANSWER)
-            .timeout(ANSWER)
-            .redirect(Policy::none())
-            .no_proxy()
-            .build()
     }
 
     /// Looks until cancelled.
@@ -160,9 +115,9 @@ impl Witness {
     /// Looks once; what is wrong, if anything.
     async fn look(&self, asked: &Asked, revision: Revision) -> Option<&'static str> {
         let before = self.seen.borrow().clone();
-        let (seen, trouble) = match self.get::<Router>("routers", Revision::ROUTER).await {
+        let (seen, trouble) = match self.api.router(Revision::ROUTER).await {
             Err(error) => {
-                tracing::debug!(traefik.url = self.url, %error, "Traefik does not answer");
+                tracing::debug!(%error, "Traefik does not answer");
                 (Seen::default(), Some("it does not answer"))
             }
             Ok(shown) => {
@@ -204,33 +159,12 @@ impl Witness {
 
     async fn is_whole(&self, name: &Name, staged: &Staged) -> bool {
         let name = name.to_string();
-        let Ok(Some(router)) = self.get::<Router>("routers", &name).await else {
-            return false;
-        };
-        let Ok(Some(service)) = self.get::<Service>("services", &name).await else {
-            return false;
-        };
-        let leads = service.load_balancer.is_some_and(|balancer| {
-            balancer.servers.len() == 1
-                && balancer
-                    .servers
-                    .iter()
-                    .all(|server| server.url == staged.url)
-                && balancer.servers_transport.as_deref() == Some(TRANSPORT)
-        });
-        leads
-            && router.status == "enabled"
-            && router.middlewares == [SIGN_IN]
-            && [name.clone(), format!("{name}@redis")].contains(&router.service)
-    }
-
-    /// `None`: it has none of this name.
-    async fn get<T: DeserializeOwned>(&self, kind: &str, name: &str) -> reqwest::Result<Option<T>> {
-        let url = format!("{}/api/http/{kind}/{name}@redis", self.url);
-        let answer = self.http.get(url).send().await?;
-        if answer.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
+        let (router, service) = (self.api.router(&name), self.api.service(&name));
+        match (router.await, service.await) {
+            (Ok(Some(router)), Ok(Some(service))) => {
+                router.is_whole(&name) && service.leads_to(&staged.url)
+            }
+            _ => false,
         }
-        answer.error_for_status()?.json().await.map(Some)
     }
 }

@@ -141,11 +141,11 @@ impl<'r> Writer<'r> {
             let next = if is_due {
                 self.may_publish_at(now)
             } else {
-                now + LOOK_OVER.min(if self.has_seen_all() {
+                now + if self.has_seen_all() {
                     LOOK_OVER
                 } else {
                     SLOW_PACE
-                })
+                }
             };
             tokio::select! {
                 () = sleep_until(next) => return,

@@ -173,6 +173,11 @@ impl World {
         self.dir.path().join("coordinator-0/tidepool.toml")
     }
 
+    /// Of the coordinators' store.
+    pub fn database_url(&self) -> &str {
+        &self.url
+    }
+
     /// Straight in the store, as `tidepool token create --config` does it.
     async fn token(&self) -> anyhow::Result<String> {
         let chance = Arc::new(Chance::from_os());

@@ -111,6 +111,11 @@ impl Traefik {
         self.folder.path().join("traefik").join(name)
     }
 
+    /// The certificate of all names; its own authority.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.path().join("wildcard.pem")
+    }
+
     /// Starts it and waits until it answers.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let log = std::fs::OpenOptions::new()

@@ -316,6 +316,7 @@ async fn edge(store: &Arc<FakeStore>, bell: &Doorbell, places: &Places<'_>) -> E
         public_port: Some(places.ports.https),
         http_port: places.server_port,
         trusted_hops: Hops::of(&[Ipv4Addr::LOCALHOST.into()]),
+        asked_about: Some(DOMAIN.to_owned()),
         drain: Duration::from_secs(3),
         ..EdgeSettings::default()
     };

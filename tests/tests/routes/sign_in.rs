@@ -179,3 +179,26 @@ async fn a_password_is_the_edges_and_stops_there() {
 fn bcrypt_of(password: &str) -> String {
     bcrypt::hash(password, 4).unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_visitor_cannot_ask_in_traefiks_place_and_be_told_the_proof() {
+    let Some(rig) = rig_with_two().await else {
+        return;
+    };
+    let port = rig.traefik.ports.https;
+    let other = format!("{}:{port}", host(2));
+    for asked in [host(1), format!("x.{DOMAIN}")] {
+        let question = rig
+            .client
+            .get(format!("https://{asked}:{port}/.tidepool/authorize"))
+            .header("cookie", cookie(2))
+            .header("x-forwarded-host", &other)
+            .header("x-forwarded-method", "POST")
+            .header("x-forwarded-uri", "/hooks/wake")
+            .header("authorization", "Bearer token");
+        let answer = question.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{asked}");
+        assert!(!answer.headers().contains_key("x-tidepool-proof"));
+    }
+    rig.end().await;
+}

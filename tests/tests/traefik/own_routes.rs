@@ -12,8 +12,12 @@ use tidepool_tests::{
     deployment::free_port,
     evidence,
     front::{self, Ports, Redis, Traefik},
+    programs,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep, timeout},
+};
 use tokio_tungstenite::WebSocketStream;
 
 use super::{DOMAIN, PATIENCE, Visitor, alice, guesses_are_counted_by_visitor, here};
@@ -105,9 +109,13 @@ async fn a_customer_comes_by_a_route_of_their_own_and_nobody_else_does() -> anyh
     ensure!(foreign == Err(StatusCode::FORBIDDEN), "{foreign:?}");
     let passed = traefik.passed_to(&name).await?;
     // The WebSocket is not: the edge must be able to cut it.
-    ensure!((1.0..2.0).contains(&passed), "not by Traefik's own route: {passed}");
+    ensure!(
+        (1.0..2.0).contains(&passed),
+        "not by Traefik's own route: {passed}"
+    );
     nobody_comes_past_traefik(&visitor, &address).await?;
     the_proof_is_nowhere_in_redis(&redis).await?;
+    the_doctor_finds_what_is_wrong_and_nothing_else(&world, &traefik, &redis).await?;
     let socket = visitor.socket(&visitor.url("alice")).await?;
     let socket = socket.map_err(|status| anyhow::anyhow!("refused: {status}"))?;
     guesses_are_counted_by_visitor(api, &id, &traefik).await?;
@@ -163,5 +171,69 @@ async fn the_proof_is_nowhere_in_redis(redis: &Redis) -> anyhow::Result<()> {
         let longest = value.split(|char: char| !char.is_ascii_hexdigit());
         ensure!(longest.map(str::len).max() < Some(32), "{key}: {value}");
     }
+    Ok(())
+}
+
+/// Runs `tidepool doctor`; whether it was content, and what it found to be how.
+async fn doctor(world: &World, traefik: &Traefik) -> anyhow::Result<(bool, Vec<[String; 3]>)> {
+    let output = Command::new(programs::program("tidepool")?)
+        .args(["doctor", "--json", "--at", "127.0.0.1", "--config"])
+        .arg(world.configuration())
+        .arg("--ca")
+        .arg(traefik.certificate())
+        .env("TIDEPOOL_DATABASE_URL", world.database_url())
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let found: Value = serde_json::from_slice(&output.stdout).with_context(|| said.into_owned())?;
+    let found = found.get("findings").and_then(Value::as_array);
+    let text = |finding: &Value, field: &str| {
+        let text = finding.get(field).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let read = |finding: &Value| ["check", "verdict", "detail"].map(|field| text(finding, field));
+    let found = found.context("findings")?.iter().map(read).collect();
+    Ok((output.status.success(), found))
+}
+
+async fn the_doctor_finds_what_is_wrong_and_nothing_else(
+    world: &World,
+    traefik: &Traefik,
+    redis: &Redis,
+) -> anyhow::Result<()> {
+    // Servers come and go in a pool: what was just staged may be on its way to Traefik.
+    let deadline = Instant::now() + PATIENCE;
+    let found = loop {
+        let (content, found) = doctor(world, traefik).await?;
+        if content {
+            break found;
+        }
+        ensure!(Instant::now() < deadline, "{found:?}: {}", world.logs());
+        sleep(std::time::Duration::from_millis(200)).await;
+    };
+    let checks: Vec<&str> = found.iter().map(|[check, ..]| check.as_str()).collect();
+    let begin = [
+        "edge",
+        "certificate",
+        "visitor",
+        "redis",
+        "redis key events",
+        "routes",
+    ];
+    ensure!(checks.starts_with(&begin), "{found:?}");
+    ensure!(checks.len() == begin.len() + 1, "{found:?}");
+    let mut junk = redis::cmd("SET");
+    let () = redis.ask(junk.arg("traefik/http/junk").arg("1")).await?;
+    let (content, found) = doctor(world, traefik).await?;
+    let is_wrong = |[_, verdict, _]: &&[String; 3]| verdict == "wrong";
+    let wrong: Vec<_> = found
+        .iter()
+        .filter(is_wrong)
+        .map(|[check, ..]| check)
+        .collect();
+    ensure!(
+        !content && wrong.contains(&&"routes".to_owned()),
+        "{found:?}"
+    );
     Ok(())
 }

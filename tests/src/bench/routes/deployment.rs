@@ -27,7 +27,8 @@ use crate::{
     front::{self, Places, Ports, Redis, Servers, Traefik},
 };
 
-const DOMAIN: &str = "localhost";
+/// Of two labels: no client takes a wildcard for a whole top-level domain.
+const DOMAIN: &str = "routes.localhost";
 const PATIENCE: Duration = Duration::from_mins(5);
 
 pub(super) struct Deployment {
@@ -121,7 +122,8 @@ impl Deployment {
     /// Gives a server to a new instance; when that was committed.
     pub(super) async fn claim(&mut self) -> anyhow::Result<(Instance, Instant)> {
         let now = SystemClock.now();
-        let new = stock::instance(self.instances, &self.chance, now);
+        let mut new = stock::instance(self.instances, &self.chance, now);
+        new.hosts = vec![format!("{}.{DOMAIN}", new.name)];
         let made = self.store.create_instance(&new, now).await?;
         let committed = Instant::now();
         self.store.mark_running(new.id, &[], now).await?;
@@ -223,7 +225,6 @@ impl Deployment {
         match way {
             Way::Direct => format!("http://{}:{}/", instance.server, self.servers.port),
             Way::Edge => format!("http://127.0.0.1:{}/", self.edge_port),
-            // The name in the certificate is one below the domain.
             Way::Traefik => format!("https://{}:{}/", instance.host, self.traefik.ports.https),
         }
     }
@@ -242,6 +243,7 @@ async fn start(
         public_port: Some(places.ports.https),
         http_port: places.server_port,
         trusted_hops: Hops::of(&[Ipv4Addr::LOCALHOST.into()]),
+        asked_about: Some(DOMAIN.to_owned()),
         ..EdgeSettings::default()
     };
     let all: Arc<dyn Store> = store.clone();
