@@ -121,8 +121,6 @@ pub enum SignalFailed {
     Send(#[source] io::Error),
     #[error("the gateway's process is still there after SIGKILL")]
     Survived,
-    #[error("the process on record is not the first one of the gateway's container")]
-    NotOfTheContainer,
     #[error("end the gateway's container")]
     Container(#[source] EngineFailed),
 }

@@ -100,11 +100,9 @@ async fn slow_real_openclaw_in_a_container_is_claimed_and_chats() -> anyhow::Res
     };
     let mut tidepool = Deployment::start("container-real", options).await?;
     let api = tidepool.api()?;
-    let pool = api.until("/pool", PATIENCE, is_warm).await?;
+    api.until("/pool", PATIENCE, is_warm).await?;
     let container = the_container(&engine)?;
     print_figures(&tidepool, &engine, &container, "warm")?;
-    eprintln!("pool: {pool}");
-
     let alice = claimed(&api).await?;
     eprintln!(
         "claim, milliseconds: {}",
@@ -243,7 +241,7 @@ async fn chats(api: &Api, alice: &Value, turn: &str) -> anyhow::Result<()> {
     let (mut socket, _) = owner.hello().await?;
     let say = json!({
         "type": "req", "id": "say", "method": "chat.send",
-        "params": {"sessionKey": "main", "message": "Hello", "idempotencyKey": turn},
+        "params": {"sessionKey": "main", "message": "How are you?", "idempotencyKey": turn},
     });
     socket.send(Message::text(say.to_string())).await?;
     loop {
@@ -280,7 +278,7 @@ fn print_figures(
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     for step in steps.filter_map(|line| line.get("fields").cloned()) {
-        if let (Some(name), Some(took)) = (step.get("step"), step.get("duration_ms")) {
+        if let (Some(name), Some(took)) = (step["step"].as_str(), step.get("duration_ms")) {
             eprintln!("{name}, {when}: {took} ms");
         }
     }

@@ -59,12 +59,12 @@ impl DockerRuntime {
         }
     }
 
-    /// The process on record, when it still runs: the common case, in which Docker need not be asked and
-    /// may be away.
+    /// The process on record, when it still runs and is in its container: the common case, in which Docker
+    /// need not be asked and may be away.
     fn recorded(&self) -> Option<Record> {
         let bytes = fs::read(self.run.place.process_record()).ok()?;
         let record: Record = serde_json::from_slice(&bytes).ok()?;
-        (record.image == self.run.image() && record.process.runs()).then_some(record)
+        (record.image == self.run.image() && record.is_of_the_container()).then_some(record)
     }
 
     /// This container, if it is the gateway that should run.
@@ -239,9 +239,6 @@ impl Runtime for DockerRuntime {
         let Found::Running(record) = self.find().await.map_err(SignalFailed::Container)? else {
             return Err(SignalFailed::NotRunning);
         };
-        if !record.is_of_the_container() {
-            return Err(SignalFailed::NotOfTheContainer);
-        }
         match record.process.signal(signal.number()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(SignalFailed::NotRunning),
