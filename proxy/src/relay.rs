@@ -8,22 +8,27 @@
 
 mod ending;
 mod passage;
+mod patience;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod rules;
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use self::{ending::broken, passage::Passage};
+use self::{
+    ending::broken,
+    passage::Passage,
+    patience::{Patience, Time},
+};
 use crate::{
     account::Account,
     dialect::Dialect,
@@ -31,10 +36,6 @@ use crate::{
     upstream::{Answer, Incoming},
 };
 
-/// Between two chunks. The SDKs' own watchdogs are longer or the same.
-const SILENCE: Duration = Duration::from_mins(5);
-/// Without a word to the client; then a comment, which means nothing and keeps the connection.
-const QUIET: Duration = Duration::from_secs(15);
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// For what is left of a stream that its client has left.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -54,8 +55,7 @@ pub(crate) struct Relay {
     course: Option<Course>,
     form: Form,
     status: StatusCode,
-    heard: Instant,
-    alarm: Pin<Box<Sleep>>,
+    patience: Patience,
     drains: TaskTracker,
 }
 
@@ -76,8 +76,7 @@ impl Relay {
                 account,
             }),
             form,
-            heard: Instant::now(),
-            alarm: Box::pin(sleep(QUIET)),
+            patience: Patience::new(),
             drains,
         }
     }
@@ -93,11 +92,14 @@ impl Relay {
             }
             match course.upstream.poll_chunk(context) {
                 Poll::Ready(Some(Ok(chunk))) => {
-                    self.heard = Instant::now();
+                    let has_time = self.patience.hear();
                     course.account.first();
                     course.passage.take(chunk);
                     if course.passage.has_spoken() {
                         course.account.spoke();
+                    }
+                    if !has_time {
+                        return Poll::Ready(self.break_off());
                     }
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(self.break_off()),
@@ -105,37 +107,21 @@ impl Relay {
                     let rest = self.finish();
                     return Poll::Ready(rest.map(Ok));
                 }
-                Poll::Pending => match self.poll_alarm(context) {
-                    Poll::Ready(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
-                    Poll::Ready(None) => return Poll::Ready(self.break_off()),
-                    Poll::Pending => return Poll::Pending,
+                Poll::Pending => match ready!(self.patience.poll(context)) {
+                    Time::ForAWord if self.takes_comments() => {
+                        return Poll::Ready(Some(Ok(COMMENT)));
+                    }
+                    Time::ForAWord => {}
+                    Time::ToBreakOff => return Poll::Ready(self.break_off()),
                 },
             }
         }
     }
 
-    /// A comment when it was quiet for long, `None` when it was silent for too long.
-    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        loop {
-            std::task::ready!(self.alarm.as_mut().poll(context));
-            let silence = self.heard.elapsed();
-            // It was set when something older was heard: to set it anew for every event costs more.
-            if let Some(left) = QUIET.checked_sub(silence).filter(|left| !left.is_zero()) {
-                self.alarm.as_mut().reset(Instant::now() + left);
-                continue;
-            }
-            self.alarm.as_mut().reset(Instant::now() + QUIET);
-            if silence > SILENCE {
-                return Poll::Ready(None);
-            }
-            let fits = self
-                .course
-                .as_ref()
-                .is_some_and(|course| !course.passage.is_mid_event());
-            if self.form.is_stream && fits {
-                return Poll::Ready(Some(COMMENT));
-            }
-        }
+    /// Not in the middle of an event that has gone in part.
+    fn takes_comments(&self) -> bool {
+        let course = self.course.as_ref();
+        self.form.is_stream && course.is_some_and(|course| !course.passage.is_mid_event())
     }
 
     /// The provider has said all; what it left unfinished goes as it is.
