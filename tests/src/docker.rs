@@ -13,6 +13,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tempfile::TempDir;
 use tidepool_shared::manifest::{ContainerManifest, PinnedImage};
 use tokio::time::{Instant, sleep};
@@ -35,6 +39,13 @@ pub struct Engine {
     daemon: Child,
 }
 
+/// Whether the daemon is to hang.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hang {
+    Begin,
+    End,
+}
+
 impl Engine {
     /// Starts one; `None`, with a loud word, where there cannot be one.
     pub async fn start() -> anyhow::Result<Option<Self>> {
@@ -45,38 +56,25 @@ impl Engine {
         let dir = tempfile::Builder::new()
             .prefix("tidepool-docker-")
             .tempdir_in(home())?;
-        let at = |name: &str| dir.path().join(name);
-        fs::write(at("daemon.json"), "{}")?;
-        let log = fs::File::create(at("dockerd.log"))?;
-        // The kernel ends it if this test is killed, and it ends its containers.
-        let daemon = Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "TERM",
-                "/usr/sbin/dockerd",
-                "--log-level",
-                "warn",
-            ])
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
-            .args(["--ip-masq=false", "--ip-forward=false", "--group=root"])
-            .arg("--config-file")
-            .arg(at("daemon.json"))
-            .arg("--data-root")
-            .arg(at("data"))
-            .arg("--exec-root")
-            .arg(at("exec"))
-            .arg("--pidfile")
-            .arg(at("pid"))
-            .arg("--host")
-            .arg(host(&at("docker.sock")))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start dockerd")?;
+        let daemon = start_daemon(dir.path())?;
         let mut engine = Self { dir, daemon };
         engine.until_it_answers().await?;
         Ok(Some(engine))
+    }
+
+    /// Lets the daemon answer nobody any more, or again; its containers run on.
+    pub fn hang(&self, hang: Hang) {
+        let signal = match hang {
+            Hang::Begin => Signal::SIGSTOP,
+            Hang::End => Signal::SIGCONT,
+        };
+        self.signal(signal);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let daemon = i32::try_from(self.daemon.id()).expect("a pid is an i32");
+        // It may have ended, which the wait for it tells.
+        kill(Pid::from_raw(daemon), signal).ok();
     }
 
     async fn until_it_answers(&mut self) -> anyhow::Result<()> {
@@ -189,6 +187,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        self.hang(Hang::End);
         // What cannot be removed now is told by the next assertion on this machine, not by this one.
         for (list, remove) in [
             (
@@ -212,10 +211,45 @@ impl Drop for Engine {
                 eprintln!("left behind by Docker: {error:#}");
             }
         }
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.daemon.id()).unwrap_or(0));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
+        self.signal(Signal::SIGTERM);
         drop(self.daemon.wait());
     }
+}
+
+/// Starts a daemon whose files are all in this directory.
+fn start_daemon(dir: &Path) -> anyhow::Result<Child> {
+    let at = |name: &str| dir.join(name);
+    fs::write(at("daemon.json"), "{}")?;
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(at("dockerd.log"))?;
+    // The kernel ends it if this test is killed, and it ends its containers.
+    Command::new("setpriv")
+        .args([
+            "--pdeathsig",
+            "TERM",
+            "/usr/sbin/dockerd",
+            "--log-level",
+            "warn",
+        ])
+        .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+        .args(["--ip-masq=false", "--ip-forward=false", "--group=root"])
+        .arg("--config-file")
+        .arg(at("daemon.json"))
+        .arg("--data-root")
+        .arg(at("data"))
+        .arg("--exec-root")
+        .arg(at("exec"))
+        .arg("--pidfile")
+        .arg(at("pid"))
+        .arg("--host")
+        .arg(host(&at("docker.sock")))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("start dockerd")
 }
 
 /// An image has 45,000 small files: minutes on a disk, seconds in memory.

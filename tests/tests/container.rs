@@ -272,6 +272,11 @@ fn print_figures(
         container,
     ])?;
     eprintln!("memory, {when}: {used}");
+    for agent in tidepool.programs("tidepool-agent") {
+        let status = std::fs::read_to_string(format!("/proc/{agent}/status"))?;
+        let rss = status.lines().find(|line| line.starts_with("VmRSS"));
+        eprintln!("agent, {when}: {}", rss.unwrap_or_default());
+    }
     let server = tidepool.servers().pop().context("the only server")?;
     let log = std::fs::read_to_string(server.join("agent.log"))?;
     let steps = log

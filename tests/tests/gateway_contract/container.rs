@@ -1,6 +1,11 @@
 //! What is true of a gateway in a container only.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, symlink},
+    process::Command,
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -8,12 +13,14 @@ use nix::{
 };
 use serde_json::json;
 use tidepool_agent::{
-    reload::{How, Outcome},
+    openclaw::{Stage, neutral},
+    reload::{ApplyFailed, How, Outcome},
     runtime::{DockerRuntime, Runtime as _, Started, State, Stopped},
 };
+use tidepool_tests::docker::Hang;
 use tokio::time::{Instant, sleep};
 
-use crate::{SHORT, bench::Bench};
+use crate::{SHORT, bench::Bench, sentences};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -164,12 +171,16 @@ async fn a_gateway_of_another_image_is_replaced_and_not_adopted() {
     let mut run = bench.run().clone();
     // The same files, and another image for all that Docker knows.
     run.manifest.image = bench.engine().stub_image().expect("an image");
+    run.manifest.browsers = Some("browsers".to_owned());
     let upgraded = DockerRuntime::new(run);
     assert!(matches!(upgraded.state().await, State::Stopped { .. }));
     assert_eq!(upgraded.start().await.expect("start"), Started::Fresh);
     assert_ne!(container(&bench), before);
     assert!(bench.gateway.started_within(PATIENCE).await);
     assert_eq!(upgraded.state().await, State::Running);
+    // Gateways that share a machine share its browsers, and none may change them.
+    shell(&bench, "[ -d \"$PLAYWRIGHT_BROWSERS_PATH\" ]").expect("the volume");
+    shell(&bench, "echo x >\"$PLAYWRIGHT_BROWSERS_PATH/x\"").expect_err("not to be written");
     bench.end().await;
 }
 
@@ -196,6 +207,54 @@ async fn a_gateway_that_does_not_stop_is_killed_in_our_time_and_leaves_nothing()
     bench.runtime.clear().await.expect("clear");
     let networks = ["network", "ls", "--quiet", "--filter", "type=custom"];
     assert_eq!(bench.engine().docker(&networks).expect("a list"), "");
+}
+
+#[tokio::test]
+async fn a_gateway_is_known_and_restarted_while_docker_hangs() {
+    let Some(bench) = Bench::stub_in_container(&[]).await else {
+        return;
+    };
+    bench.engine().hang(Hang::Begin);
+    assert_eq!(bench.runtime.state().await, State::Running);
+    let started = bench.runtime.start().await;
+    assert_eq!(started.expect("start"), Started::Adopted);
+    sentences::the_restart_signal_restarts_in_the_process(&bench).await;
+    bench.engine().hang(Hang::End);
+    bench.end().await;
+}
+
+/// It is root who writes there.
+#[tokio::test]
+async fn a_link_that_a_customer_lays_leads_the_agent_nowhere() {
+    let Some(bench) = Bench::stub_in_container(&[]).await else {
+        return;
+    };
+    let outside = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(outside.path(), r#"{"ui": {"secret": 1}}"#).expect("a secret");
+    let config = bench.config_path();
+    symlink(outside.path(), config.with_extension("json.new")).expect("a link");
+    let outcome = bench.apply(&json!({"ui": {"seamColor": "#336699"}})).await;
+    assert!(
+        matches!(outcome, Outcome::Applied { how: How::Hot, .. }),
+        "{outcome:?}"
+    );
+    let owner = fs::symlink_metadata(&config).expect("the configuration");
+    assert_eq!(
+        (owner.uid(), owner.gid(), owner.mode()),
+        (1000, 1000, 0o100_600)
+    );
+
+    fs::remove_file(&config).expect("the configuration");
+    symlink(outside.path(), &config).expect("a link");
+    let wanted = neutral(&bench.place, Stage::Ready);
+    let refused = bench
+        .reloader
+        .apply(bench.runtime.as_ref(), &bench.gateway, &wanted)
+        .await;
+    assert!(matches!(refused, Err(ApplyFailed::Read(_))), "{refused:?}");
+    let untouched = fs::read_to_string(outside.path()).expect("the secret");
+    assert_eq!(untouched, r#"{"ui": {"secret": 1}}"#);
+    bench.end().await;
 }
 
 /// After a boot another process can have the number on record, and even its start time.
