@@ -165,6 +165,7 @@ impl Gateway for OpenClaw {
             tracing::error!(error = chain(&error), "the gateway was not stopped");
         }
     }
+
     fn tend(&self) {
         if let Err(error) = self.runtime.log().cut_if_large() {
             tracing::warn!(%error, "the gateway's log not cut");
