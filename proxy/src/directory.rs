@@ -33,8 +33,8 @@ use crate::{
 /// How long a copy may identify callers without having been confirmed.
 pub const TRUSTED_FOR: Duration = Duration::from_mins(1);
 
-/// For a copy that is newer than the request. A reading takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// For a copy that is newer than the request: longer than a reading may take, and the pause before it.
+const PATIENCE: Duration = Duration::from_secs(7);
 
 /// A caller that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,10 @@ impl Directory {
         {
             return known;
         }
-        self.newer_than(asked_at).await;
+        if !self.newer_than(asked_at).await {
+            // Whose it is now is not known: a customer must not be answered as the pool is.
+            return Err(NotTrusted::Stale);
+        }
         self.known(address)
     }
 
@@ -137,17 +140,73 @@ impl Directory {
             .ok_or(NotTrusted::Unknown)
     }
 
-    /// Waits for a copy whose reading began after this; gives up when there is none for long.
-    async fn newer_than(&self, moment: Instant) {
+    /// Waits for a copy whose reading began after this; `false` when there is none for long.
+    async fn newer_than(&self, moment: Instant) -> bool {
         let mut read_at = self.0.read_at.subscribe();
         self.refresh();
         let newer = read_at.wait_for(|at| at.is_some_and(|at| at > moment));
-        // The caller looks again in either case, and an old copy says the same as before.
-        drop(timeout(PATIENCE, newer).await);
+        matches!(timeout(PATIENCE, newer).await, Ok(Ok(_)))
     }
 
     fn replace(&self, copy: Copy, read_at: Instant) {
         self.0.copy.store(Arc::new(copy));
         self.0.read_at.send_replace(Some(read_at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+
+    fn copy(customer: Option<Customer>) -> Copy {
+        let caller = Caller {
+            server: ServerId::new(Uuid::from_u128(7)),
+            customer,
+        };
+        Copy {
+            callers: HashMap::from([(ADDRESS, caller)]),
+            catalog: Arc::default(),
+        }
+    }
+
+    /// One that nobody fills but the test.
+    fn directory() -> Directory {
+        let url = DatabaseUrl::Sqlite("/nowhere/tidepool.db".into());
+        Directory::of(&url, Keyring::default()).unwrap().0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pools_server_is_one_only_by_a_copy_that_is_newer_than_the_request() {
+        let directory = directory();
+        directory.replace(copy(None), Instant::now());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(directory.caller(ADDRESS).await, Err(NotTrusted::Stale));
+        let reading = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            directory.replace(copy(None), Instant::now());
+        };
+        let (caller, ()) = tokio::join!(directory.caller(ADDRESS), reading);
+        assert_eq!(caller.unwrap().customer, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_claimed_a_moment_ago_is_found_out() {
+        let directory = directory();
+        directory.replace(copy(None), Instant::now());
+        let customer = Customer {
+            instance: InstanceId::new(Uuid::from_u128(8)),
+            tier: "basic".into(),
+            limits: Limits::default(),
+        };
+        let reading = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            directory.replace(copy(Some(customer.clone())), Instant::now());
+        };
+        let (caller, ()) = tokio::join!(directory.caller(ADDRESS), reading);
+        assert_eq!(caller.unwrap().customer.as_ref(), Some(&customer));
     }
 }

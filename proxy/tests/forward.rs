@@ -215,7 +215,7 @@ async fn whom_a_load_balancer_names_is_the_caller_and_nobody_elses_word_counts()
     assert_eq!(ask(&format!("{}, {other}", rig::OWNER)).await, 403);
     assert_eq!(ask(&rig::OWNER.to_string()).await, 403);
     rig.run("UPDATE trust SET address = '127.9.1.77'").await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    rig.is_read().await;
     assert_eq!(ask(&format!("127.0.0.1, {other}")).await, 200);
     assert_eq!(ask(&format!("{other}, 127.0.0.1")).await, 403);
 }
@@ -225,7 +225,7 @@ async fn a_customers_key_that_does_not_open_is_not_replaced_by_ours() {
     let rig = Rig::start().await;
     rig.give_own_key("main", "sk-theirs").await;
     rig.run("UPDATE customer_keys SET sealed_key = x'00'").await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    rig.is_read().await;
     let (status, answer) = rig
         .post("/v1/chat/completions", &chat("default", false))
         .await;

@@ -73,7 +73,7 @@ async fn an_agent_in_a_container_lives_its_whole_life() -> anyhow::Result<()> {
     api.until("/instances/alice", PATIENCE, well).await?;
     ensure!(Customer::owner_of(&api, &alice).await?.is_owner().await?);
 
-    is_deleted(&api, &engine, &container).await?;
+    is_deleted(&api, &engine, &the_container(&engine)?).await?;
     tidepool.stop().await?;
     ensure!(engine.ours()?.is_empty(), "containers were left");
     let networks = ["network", "ls", "--quiet", "--filter", "type=custom"];
@@ -214,13 +214,17 @@ fn gateway_starts(pool: &Value) -> Option<u64> {
         .and_then(Value::as_u64)
 }
 
-/// Docker starts it again.
+/// Docker starts it again, or the agent makes another if it looks in between.
 async fn the_gateway_dies(engine: &Engine, container: &str) -> anyhow::Result<()> {
-    let pid = || engine.inspect(container, "{{.State.Pid}}");
-    let before = pid()?;
+    let pid = |container: &str| engine.inspect(container, "{{.State.Pid}}");
+    let before = pid(container)?;
     kill(Pid::from_raw(before.parse()?), Signal::SIGKILL)?;
     let deadline = Instant::now() + PATIENCE;
-    while [&before, "0"].contains(&pid()?.as_str()) {
+    // While one takes the other's place there may be none.
+    while !the_container(engine)
+        .and_then(|container| pid(&container))
+        .is_ok_and(|pid| pid != "0" && pid != before)
+    {
         ensure!(Instant::now() < deadline, "not started again");
         sleep(Duration::from_millis(50)).await;
     }

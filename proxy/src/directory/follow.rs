@@ -17,6 +17,8 @@ const ANYWAY: Duration = Duration::from_secs(2);
 const SHARE: u32 = 20;
 /// Between two readings, however small the tables.
 const LEAST: Duration = Duration::from_millis(50);
+/// The same, however slow the database: whoever was claimed meanwhile waits as long.
+const MOST: Duration = Duration::from_secs(1);
 /// At the version of a file.
 const LOOK: Duration = Duration::from_millis(100);
 /// After a failed reading.
@@ -57,7 +59,7 @@ impl Follower {
                     if std::mem::take(&mut failing) {
                         tracing::info!("the directory is read again");
                     }
-                    (begun.elapsed() * SHARE).max(LEAST)
+                    (begun.elapsed() * SHARE).clamp(LEAST, MOST)
                 }
                 Ok(Err(error)) => {
                     told(&mut failing, &format!("{:#}", anyhow::Error::new(error)));

@@ -19,7 +19,7 @@ use tidepool_proxy::{
     price::Prices, rates::Rates, server, upstream::Client,
 };
 use tidepool_shared::{database_url::DatabaseUrl, hops::Hops};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::upstream::Upstream;
@@ -48,6 +48,7 @@ pub(crate) struct Rig {
     pub(crate) upstream: Upstream,
     proxy: SocketAddr,
     client: reqwest::Client,
+    directory: Directory,
     database: PathBuf,
     master: MasterKeys,
     _serving: JoinSet<()>,
@@ -75,7 +76,7 @@ impl Rig {
         let rates = Arc::new(Rates::new(None));
         let prices = Arc::new(Prices::bundled());
         let mut forwarder = Forwarder::new(
-            directory,
+            directory.clone(),
             ledger,
             budgets,
             rates,
@@ -102,6 +103,7 @@ impl Rig {
             upstream,
             proxy,
             client,
+            directory,
             database,
             master,
             _serving: serving,
@@ -199,8 +201,7 @@ impl Rig {
             .await
             .unwrap();
         connection.close().await.unwrap();
-        // The proxy looks ten times a second whether the file has changed.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        self.is_read().await;
     }
 
     pub(crate) async fn hide_ledger_table(&self) {
@@ -209,6 +210,19 @@ impl Rig {
 
     pub(crate) async fn show_ledger_table(&self) {
         self.run("ALTER TABLE hidden RENAME TO usage_records").await;
+    }
+
+    /// Waits until the proxy has read all that is in the database now.
+    pub(crate) async fn is_read(&self) {
+        let written = Instant::now();
+        self.directory.refresh();
+        while self
+            .directory
+            .age()
+            .is_none_or(|age| age > written.elapsed())
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Sets limits, and waits until they count.
@@ -225,8 +239,7 @@ impl Rig {
         .await
         .unwrap();
         connection.close().await.unwrap();
-        // The proxy looks ten times a second whether the file has changed.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        self.is_read().await;
     }
 
     /// What the instance spent in all days and in all months.
