@@ -409,3 +409,17 @@ async fn a_document_that_nginx_cannot_serve_is_refused_and_the_old_names_stay() 
     place.nginx.serve(Some(&bad)).await.unwrap_err();
     assert_eq!(place.get(OWN, OWNER).await.status, 200);
 }
+
+#[tokio::test]
+async fn only_its_own_pages_frame_a_gateway_that_says_nothing_of_frames() {
+    let place = Place::claimed(&document(1, &[OWN])).await;
+    let silent = place.get(OWN, OWNER).await.head;
+    assert!(
+        silent.contains("Content-Security-Policy: frame-ancestors 'self'"),
+        "{silent}"
+    );
+    let asked = format!("GET /framed HTTP/1.1\r\nHost: {OWN}\r\nX-Tidepool-Proof: {PROOF}\r\n\r\n");
+    let told = place.raw(&asked).await.head;
+    assert_eq!(told.matches("Content-Security-Policy").count(), 1, "{told}");
+    assert!(told.contains("Frame-Ancestors https://a.example"), "{told}");
+}

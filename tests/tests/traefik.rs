@@ -58,7 +58,7 @@ async fn a_customer_comes_by_https_through_traefik_and_is_counted_by_their_own_a
     };
     let mut world = World::start_behind(Some(front), None, 1).await?;
     world.up_all().await?;
-    let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports).await?;
+    let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports, &[]).await?;
     traefik.start().await?;
     let (api, id) = alice(&world).await?;
     let mut visitor = Visitor::of(&traefik, here())?;

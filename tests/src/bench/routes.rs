@@ -112,10 +112,12 @@ async fn chain(deployment: &Deployment, requests: usize) -> anyhow::Result<()> {
 
 async fn at_once(deployment: &Deployment, way: Way, requests: usize) -> anyhow::Result<f64> {
     let instance = deployment.signed_in().await?;
+    let askers: Vec<_> = (0..MANY)
+        .map(|_| deployment.asker(way, &instance))
+        .collect::<anyhow::Result<_>>()?;
     let mut clients = JoinSet::new();
     let begun = Instant::now();
-    for _ in 0..MANY {
-        let asker = deployment.asker(way, &instance)?;
+    for asker in askers {
         clients.spawn(async move {
             for _ in 0..requests {
                 anyhow::ensure!(asker.ask(Asked::AsOwner).await?.is_right, "{way:?}");

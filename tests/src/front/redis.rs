@@ -11,6 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use redis::AsyncConnectionConfig;
 use tempfile::TempDir;
 use tokio::{
     net::TcpStream,
@@ -93,7 +94,11 @@ impl Redis {
     /// Asks it something, as the user that may do everything.
     pub async fn ask<T: redis::FromRedisValue>(&self, what: &redis::Cmd) -> anyhow::Result<T> {
         let client = redis::Client::open(self.url())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let patience = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let connecting = client.get_multiplexed_async_connection_with_config(&patience);
+        let mut connection = connecting.await?;
         Ok(what.query_async(&mut connection).await?)
     }
 

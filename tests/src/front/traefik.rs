@@ -41,6 +41,8 @@ pub struct Ports {
     pub http: u16,
     /// Of its API, metrics and ping.
     pub status: u16,
+    /// Where it asks itself, if there are several edges.
+    pub sign_in: u16,
 }
 
 impl Ports {
@@ -50,6 +52,7 @@ impl Ports {
             https: free_port()?,
             http: free_port()?,
             status: free_port()?,
+            sign_in: free_port()?,
         })
     }
 }
@@ -66,12 +69,14 @@ pub struct Traefik {
 }
 
 impl Traefik {
-    /// Has its configuration written, for a configuration of `serve` with this domain.
+    /// Has its configuration written, for a configuration of `serve` with this domain, and for the edges on
+    /// these ports or, if there are none, its own.
     pub async fn set_up(
         program: &Path,
         configuration: &Path,
         domain: &str,
         ports: Ports,
+        edges: &[u16],
     ) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("tidepool-traefik-")?;
         let [certificate, key] =
@@ -92,6 +97,12 @@ impl Traefik {
             .args(["--https-port", &port(ports.https)])
             .args(["--http-port", &port(ports.http)])
             .args(["--status-port", &port(ports.status)])
+            .args(["--sign-in-port", &port(ports.sign_in)])
+            .args(
+                edges
+                    .iter()
+                    .map(|port| format!("--edge=http://127.0.0.1:{port}")),
+            )
             .output()
             .await?;
         let said = String::from_utf8_lossy(&written.stderr);

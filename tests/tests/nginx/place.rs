@@ -40,6 +40,8 @@ pub(crate) struct Place {
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// Status line and headers.
+    pub(crate) head: String,
 }
 
 pub(crate) struct Socket(TcpStream);
@@ -218,5 +220,6 @@ async fn head(stream: &mut TcpStream) -> Answer {
     let text = String::from_utf8(bytes).unwrap();
     Answer {
         status: text.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: text,
     }
 }

@@ -87,6 +87,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, seen: Arc<Mutex<Vec<Seen>>>)
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_head(&mut stream, peer).await {
         let upgrade = request.header("upgrade").is_some();
+        let frames = request.target.starts_with("/framed");
         let length = request.header("content-length");
         let length = length.and_then(|l| l.parse().ok()).unwrap_or(0);
         seen.lock().unwrap().push(request);
@@ -96,6 +97,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, seen: Arc<Mutex<Vec<Seen>>>)
         }
         let answer = if upgrade {
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        } else if frames {
+            "HTTP/1.1 200 OK\r\nContent-Security-Policy: Frame-Ancestors https://a.example\r\nContent-Length: 2\r\n\r\nok"
         } else {
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         };

@@ -47,7 +47,10 @@ pub(crate) struct Rig {
     pub(crate) store: Arc<FakeStore>,
     pub(crate) events: Arc<FakeEvents>,
     pub(crate) bell: Doorbell,
+    /// The first.
     pub(crate) edge: EdgeHandle,
+    /// End them one by one.
+    pub(crate) edges: Vec<CancellationToken>,
     pub(crate) redis: Redis,
     pub(crate) traefik: Traefik,
     pub(crate) client: Client,
@@ -86,23 +89,28 @@ pub(crate) fn proof(number: u32) -> String {
 impl Rig {
     /// Everything is up; there are no instances. `None`: there is no Traefik.
     pub(crate) async fn start() -> Option<Self> {
+        Self::with_edges(1).await
+    }
+
+    /// With so many edges.
+    pub(crate) async fn with_edges(count: usize) -> Option<Self> {
         let program = front::program()?;
         let (ports, servers) = (Ports::free().unwrap(), Servers::start().await.unwrap());
-        let (redis_port, edge_port) = (free_port().unwrap(), free_port().unwrap());
+        let redis_port = free_port().unwrap();
+        let edge_ports: Vec<u16> = (0..count).map(|_| free_port().unwrap()).collect();
         let folder = TempDir::with_prefix("tidepool-rig-").unwrap();
         let url = format!("redis://tidepool:own@127.0.0.1:{redis_port}/1");
         let configuration = folder.path().join("tidepool.toml");
         let places = Places {
             domain: DOMAIN,
             redis: &url,
-            edge_port,
+            edge_port: edge_ports[0],
             ports,
             server_port: servers.port,
         };
         places.write(&configuration).unwrap();
-        let mut traefik = Traefik::set_up(&program, &configuration, DOMAIN, ports)
-            .await
-            .unwrap();
+        let setting_up = Traefik::set_up(&program, &configuration, DOMAIN, ports, &edge_ports);
+        let mut traefik = setting_up.await.unwrap();
         let acl = traefik.file("redis.acl");
         let redis = Redis::start(redis_port, Some(acl)).await.unwrap();
         let store = Arc::new(FakeStore::default());
@@ -111,9 +119,14 @@ impl Rig {
             CancellationToken::new(),
             JoinSet::new(),
         );
-        let edge = edge(&store, &bell, &places).await;
-        let handle = edge.handle();
-        running.spawn(edge.run(cancel.clone()));
+        let (mut handles, mut edges) = (Vec::new(), Vec::new());
+        for port in edge_ports {
+            let edge = edge(&store, &bell, &places, port).await;
+            let token = cancel.child_token();
+            handles.push(edge.handle());
+            running.spawn(edge.run(token.clone()));
+            edges.push(token);
+        }
         traefik.start().await.unwrap();
         let events = Arc::new(FakeEvents::default());
         let routes = routes(&store, &events, &bell, &places);
@@ -124,7 +137,8 @@ impl Rig {
             store,
             events,
             bell,
-            edge: handle,
+            edge: handles.swap_remove(0),
+            edges,
             redis,
             traefik,
             client,
@@ -309,9 +323,9 @@ pub(crate) fn cookie(number: u32) -> String {
     format!("__Host-tidepool_session={}", secret(number))
 }
 
-async fn edge(store: &Arc<FakeStore>, bell: &Doorbell, places: &Places<'_>) -> Edge {
+async fn edge(store: &Arc<FakeStore>, bell: &Doorbell, places: &Places<'_>, port: u16) -> Edge {
     let settings = EdgeSettings {
-        listen: ([127, 0, 0, 1], places.edge_port).into(),
+        listen: ([127, 0, 0, 1], port).into(),
         https: true,
         public_port: Some(places.ports.https),
         http_port: places.server_port,

@@ -1,5 +1,7 @@
 //! What the edge decides for Traefik, and what of a request reaches the server.
 
+use std::net::Ipv4Addr;
+
 use http::StatusCode;
 use tidepool_coordinator::{doorbell::Ring, model::InstanceStatus};
 use tidepool_tests::front::Told;
@@ -199,6 +201,35 @@ async fn a_visitor_cannot_ask_in_traefiks_place_and_be_told_the_proof() {
         let answer = question.send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{asked}");
         assert!(!answer.headers().contains_key("x-tidepool-proof"));
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_edges_one_that_is_away_is_not_missed() {
+    let Some(rig) = Rig::with_edges(2).await else {
+        return;
+    };
+    let address = rig.create(1);
+    rig.settled().await;
+    let elsewhere = Ipv4Addr::new(127, 0, 0, 2);
+    let visitor = rig.traefik.browser(elsewhere.into()).build().unwrap();
+    let url = format!("https://{}:{}/", host(1), rig.traefik.ports.https);
+    let ask = async || {
+        let asked = visitor.get(&url).header("cookie", cookie(1)).send().await;
+        let answer = asked.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let told = Told::read(&answer.text().await.unwrap()).unwrap();
+        assert_eq!(told.get("server"), address.to_string());
+        // Whoever visits is known though Traefik asks by way of itself.
+        assert_eq!(told.get("client"), elsewhere.to_string());
+    };
+    for _ in 0..10 {
+        ask().await;
+    }
+    rig.edges[1].cancel();
+    for _ in 0..10 {
+        ask().await;
     }
     rig.end().await;
 }

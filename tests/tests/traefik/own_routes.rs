@@ -40,7 +40,7 @@ async fn start() -> anyhow::Result<Option<(World, Traefik, Redis)>> {
         redis: Some((url, api)),
     };
     let mut world = World::start_behind(Some(front), None, 1).await?;
-    let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports).await?;
+    let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports, &[]).await?;
     let redis = Redis::start(redis_port, Some(traefik.file("redis.acl"))).await?;
     traefik.start().await?;
     world.up_all().await?;
