@@ -50,7 +50,7 @@ pub(crate) struct Rig {
     /// The first.
     pub(crate) edge: EdgeHandle,
     /// End them one by one.
-    pub(crate) edges: Vec<CancellationToken>,
+    edges: Vec<CancellationToken>,
     pub(crate) redis: Redis,
     pub(crate) traefik: Traefik,
     pub(crate) client: Client,
@@ -305,6 +305,12 @@ impl Rig {
             }
         };
         tokio::time::timeout(PATIENCE, knows).await.unwrap();
+    }
+
+    /// The last edge goes, in order.
+    pub(crate) async fn end_an_edge(&mut self) {
+        self.edges.pop().unwrap().cancel();
+        self.running.join_next().await.unwrap().unwrap();
     }
 
     pub(crate) async fn end(mut self) {

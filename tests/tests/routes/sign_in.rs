@@ -207,7 +207,7 @@ async fn a_visitor_cannot_ask_in_traefiks_place_and_be_told_the_proof() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_several_edges_one_that_is_away_is_not_missed() {
-    let Some(rig) = Rig::with_edges(2).await else {
+    let Some(mut rig) = Rig::with_edges(2).await else {
         return;
     };
     let address = rig.create(1);
@@ -218,8 +218,9 @@ async fn of_several_edges_one_that_is_away_is_not_missed() {
     let ask = async || {
         let asked = visitor.get(&url).header("cookie", cookie(1)).send().await;
         let answer = asked.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        let told = Told::read(&answer.text().await.unwrap()).unwrap();
+        let (status, body) = (answer.status(), answer.text().await.unwrap());
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let told = Told::read(&body).unwrap();
         assert_eq!(told.get("server"), address.to_string());
         // Whoever visits is known though Traefik asks by way of itself.
         assert_eq!(told.get("client"), elsewhere.to_string());
@@ -227,7 +228,7 @@ async fn of_several_edges_one_that_is_away_is_not_missed() {
     for _ in 0..10 {
         ask().await;
     }
-    rig.edges[1].cancel();
+    rig.end_an_edge().await;
     for _ in 0..10 {
         ask().await;
     }

@@ -211,6 +211,7 @@ http:
     ask-edge:
       forwardAuth:
         address: {}
+        trustForwardHeader: false
         authResponseHeaders: [ X-Tidepool-Proof, X-Tidepool-Visitor, X-Tidepool-Client, Cookie, Authorization ]
         authResponseHeadersRegex: {}
         maxResponseBodySize: 65536
