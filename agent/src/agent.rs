@@ -26,7 +26,7 @@ use crate::{
     },
     desk::{self, Desk},
     enrol,
-    identity::Identity,
+    identity::{Identity, IdentityError},
     ledger::Ledger,
     link,
     nginx::Nginx,
@@ -41,6 +41,7 @@ use crate::{
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 /// The enrolment token lives for 15 minutes.
 const ENROL_WITHIN: Duration = Duration::from_mins(16);
+const IDENTITY_DIR: &str = "identity";
 const ENROL_ATTEMPT: Duration = Duration::from_secs(10);
 
 /// The parts of one agent, before they run.
@@ -135,6 +136,26 @@ impl Agent {
     }
 }
 
+/// The disk was another server's: a copy, which must not go on as the first one.
+#[derive(Debug, thiserror::Error)]
+#[error("refuse to run")]
+pub struct Copied(#[source] IdentityError);
+
+/// Whether the identity on this disk, if there is one, is this server's. What else may be wrong with it is found
+/// when it is used.
+pub fn own_disk(settings: &Settings) -> Result<(), Copied> {
+    let Ok(machine) = machine_id(settings) else {
+        return Ok(());
+    };
+    let dir = settings.state_dir.join(IDENTITY_DIR);
+    match Identity::load(&dir, settings.user_data.server, &machine) {
+        Err(error @ (IdentityError::AnotherMachine | IdentityError::AnotherServer { .. })) => {
+            Err(Copied(error))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Ends gateway and nginx of a server whose agent does not run any more.
 pub async fn stop_all(settings: &Settings) -> anyhow::Result<()> {
     let nginx = Nginx::new(settings.manifest.nginx.clone(), settings.site()?);
@@ -188,11 +209,11 @@ async fn linked(
     view: watch::Receiver<desk::View>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let identity_dir = settings.own_dir("identity").context("prepare identity")?;
+    let identity_dir = settings.own_dir(IDENTITY_DIR).context("prepare identity")?;
     let local: IpAddr = settings.address;
     let enrolment = enrol::Settings {
         identity_dir: identity_dir.clone(),
-        machine_id: machine_id()?,
+        machine_id: machine_id(settings)?,
         local,
         manifest: settings.manifest_json.clone(),
         deadline: ENROL_ATTEMPT,
@@ -223,7 +244,13 @@ async fn linked(
     Ok(())
 }
 
-fn machine_id() -> anyhow::Result<String> {
+/// What tells this machine from a copy of its disk. `/etc/machine-id` is copied too; the cloud's own id of the
+/// server, where there is a cloud, is not.
+fn machine_id(settings: &Settings) -> anyhow::Result<String> {
     let text = fs::read_to_string("/etc/machine-id").context("read machine id")?;
-    Ok(text.trim().to_owned())
+    let own = text.trim();
+    Ok(match &settings.cloud_instance {
+        Some(instance) => format!("{own} {instance}"),
+        None => own.to_owned(),
+    })
 }

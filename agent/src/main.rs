@@ -1,12 +1,16 @@
 //! `tidepool-agent`: one server's agent.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tidepool_agent::{
-    agent::{self, Agent},
+    agent::{self, Agent, Copied},
     lock::{Lock, NotLocked},
-    settings::{RunArguments, Settings},
+    manifest::{self, ManifestArguments},
+    metadata,
+    settings::{InvalidSettings, RunArguments, Settings},
+    watchdog,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +21,9 @@ const EXIT_SETTINGS: u8 = 64;
 
 /// Another agent runs with this state directory: `EX_TEMPFAIL`, it may be over soon.
 const EXIT_HELD: u8 = 75;
+
+/// The disk is another server's: `EX_CONFIG`. Starting again helps nothing.
+const EXIT_COPIED: u8 = 78;
 
 /// Keeps one server: enrols it, holds the link, and makes the document true.
 #[derive(Debug, Parser)]
@@ -32,6 +39,14 @@ enum Command {
     Run(RunArguments),
     /// End gateway and nginx of a server whose agent does not run
     StopAll(RunArguments),
+    /// Ask the cloud who this server is, until it says so, and write it down for `run`
+    Metadata {
+        /// Where to write it; emptied at power-off
+        #[arg(long)]
+        directory: PathBuf,
+    },
+    /// Print the manifest of the image that this program is in
+    Manifest(ManifestArguments),
 }
 
 fn main() -> ExitCode {
@@ -43,55 +58,64 @@ fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .init();
-    let (Command::Run(given) | Command::StopAll(given)) = &arguments.command;
-    let settings = match Settings::read(given) {
-        Ok(settings) => settings,
-        Err(error) => {
-            tracing::error!(
-                error = format!("{:#}", anyhow::Error::new(error)),
-                "settings"
-            );
-            return ExitCode::from(EXIT_SETTINGS);
+    let outcome = match arguments.command {
+        Command::Run(given) => locked(&given),
+        Command::StopAll(given) => {
+            // It comes after an agent that was ended, so it needs no lock.
+            read(&given).and_then(|settings| on_one_thread(agent::stop_all(&settings)))
         }
+        Command::Metadata { directory } => {
+            on_one_thread(async { Ok(metadata::learn(&directory).await?) })
+        }
+        Command::Manifest(given) => print_manifest(given),
     };
-    // Until the end of the program. `stop-all` needs none: it comes after an agent that was ended.
-    let lock =
-        matches!(arguments.command, Command::Run(_)).then(|| Lock::take(&settings.state_dir));
-    let _lock = match lock.transpose() {
-        Ok(lock) => lock,
-        Err(error) => {
-            let code = match &error {
-                NotLocked::Held(_) => ExitCode::from(EXIT_HELD),
-                NotLocked::File { .. } => ExitCode::FAILURE,
-            };
-            tracing::error!(error = format!("{:#}", anyhow::Error::new(error)), "lock");
-            return code;
-        }
-    };
-    // One thread: everything here waits, and an idle thread's stack and arena are memory too.
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "runtime");
-            return ExitCode::FAILURE;
-        }
-    };
-    let outcome = runtime.block_on(async {
-        match arguments.command {
-            Command::Run(_) => run(settings).await,
-            Command::StopAll(_) => agent::stop_all(&settings).await,
-        }
-    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "agent ends");
-            ExitCode::FAILURE
+            ExitCode::from(exit_code(&error))
         }
     }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<InvalidSettings>() {
+        EXIT_SETTINGS
+    } else if matches!(error.downcast_ref(), Some(NotLocked::Held(_))) {
+        EXIT_HELD
+    } else if error.is::<Copied>() {
+        EXIT_COPIED
+    } else {
+        1
+    }
+}
+
+fn read(given: &RunArguments) -> anyhow::Result<Settings> {
+    Ok(Settings::read(given)?)
+}
+
+/// Runs as the only agent of its state directory.
+fn locked(given: &RunArguments) -> anyhow::Result<()> {
+    let settings = read(given)?;
+    // Until the end of the program.
+    let _lock = Lock::take(&settings.state_dir)?;
+    on_one_thread(run(settings))
+}
+
+/// One thread: everything here waits, and an idle thread's stack and arena are memory too.
+fn on_one_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(work)
+}
+
+#[expect(clippy::print_stdout, reason = "what it is for")]
+fn print_manifest(given: ManifestArguments) -> anyhow::Result<()> {
+    let manifest = manifest::of_image(given)?;
+    println!("{}", serde_json::to_string_pretty(&manifest)?);
+    Ok(())
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -104,15 +128,22 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         image = settings.manifest.image,
         "agent starts"
     );
+    if let Err(copied) = agent::own_disk(&settings) {
+        // What the first server's customer had may have been started by others, such as Docker.
+        agent::stop_all(&settings).await?;
+        return Err(copied.into());
+    }
     let stop = CancellationToken::new();
     let agent = Agent::new(settings)?.run(stop.clone());
     tokio::pin!(agent);
     tokio::select! {
         ended = &mut agent => return ended,
+        never = watchdog::keep() => match never {},
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("agent stops");
+    watchdog::stopping();
     stop.cancel();
     agent.await
 }

@@ -13,7 +13,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -157,12 +157,25 @@ impl Nginx {
                 path: temporary.clone(),
                 source,
             })?;
+        self.begin_bans()?;
         let candidate = self.site.prefix.join("candidate.conf");
         write(&candidate)?;
         self.run(&candidate, &["-t", "-q"])
             .await
             .map_err(NotServing::Refused)?;
         write(&self.config_path())
+    }
+
+    /// The list of banned visitors is fail2ban's; where there is none, it is empty.
+    fn begin_bans(&self) -> Result<(), NotServing> {
+        let path = self.site.prefix.join("banned");
+        fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map(drop)
+            .map_err(|source| NotServing::Write { path, source })
     }
 
     async fn end_orphans(&self) {

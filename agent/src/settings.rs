@@ -43,6 +43,9 @@ pub struct RunArguments {
     /// Where the gateway listens; on one machine each server needs its own, 120 apart
     #[arg(long, default_value_t = 18789)]
     pub gateway_port: u16,
+    /// The cloud's id of this server, which a copy of its disk does not have
+    #[arg(long)]
+    pub cloud_instance: Option<String>,
 }
 
 /// Everything the agent knows before it does anything.
@@ -53,6 +56,7 @@ pub struct Settings {
     pub http_port: u16,
     pub relay_port: u16,
     pub gateway_port: u16,
+    pub cloud_instance: Option<String>,
     pub user_data: UserData,
     pub manifest: ImageManifest,
     /// As reported at enrolment.
@@ -104,6 +108,7 @@ impl Settings {
             http_port: http,
             relay_port: relay,
             gateway_port: gateway,
+            cloud_instance: arguments.cloud_instance.clone(),
             user_data,
             manifest,
             manifest_json,
@@ -276,6 +281,7 @@ mod tests {
             http_port: 8080,
             relay_port: 8081,
             gateway_port: 18789,
+            cloud_instance: None,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod config;
 pub mod costs;
 pub mod doctor;
 pub mod events;
+pub mod image;
 pub mod init;
 pub mod instance;
 pub mod keys;
@@ -120,6 +121,9 @@ pub enum Command {
     Init(init::Command),
     /// Check names, certificate, Traefik, Redis and routes of a deployment
     Doctor(doctor::Options),
+    /// The image that servers are made from
+    #[command(subcommand)]
+    Image(image::Command),
     /// Print the API's OpenAPI document
     Openapi,
 }
@@ -140,6 +144,8 @@ pub enum CommandFailed {
     /// It was said what is.
     #[error("{0} of the checks failed")]
     Unwell(usize),
+    #[error("build the image")]
+    Image(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("rotate the master key")]
     Rotate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("write output")]
@@ -155,6 +161,7 @@ impl CommandFailed {
             | Self::Init(_)
             | Self::Doctor(_)
             | Self::Unwell(_)
+            | Self::Image(_)
             | Self::Rotate(_)
             | Self::Output(_) => 1,
             Self::Usage(_) => 2,
@@ -194,6 +201,9 @@ async fn execute(
     if let Command::Doctor(options) = &command {
         return doctor::run(options, output).await;
     }
+    if let Command::Image(command) = &command {
+        return image::run(command, output).await;
+    }
     if let Command::Secrets(command) = &command {
         return secrets::run(command, common, output).await;
     }
@@ -203,6 +213,7 @@ async fn execute(
         | Command::Serve(_)
         | Command::Init(_)
         | Command::Doctor(_)
+        | Command::Image(_)
         | Command::Secrets(_) => Err(CommandFailed::Usage("it is no client".to_owned())),
         Command::Instance(command) => instance::run(command, &client, output).await,
         Command::Pool { command } => pool::run(command, &client, output).await,

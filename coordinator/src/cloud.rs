@@ -19,10 +19,12 @@ use tidepool_shared::user_data::UserData;
 
 use crate::ambient::Moment;
 
+mod disk;
 pub mod hetzner;
 pub mod local;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
+pub mod nspawn;
 mod price;
 
 pub use price::{Micros, Offer, Orderable, Price, PriceList};

@@ -36,6 +36,7 @@ fn main() -> anyhow::Result<ExitCode> {
         | Command::UsageRecords(_)
         | Command::Init(_)
         | Command::Doctor(_)
+        | Command::Image(_)
         | Command::Secrets(_)
         | Command::Events(_)
         | Command::Token(_)

@@ -265,6 +265,7 @@ impl Pool {
             coordinators: self.introduction.coordinators.clone(),
             ca: self.introduction.ca.clone(),
             proxy: self.introduction.proxy.clone(),
+            admission: None,
         };
         let order = Order {
             name,

@@ -23,6 +23,11 @@ impl ProcessMark {
         stat(pid).map(|(_, start)| Self { pid, start })
     }
 
+    /// The process's number.
+    pub(crate) fn pid(self) -> i32 {
+        self.pid
+    }
+
     /// Reads a mark that was written; nothing readable is no mark.
     pub(crate) fn read(path: &Path) -> Option<Self> {
         let text = fs::read_to_string(path).ok()?;

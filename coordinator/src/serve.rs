@@ -23,7 +23,7 @@ mod metrics;
 use self::config::{Cloud as CloudConfig, Config};
 use crate::{
     ambient::{Chance, Clock, SystemClock},
-    cloud::{Cloud, hetzner::HetznerCloud},
+    cloud::{Cloud, hetzner::HetznerCloud, nspawn::NspawnCloud},
     config::ConfigSchema,
     edge::EdgeSettings,
     parts::{Ground, Parts, Plan},
@@ -101,7 +101,14 @@ async fn start(
     let (chance, clock) = (Arc::new(Chance::from_os()), Arc::new(SystemClock));
     let now = OffsetDateTime::from_unix_timestamp_nanos(i128::from(clock.now().0) * 1000)?;
     let authority = Authority::open_or_create(&config.state_dir.join("certs"), now)?;
-    let cloud = cloud(&config, Arc::clone(&chance), Arc::clone(&clock))?;
+    let cloud = cloud(
+        &config,
+        Arc::clone(&chance),
+        Arc::clone(&clock),
+        tasks,
+        cancel,
+    )
+    .await?;
     let ground = Ground::open(&database, cloud, chance, clock).await?;
     let (metrics, coordinator) = (config.metrics, ground.coordinator);
     let parts = Parts::construct(ground, plan(&config, &authority)?, authority).await?;
@@ -152,10 +159,12 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
     })
 }
 
-fn cloud(
+async fn cloud(
     config: &Config,
     chance: Arc<Chance>,
     clock: Arc<SystemClock>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
 ) -> anyhow::Result<Arc<dyn Cloud>> {
     match &config.cloud {
         CloudConfig::Hetzner(settings) => Ok(Arc::new(HetznerCloud::open(
@@ -163,5 +172,11 @@ fn cloud(
             clock,
             chance,
         )?)),
+        CloudConfig::Nspawn(settings) => {
+            let cloud = NspawnCloud::open(settings.clone()).await?;
+            let (supervised, until) = (cloud.clone(), cancel.clone());
+            tasks.spawn(async move { supervised.supervise(until).await });
+            Ok(Arc::new(cloud))
+        }
     }
 }

@@ -355,7 +355,7 @@ pub(crate) fn read_manifest(path: &Path) -> anyhow::Result<ImageManifest> {
 }
 
 /// The program that was given, or the one in this program's directory.
-fn beside_this(given: Option<&PathBuf>, name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn beside_this(given: Option<&PathBuf>, name: &str) -> anyhow::Result<PathBuf> {
     if let Some(path) = given {
         return Ok(path.clone());
     }

@@ -5,6 +5,7 @@
 //! There is no I/O and no runtime here, so that both ends of the link, and any test of either, can
 //! use it. Whatever is added is a compatibility promise: see [`capability`] for how it may change.
 
+pub mod admission;
 pub mod capability;
 pub mod config_schema;
 pub mod database_url;

@@ -26,11 +26,31 @@ pub struct ImageManifest {
     /// The container that the gateway runs in; without it, it is a process of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerManifest>,
+    /// How the image came to be; a machine that never was an image has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<ImageBuild>,
 }
 
 /// OpenClaw's browser control and its debugging ports lie within this distance of the gateway's.
 fn gateway_ports() -> u16 {
     120
+}
+
+/// What went into an image, for people and for comparing images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageBuild {
+    /// RFC 3339, UTC.
+    pub built_at: String,
+    pub agent_version: String,
+    /// What the agent speaks: see [`crate::capability`].
+    pub agent_capability: u32,
+    /// SHA-256 of the agent's program, hexadecimal.
+    pub agent_sha256: String,
+    /// The signal that restarts this version of OpenClaw, such as `SIGUSR2`.
+    pub restart_signal: String,
+    /// A name for what the image was made from: the same inputs, the same name.
+    pub inputs: String,
 }
 
 /// What a gateway's container is made from.
@@ -48,6 +68,18 @@ pub struct ContainerManifest {
     /// tier is a size of machine. For machines that several gateways share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u32>,
+}
+
+impl ContainerManifest {
+    /// As in an image: Docker where Debian has it, all the memory that there is.
+    pub fn of(image: PinnedImage) -> Self {
+        Self {
+            image,
+            socket: docker_socket(),
+            browsers: None,
+            memory_mib: None,
+        }
+    }
 }
 
 fn docker_socket() -> PathBuf {
@@ -119,7 +151,7 @@ mod tests {
     fn a_manifest_of_before_containers_is_read_and_written_as_it_was() {
         let text = r#"{"image":"a","openclaw_version":"2026.9.6","gateway":["node"],"config_schema":"/s","nginx":"/n","gateway_ports":1}"#;
         let manifest: ImageManifest = serde_json::from_str(text).unwrap();
-        assert_eq!(manifest.container, None);
+        assert_eq!((&manifest.container, &manifest.build), (&None, &None));
         assert_eq!(serde_json::to_string(&manifest).unwrap(), text);
     }
 }

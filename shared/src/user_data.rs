@@ -7,7 +7,7 @@ use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::ServerId;
+use crate::{admission::Admission, id::ServerId};
 
 /// User data, as JSON.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,10 @@ pub struct UserData {
     pub ca: String,
     /// Base URL of the LLM proxy as reached from the server, without a path.
     pub proxy: String,
+    /// Who may reach this server; nobody, where it has a packet filter and is not told. The cloud's client
+    /// fills it in, from what it makes the cloud's firewall of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
 }
 
 impl fmt::Debug for UserData {

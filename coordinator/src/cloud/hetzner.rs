@@ -48,7 +48,7 @@ use call::Call;
 pub use labels::BadLabel;
 use labels::Mark;
 pub use pace::Pace;
-pub use settings::{BadCidr, BadSettings, Cidr, HetznerSettings, Token};
+pub use settings::{BadSettings, HetznerSettings, Token};
 use transport::Transport;
 use trouble::Trouble;
 use waiter::ActionWaiter;

@@ -40,11 +40,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, PriceList,
+    Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, PriceList, disk,
 };
 use crate::process::ProcessMark;
 
-mod disk;
 #[cfg(test)]
 mod tests;
 
@@ -146,7 +145,7 @@ impl LocalCloud {
     pub async fn power_on(&self) -> io::Result<Vec<String>> {
         let mut started = self.started.lock().await;
         let mut were_off = Vec::new();
-        for record in disk::servers(&self.settings.directory)? {
+        for record in disk::servers::<ServerRecord>(&self.settings.directory)? {
             if record.power == Power::On && !self.is_running(&record.name) {
                 self.start(&mut started, &record)?;
                 were_off.push(record.name);
@@ -170,7 +169,7 @@ impl LocalCloud {
 
     async fn restart_dead(&self) -> io::Result<()> {
         let mut started = self.started.lock().await;
-        for record in disk::servers(&self.settings.directory)? {
+        for record in disk::servers::<ServerRecord>(&self.settings.directory)? {
             if record.power == Power::Off || self.is_running(&record.name) {
                 reap(&mut started, &record.name);
                 continue;
@@ -189,7 +188,7 @@ impl LocalCloud {
     /// Stops every server, all at once; their disks stay. Supervision must have ended. One that cannot be
     /// stopped keeps no other running.
     pub async fn power_off(&self) -> io::Result<()> {
-        let servers = disk::servers(&self.settings.directory)?;
+        let servers = disk::servers::<ServerRecord>(&self.settings.directory)?;
         let halted = join_all(servers.iter().map(|record| self.halt(record))).await;
         self.started.lock().await.clear();
         let mut failed = Vec::new();
@@ -325,7 +324,7 @@ impl LocalCloud {
     async fn make(&self, order: &Order) -> io::Result<CloudServer> {
         let user_data = serde_json::to_vec(&order.user_data).map_err(io::Error::other)?;
         let mut started = self.started.lock().await;
-        if let Some(record) = disk::server(&self.dir(&order.name))? {
+        if let Some(record) = disk::server::<ServerRecord>(&self.dir(&order.name))? {
             return Ok(record.seen());
         }
         let record = self.write_server(&order.name, &user_data, Power::On)?;
@@ -337,7 +336,7 @@ impl LocalCloud {
     /// agent's to understand.
     pub async fn reserve(&self, name: &str, user_data: &[u8]) -> io::Result<CloudServer> {
         let _coming_and_going = self.started.lock().await;
-        if let Some(record) = disk::server(&self.dir(name))? {
+        if let Some(record) = disk::server::<ServerRecord>(&self.dir(name))? {
             return Ok(record.seen());
         }
         let record = self.write_server(name, user_data, Power::Off)?;
@@ -367,7 +366,7 @@ impl LocalCloud {
 
     fn switch(&self, name: &str, power: Power) -> io::Result<ServerRecord> {
         let dir = self.dir(name);
-        let record = disk::server(&dir)?.ok_or(io::ErrorKind::NotFound)?;
+        let record: ServerRecord = disk::server(&dir)?.ok_or(io::ErrorKind::NotFound)?;
         let record = ServerRecord { power, ..record };
         disk::write_record(&dir, &record)?;
         Ok(record)
@@ -376,7 +375,7 @@ impl LocalCloud {
     /// Writes the directory of a new server. Under the lock, so that no two get the same address.
     fn write_server(&self, name: &str, user_data: &[u8], power: Power) -> io::Result<ServerRecord> {
         let dir = self.dir(name);
-        let others = disk::servers(&self.settings.directory)?;
+        let others = disk::servers::<ServerRecord>(&self.settings.directory)?;
         let record = ServerRecord {
             name: name.to_owned(),
             address: self.free_address(&others)?,
@@ -396,7 +395,7 @@ impl LocalCloud {
         let record = {
             let mut started = self.started.lock().await;
             // First it is marked, so that nothing starts its agent again, now or after a crash here.
-            let record = disk::condemn(&dir)?;
+            let record: Option<ServerRecord> = disk::condemn(&dir)?;
             started.remove(name);
             record
         };
@@ -436,7 +435,7 @@ impl Cloud for LocalCloud {
     }
 
     async fn find(&self, name: &str) -> Result<Option<CloudServer>, CloudError> {
-        disk::server(&self.dir(name))
+        disk::server::<ServerRecord>(&self.dir(name))
             .map(|record| record.map(|record| record.seen()))
             .map_err(|source| failed("find", name, source))
     }
@@ -457,7 +456,7 @@ impl Cloud for LocalCloud {
     }
 
     async fn inventory(&self) -> Result<Vec<CloudObject>, CloudError> {
-        disk::servers(&self.settings.directory)
+        disk::servers::<ServerRecord>(&self.settings.directory)
             .and_then(|records| records.iter().map(|record| self.object(record)).collect())
             .map_err(|source| failed("list", "servers", source))
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tidepool_shared::database_url::{self, DatabaseUrl, GivenUrl};
 
 use crate::{
-    cloud::{Placement, hetzner::HetznerSettings},
+    cloud::{Placement, hetzner::HetznerSettings, nspawn::NspawnSettings},
     instance::PublicNames,
     model::PoolKey,
     pool::Policy,
@@ -126,6 +126,8 @@ impl Edge {
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Cloud {
     Hetzner(HetznerSettings),
+    /// Machines of this one, for trying an image.
+    Nspawn(NspawnSettings),
 }
 
 /// A pool: a tier in a region.

@@ -64,6 +64,7 @@ impl Machinery {
             coordinators: coordinator.local_addr()?.into(),
             ca: authority.root_pem().to_owned(),
             proxy: "http://127.0.0.1:1".to_owned(),
+            admission: None,
         };
         Ok(Self {
             world: World::around(fake)?,

@@ -140,6 +140,7 @@ pub(crate) fn order(name: &str) -> Order {
             coordinators: std::net::SocketAddr::from(([192, 0, 2, 7], 4433)).into(),
             ca: "PEM".to_owned(),
             proxy: "http://192.0.2.7:8080".to_owned(),
+            admission: None,
         },
     }
 }

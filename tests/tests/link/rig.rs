@@ -198,6 +198,7 @@ impl Rig {
             coordinators: self.address.into(),
             ca: self.root_pem.clone(),
             proxy: "http://127.0.0.1:1".into(),
+            admission: None,
         };
         enrol::ensure(&settings, &user_data, &CancellationToken::new()).await
     }

@@ -6,6 +6,8 @@
 //! land, so it is waited and looked again, and then the same name is sent again, which can make no
 //! second server.
 
+use tidepool_shared::user_data::UserData;
+
 use super::{
     HetznerCloud,
     api::Twice,
@@ -36,7 +38,11 @@ const USER_DATA_MAX: usize = 32 << 10;
 impl HetznerCloud {
     pub(super) async fn make(&self, order: &Order) -> Result<CloudServer, Trouble> {
         let labels = self.mark.with(&order.labels)?;
-        let user_data = serde_json::to_string(&order.user_data).map_err(Trouble::UserDataJson)?;
+        let user_data = UserData {
+            admission: Some(self.settings.admission()),
+            ..order.user_data.clone()
+        };
+        let user_data = serde_json::to_string(&user_data).map_err(Trouble::UserDataJson)?;
         if user_data.len() > USER_DATA_MAX {
             return Err(Trouble::UserData(user_data.len()));
         }

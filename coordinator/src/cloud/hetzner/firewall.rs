@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::TryFutureExt as _;
+use tidepool_shared::admission::{Admission, Cidr};
 
 use super::{
     HetznerCloud,
@@ -14,7 +15,6 @@ use super::{
     call::{Call, CallFailed},
     code::Meaning,
     request::{CreateFirewall, SetRules},
-    settings::Cidr,
     trouble::Trouble,
     wire::{Action, Firewall, Rule},
 };
@@ -51,7 +51,7 @@ impl HetznerCloud {
     }
 
     async fn ensured(&self) -> Result<u64, Trouble> {
-        let rules = wanted(&self.settings.admitted, self.settings.edge_port);
+        let rules = wanted(&self.settings.admission());
         let firewall = match self.our_firewall().await? {
             Some(firewall) => firewall,
             None => self.make_firewall(&rules).await?,
@@ -126,12 +126,12 @@ impl HetznerCloud {
 }
 
 /// One rule: the edge's port, from where it is admitted.
-fn wanted(admitted: &[Cidr], edge_port: u16) -> Vec<Rule> {
+fn wanted(admission: &Admission) -> Vec<Rule> {
     vec![Rule {
         direction: "in".to_owned(),
         protocol: "tcp".to_owned(),
-        port: Some(edge_port.to_string()),
-        source_ips: admitted.iter().map(Cidr::to_string).collect(),
+        port: Some(admission.port.to_string()),
+        source_ips: admission.sources.iter().map(Cidr::to_string).collect(),
         destination_ips: Vec::new(),
     }]
 }
@@ -179,8 +179,10 @@ mod tests {
     use super::*;
 
     fn rules(sources: &[&str]) -> Vec<Rule> {
-        let admitted: Vec<Cidr> = sources.iter().map(|text| text.parse().unwrap()).collect();
-        wanted(&admitted, 443)
+        wanted(&Admission {
+            port: 443,
+            sources: sources.iter().map(|text| text.parse().unwrap()).collect(),
+        })
     }
 
     #[test]

@@ -223,6 +223,7 @@ fn order(name: &str) -> Order {
                 .into(),
             ca: "PEM".to_owned(),
             proxy: "http://192.0.2.7:8080".to_owned(),
+            admission: None,
         },
     }
 }

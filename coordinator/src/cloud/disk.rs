@@ -1,15 +1,17 @@
-//! A local server's files. A directory is a server exactly if it has a readable `server.json`.
+//! Files of servers that are of this machine. A directory is a server exactly if it has a readable `server.json`,
+//! of whatever record its cloud keeps.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
+use serde::{Serialize, de::DeserializeOwned};
 use tidepool_certs::secret_file;
 
-use super::ServerRecord;
 use crate::ambient::Moment;
 
 /// An agent's log is begun anew, keeping one old one, when it is longer than this many bytes.
@@ -21,22 +23,24 @@ const RECORD: &str = "server.json";
 /// What the record is called once the server is being deleted.
 const CONDEMNED: &str = "condemned.json";
 
-/// The servers in this directory, by name.
-pub(super) fn servers(directory: &Path) -> io::Result<Vec<ServerRecord>> {
+/// The servers in this directory, in the order of their directories' names.
+pub(super) fn servers<Record: DeserializeOwned>(directory: &Path) -> io::Result<Vec<Record>> {
+    let paths: io::Result<BTreeSet<_>> = fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect();
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        found.extend(server(&entry?.path())?);
+    for path in paths? {
+        found.extend(server(&path)?);
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
 /// The server that this directory is, if it is one.
-pub(super) fn server(dir: &Path) -> io::Result<Option<ServerRecord>> {
+pub(super) fn server<Record: DeserializeOwned>(dir: &Path) -> io::Result<Option<Record>> {
     read_record(&dir.join(RECORD))
 }
 
-fn read_record(path: &Path) -> io::Result<Option<ServerRecord>> {
+fn read_record<Record: DeserializeOwned>(path: &Path) -> io::Result<Option<Record>> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
@@ -47,7 +51,7 @@ fn read_record(path: &Path) -> io::Result<Option<ServerRecord>> {
 }
 
 /// Writes the record of the server that this directory is, or from now on is.
-pub(super) fn write_record(dir: &Path, record: &ServerRecord) -> io::Result<()> {
+pub(super) fn write_record(dir: &Path, record: &impl Serialize) -> io::Result<()> {
     let bytes = serde_json::to_vec(record).map_err(io::Error::other)?;
     secret_file::write(&dir.join(RECORD), &bytes)
 }
@@ -65,7 +69,7 @@ pub(super) fn made_at(dir: &Path) -> io::Result<Moment> {
 
 /// Makes a directory stop being a server and says which one it was, also the second time; `None` when
 /// there is nothing left of it.
-pub(super) fn condemn(dir: &Path) -> io::Result<Option<ServerRecord>> {
+pub(super) fn condemn<Record: DeserializeOwned>(dir: &Path) -> io::Result<Option<Record>> {
     match fs::rename(dir.join(RECORD), dir.join(CONDEMNED)) {
         Err(error) if !is_absence(&error) => return Err(error),
         _ => {}

@@ -1,0 +1,106 @@
+//! `tidepool image`: the image that servers are made from.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+
+use super::{CommandFailed, output::Output};
+use crate::image::{self, Built, OpenClaw, Recipe};
+
+/// What to do about images.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image on this machine, as root; what was built before is found again
+    Build(Build),
+}
+
+/// What to build.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The directory where images are kept
+    #[arg(long, value_name = "DIR")]
+    local: PathBuf,
+    /// The repository's `snapshot-image`
+    #[arg(long, value_name = "DIR", default_value = "snapshot-image")]
+    scripts: PathBuf,
+    /// The agent's program [default: beside this one]
+    #[arg(long, env = "TIDEPOOL_AGENT", hide_env_values = true)]
+    agent: Option<PathBuf>,
+    /// OpenClaw's container: an archive (`snapshot-image/openclaw/container.sh`), a registry's
+    /// REPOSITORY@sha256:..., or `none`
+    #[arg(long, value_parser = openclaw)]
+    openclaw: OpenClaw,
+}
+
+fn openclaw(text: &str) -> Result<OpenClaw, String> {
+    if text == "none" {
+        return Ok(OpenClaw::Absent);
+    }
+    if text.contains("@sha256:") {
+        return Ok(OpenClaw::Reference(text.to_owned()));
+    }
+    let path = Path::new(text);
+    if path.is_file() {
+        return Ok(OpenClaw::Archive(path.to_owned()));
+    }
+    Err("neither a file, nor REPOSITORY@sha256:..., nor `none`".to_owned())
+}
+
+/// Does it on this machine; no API is asked.
+pub async fn run(command: &Command, output: &mut Output) -> Result<(), CommandFailed> {
+    let Command::Build(build) = command;
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| CommandFailed::Image(source);
+    let recipe = build.recipe().map_err(|error| failed(error.into()))?;
+    let mut tell = |line: &str| {
+        // Progress is for whoever watches; there may be nobody.
+        drop(writeln!(io::stderr().lock(), "{line}"));
+    };
+    let built = image::build(&recipe, &mut tell)
+        .await
+        .map_err(|error| failed(error.into()))?;
+    output.show(&built, lines)
+}
+
+impl Build {
+    fn recipe(&self) -> anyhow::Result<Recipe> {
+        fs::create_dir_all(&self.local)?;
+        let openclaw = match &self.openclaw {
+            OpenClaw::Archive(path) => OpenClaw::Archive(path.canonicalize()?),
+            other @ (OpenClaw::Reference(_) | OpenClaw::Absent) => other.clone(),
+        };
+        Ok(Recipe {
+            scripts: self.scripts.canonicalize()?,
+            agent: crate::up::beside_this(self.agent.as_ref(), "tidepool-agent")?.canonicalize()?,
+            openclaw,
+            directory: self.local.canonicalize()?,
+        })
+    }
+}
+
+fn lines(built: &Built) -> Vec<String> {
+    let how = if built.cached {
+        "was there".to_owned()
+    } else {
+        format!("built in {} s", built.seconds)
+    };
+    vec![
+        format!(
+            "{} ({how}, {} MiB)",
+            built.path.display(),
+            built.size_bytes >> 20
+        ),
+        format!(
+            "OpenClaw {}, agent {}",
+            built.manifest.openclaw_version,
+            built
+                .manifest
+                .build
+                .as_ref()
+                .map_or("unknown", |build| build.agent_version.as_str()),
+        ),
+    ]
+}

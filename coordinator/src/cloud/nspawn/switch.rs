@@ -1,0 +1,119 @@
+//! The network: a bridge in a namespace of its own, to which this machine and every server have a cable.
+//!
+//! The bridge is not in this machine's own namespace, where Docker's packet filter would eat what passes it.
+//! The metadata service's address is the switch's, as it is a router's in a cloud.
+
+use std::{io, net::Ipv4Addr, path::PathBuf};
+
+use super::{run::line, settings::NspawnSettings};
+
+/// Where `ip netns` keeps namespaces.
+const NAMESPACES: &str = "/run/netns";
+
+/// The well-known address.
+pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// A switch that is up.
+#[derive(Debug)]
+pub struct Switch {
+    prefix: String,
+    network: String,
+}
+
+impl Switch {
+    /// Puts it up, with this machine's cable; what is up already stays.
+    pub async fn put_up(settings: &NspawnSettings) -> io::Result<Self> {
+        let switch = Self {
+            prefix: settings.prefix(),
+            network: settings.network.clone(),
+        };
+        if switch.namespace_file().exists() {
+            return Ok(switch);
+        }
+        let made = switch.lay(settings.main(), settings.switch()).await;
+        if made.is_err() {
+            // Half a switch would be taken for a whole one.
+            switch.take_down().await?;
+        }
+        made.map(|()| switch)
+    }
+
+    async fn lay(&self, main: Ipv4Addr, own: Ipv4Addr) -> io::Result<()> {
+        let (space, cable) = (self.namespace(), self.main_cable());
+        for command in [
+            format!("ip netns add {space}"),
+            format!("ip -n {space} link set lo up"),
+            format!("ip -n {space} link add br0 type bridge"),
+            format!("ip -n {space} addr add {own}/24 dev br0"),
+            format!("ip -n {space} addr add {METADATA}/32 dev br0"),
+            format!("ip -n {space} link set br0 up"),
+            format!("ip link add {cable} type veth peer name main netns {space}"),
+            format!("ip -n {space} link set main master br0"),
+            format!("ip -n {space} link set main up"),
+            format!("ip addr add {main}/24 dev {cable}"),
+            format!("ip link set {cable} up"),
+        ] {
+            line(&command).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the host of this number a namespace with a cable, as `eth0`; returns the namespace's name. One
+    /// that has it already keeps it.
+    pub async fn plug(&self, number: u8) -> io::Result<String> {
+        let host = self.host(number);
+        if PathBuf::from(NAMESPACES).join(&host).exists() {
+            return Ok(host);
+        }
+        let (space, network) = (self.namespace(), &self.network);
+        for command in [
+            format!("ip netns add {host}"),
+            format!("ip -n {host} link set lo up"),
+            format!("ip -n {space} link add p{number} type veth peer name eth0 netns {host}"),
+            format!("ip -n {space} link set p{number} master br0"),
+            format!("ip -n {space} link set p{number} up"),
+            format!("ip -n {host} addr add {network}.{number}/24 dev eth0"),
+            format!("ip -n {host} link set eth0 up"),
+            // As a cloud's gateway does; it leads nowhere but to the metadata service.
+            format!("ip -n {host} route add default via {network}.254 dev eth0"),
+        ] {
+            line(&command).await?;
+        }
+        Ok(host)
+    }
+
+    /// Takes a host's namespace away, and its cable with it.
+    pub async fn unplug(&self, number: u8) -> io::Result<()> {
+        remove(&self.host(number)).await
+    }
+
+    /// Takes the switch away, and every cable that is left in it.
+    pub async fn take_down(&self) -> io::Result<()> {
+        remove(&self.namespace()).await
+    }
+
+    /// The namespace of a host, for `ip netns exec`.
+    pub fn host(&self, number: u8) -> String {
+        format!("{}-{number}", self.prefix)
+    }
+
+    fn namespace(&self) -> String {
+        format!("{}-sw", self.prefix)
+    }
+
+    /// The file that names the switch's namespace.
+    pub(super) fn namespace_file(&self) -> PathBuf {
+        PathBuf::from(NAMESPACES).join(self.namespace())
+    }
+
+    fn main_cable(&self) -> String {
+        format!("{}-main", self.prefix)
+    }
+}
+
+async fn remove(namespace: &str) -> io::Result<()> {
+    if PathBuf::from(NAMESPACES).join(namespace).exists() {
+        line(&format!("ip netns del {namespace}")).await?;
+    }
+    Ok(())
+}

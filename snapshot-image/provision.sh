@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Makes a bare Debian 12 into Tidepool's image. The same script under Packer, in a debootstrap tree and in a
+# systemd-nspawn machine; it may be run again on what it has made. It starts nothing that goes on running.
+#
+#   provision.sh        as root, inside the system that becomes the image
+#
+# Environment:
+#   TIDEPOOL_AGENT                tidepool-agent's program
+#   TIDEPOOL_OPENCLAW_VERSION     2026.9.6 unless told
+#   TIDEPOOL_OPENCLAW_ARCHIVE     OpenClaw's container as openclaw/container.sh makes it; or
+#   TIDEPOOL_OPENCLAW_REFERENCE   where Docker pulls it from, REPOSITORY@sha256:...
+#   TIDEPOOL_INPUTS               a name for what went into the image; the manifest has it
+#
+# The first of these two that is set is taken; without either the image has no OpenClaw, and the builder
+# must say so (TIDEPOOL_OPENCLAW=none), which is for tests of everything else.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+version=${TIDEPOOL_OPENCLAW_VERSION:-2026.9.6}
+share=/usr/share/tidepool
+
+say() { printf '[provision] %s\n' "$*"; }
+die() { printf '[provision] error: %s\n' "$*" >&2; exit 1; }
+
+[ "$(id -u)" = 0 ] || die "must be root"
+[ -x "${TIDEPOOL_AGENT:-}" ] || die "TIDEPOOL_AGENT names no program"
+[ -n "${TIDEPOOL_OPENCLAW_ARCHIVE:-}${TIDEPOOL_OPENCLAW_REFERENCE:-}" ] || [ "${TIDEPOOL_OPENCLAW:-}" = none ] ||
+  die "no OpenClaw: set TIDEPOOL_OPENCLAW_ARCHIVE or TIDEPOOL_OPENCLAW_REFERENCE"
+
+# Packages start their services when they are installed, and those make keys, databases and identities.
+start_nothing() {
+  printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+  chmod 755 /usr/sbin/policy-rc.d
+  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+}
+
+packages() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get dist-upgrade -y -qq --no-install-recommends
+  # Recommended packages stay away, so what they would have brought is named: apparmor (no container starts
+  # without its parser), growpart (cloud-guest-utils), fail2ban's two back ends.
+  apt-get install -y -qq --no-install-recommends \
+    apparmor ca-certificates cloud-guest-utils cloud-init curl dbus docker.io fail2ban iproute2 iptables \
+    nftables nginx-light procps python3-pyinotify python3-systemd systemd-sysv systemd-timesyncd zstd
+  # Updates are new snapshots; nobody logs in.
+  apt-get purge -y -qq unattended-upgrades openssh-server openssh-sftp-server >/dev/null
+  apt-get autoremove -y -qq --purge >/dev/null
+}
+
+files() {
+  cp -a --no-preserve=ownership "$here/files/." /
+  rm -f /etc/fail2ban/jail.d/defaults-debian.conf /etc/nginx/sites-enabled/default
+  install -D -m 755 "$TIDEPOOL_AGENT" /usr/local/bin/tidepool-agent
+}
+
+services() {
+  # The agent runs nginx itself, with a configuration of its own.
+  systemctl mask --quiet nginx.service ssh.service ssh.socket apt-daily.timer apt-daily-upgrade.timer
+  systemctl enable --quiet docker.service fail2ban.service nftables.service systemd-timesyncd.service \
+    tidepool-server.service tidepool-agent.service
+}
+
+# A Docker engine for the moment of the build, without network and out of the way of any other.
+engine() {
+  local run=/run/tidepool-provision tries=0
+  mkdir -p "$run"
+  echo '{}' >"$run/daemon.json"
+  for controller in /sys/fs/cgroup/*; do # systemd-nspawn shows them read-only where there is version 1
+    ! mountpoint -q "$controller" || mount -o remount,bind,rw "$controller"
+  done
+  export DOCKER_HOST=unix://$run/docker.sock
+  dockerd --config-file "$run/daemon.json" --host "$DOCKER_HOST" --exec-root "$run/exec" \
+    --pidfile "$run/docker.pid" --data-root /var/lib/docker --storage-driver overlay2 \
+    --bridge none --ip-forward=false --iptables=false --ip6tables=false >"$run/dockerd.log" 2>&1 &
+  engine_pid=$!
+  until docker info >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 150 ] || ! kill -0 "$engine_pid"; then
+      cat "$run/dockerd.log" >&2
+      die "Docker does not start"
+    fi
+    sleep 0.2
+  done
+  "$@"
+  kill "$engine_pid"
+  wait "$engine_pid" || true
+  unset DOCKER_HOST
+}
+
+# Prints the id of the image, which is the digest of all that is in it.
+openclaw_image() {
+  local tag=openclaw:$version
+  if docker image inspect "$tag" >/dev/null 2>&1; then
+    say "OpenClaw $version is there"
+  elif [ -n "${TIDEPOOL_OPENCLAW_ARCHIVE:-}" ]; then
+    say "OpenClaw $version from its archive"
+    # What the official image says of itself.
+    zstd -dc "$TIDEPOOL_OPENCLAW_ARCHIVE" | docker import \
+      -c 'USER node' -c 'WORKDIR /app' -c 'EXPOSE 18789' -c 'ENV NODE_ENV=production HOME=/home/node' \
+      -c 'ENTRYPOINT ["tini","-s","--"]' -c 'CMD ["node","openclaw.mjs","gateway"]' \
+      - "$tag" >/dev/null
+  else
+    case $TIDEPOOL_OPENCLAW_REFERENCE in
+    *@sha256:*) ;;
+    *) die "a tag can change what it means: name OpenClaw by its digest, REPOSITORY@sha256:..." ;;
+    esac
+    say "OpenClaw $version from $TIDEPOOL_OPENCLAW_REFERENCE"
+    docker pull --quiet "$TIDEPOOL_OPENCLAW_REFERENCE" >/dev/null
+    docker tag "$TIDEPOOL_OPENCLAW_REFERENCE" "$tag"
+  fi
+  docker image inspect -f '{{.Id}}' "$tag" >/run/tidepool-provision/image-id
+  docker run --rm --network none --entrypoint cat "$tag" /app/config-schema.json >"$share/config-schema.json"
+}
+
+# Written by the agent itself: it knows what it speaks, and refuses a version that it does not know.
+manifest() {
+  local id
+  id=$(cat /run/tidepool-provision/image-id 2>/dev/null || true)
+  tidepool-agent manifest --openclaw-version "$version" --config-schema "$share/config-schema.json" \
+    --nginx /usr/sbin/nginx --inputs "${TIDEPOOL_INPUTS:-unknown}" --built-at "$(date -u +%FT%TZ)" ${id:+--container "$id"} \
+    >"$share/manifest.json.partial"
+  mv "$share/manifest.json.partial" "$share/manifest.json"
+}
+
+checks() {
+  nginx -t -q
+  nft -c -f /etc/nftables.conf
+  # A jail wants to see its log.
+  mkdir -p /var/lib/tidepool/nginx
+  touch /var/lib/tidepool/nginx/access.log
+  fail2ban-client -t >/dev/null
+  fail2ban-regex /var/lib/tidepool/nginx/access.log /etc/fail2ban/filter.d/tidepool-nginx.conf >/dev/null
+  rm -r /var/lib/tidepool
+  systemd-analyze verify /etc/systemd/system/tidepool-*.service
+  docker --version >/dev/null
+}
+
+start_nothing
+say "packages"
+packages
+say "files and services"
+files
+services
+mkdir -p "$share"
+if [ "${TIDEPOOL_OPENCLAW:-}" = none ]; then
+  echo '{"type":"object"}' >"$share/config-schema.json"
+else
+  engine openclaw_image
+fi
+say "manifest"
+manifest
+say "checks"
+checks
+say "done"
