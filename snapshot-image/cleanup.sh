@@ -8,6 +8,14 @@ set -euo pipefail
 root=${1:-/}
 root=${root%/}
 
+# In a system that runs (Packer's), what writes at power-off is stopped now, and journald writes to memory.
+if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+  for unit in systemd-random-seed systemd-timesyncd rsyslog unattended-upgrades; do
+    ! systemctl --quiet is-active "$unit" || systemctl stop "$unit"
+  done
+  journalctl --relinquish-var
+fi
+
 # cloud-init remembers that it ran, and would ignore the user data of the next server.
 rm -rf "$root"/var/lib/cloud/* "$root"/var/log/cloud-init*
 # systemd makes a new one at boot if the file is there and empty; D-Bus goes by that one.

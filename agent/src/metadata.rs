@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{ifaddrs::getifaddrs, net::if_::if_nameindex};
+use nix::{ifaddrs::getifaddrs, net::if_::if_nameindex, sys::socket::SockaddrIn6};
 use tidepool_certs::secret_file;
 use tidepool_shared::{admission::Admission, user_data::UserData};
 use tokio::time::sleep;
@@ -154,7 +154,7 @@ fn services() -> Vec<SocketAddr> {
 fn global_v6() -> Option<IpAddr> {
     let addresses = getifaddrs().ok()?;
     addresses
-        .filter_map(|interface| interface.address?.as_sockaddr_in6().map(|found| found.ip()))
+        .filter_map(|interface| interface.address?.as_sockaddr_in6().map(SockaddrIn6::ip))
         // 2000::/3
         .find(|address| address.segments()[0] >> 13 == 1)
         .map(IpAddr::V6)

@@ -10,6 +10,7 @@ use serde_json::json;
 
 pub mod claim;
 pub mod first_reply;
+pub mod image;
 pub mod links;
 pub mod pool;
 pub mod proxy;

@@ -13,4 +13,5 @@ pub mod fake_hetzner;
 pub mod fake_provider;
 pub mod front;
 pub mod programs;
+pub mod rack;
 pub mod stub;

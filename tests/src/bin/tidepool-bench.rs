@@ -1,7 +1,7 @@
 //! `./tidepool bench NAME`: measured figures, one JSON line each.
 
 use clap::{Parser, Subcommand};
-use tidepool_tests::bench::{claim, first_reply, links, pool, proxy, reload, routes, store};
+use tidepool_tests::bench::{claim, first_reply, image, links, pool, proxy, reload, routes, store};
 
 /// Measures Tidepool on this machine; prints one JSON line a figure.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ enum Bench {
     Reload(reload::Arguments),
     /// The first reply of a claimed gateway, beyond the model's own time
     FirstReply(first_reply::Arguments),
+    /// A server of the image: size, boot to enrolled and to warm, memory and idle CPU
+    Image(image::Arguments),
     /// Ten thousand agents' links on one coordinator: memory, CPU, and a restart
     Links(links::Arguments),
     /// Claims at the store, on both databases: how many a second, how long one takes, none twice
@@ -46,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::Claim(arguments) => claim::run(arguments).await,
         Bench::Reload(arguments) => reload::run(arguments).await,
         Bench::FirstReply(arguments) => first_reply::run(arguments).await,
+        Bench::Image(arguments) => image::run(arguments).await,
         Bench::Links(arguments) => links::run(arguments).await,
         Bench::Store(arguments) => store::run(arguments).await,
         Bench::Pool(arguments) => pool::run(&arguments).map_err(Into::into),

@@ -22,7 +22,7 @@ use super::{run::run, switch::Switch};
 use crate::process::ProcessMark;
 
 /// For an orderly power-off: services have 25 s, and a little more is theirs.
-const SHUT_DOWN_DEADLINE: Duration = Duration::from_secs(60);
+const SHUT_DOWN_DEADLINE: Duration = Duration::from_mins(1);
 
 /// For a kernel to take a killed process away.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);

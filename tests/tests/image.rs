@@ -1,0 +1,12 @@
+//! Servers of the real image, booted: enrolment, packets, bans, power, copies; and the image's own check.
+
+#[path = "image/check.rs"]
+mod check;
+#[path = "image/copies.rs"]
+mod copies;
+#[path = "image/life.rs"]
+mod life;
+#[path = "image/packets.rs"]
+mod packets;
+#[path = "image/visitors.rs"]
+mod visitors;

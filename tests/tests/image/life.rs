@@ -1,0 +1,76 @@
+//! From boot to a customer, through a power cut and a reboot.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use tidepool_tests::{customer::Customer, rack::Rack};
+
+const PATIENCE: Duration = Duration::from_mins(2);
+const IDENTITY: &str = "/var/lib/tidepool/identity/identity.json";
+
+fn serves(instance: &Value) -> bool {
+    instance["status"] == "running" && instance["health"] == "ok"
+}
+
+async fn looks_in(owner: &Customer) -> anyhow::Result<()> {
+    let page = owner.request("/").send().await?;
+    ensure!(page.status().is_success(), "{}", page.status());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_of_the_image_enrols_serves_and_stays_itself_when_its_power_is_cut()
+-> anyhow::Result<()> {
+    let rack = Rack::start("life", 1).await?;
+    rack.warm(1).await?;
+    let server = rack.server()?;
+    // Every unit of the image, and not only those that the claim needs.
+    server
+        .until(
+            "systemctl is-system-running || systemctl --failed",
+            |state| state == "running",
+        )
+        .await?;
+    let watchdog = "systemctl show -P WatchdogTimestampMonotonic tidepool-agent";
+    ensure!(server.run(watchdog).await? != "0", "the watchdog is fed");
+
+    let instance = rack.api.create("alice", 60).await?;
+    let owner = Customer::owner_of(&rack.api, &instance).await?;
+    looks_in(&owner).await?;
+    let identity = server.run(&format!("sha256sum {IDENTITY}")).await?;
+    let enrolled = server.run("cat /etc/machine-id").await?;
+
+    for how in ["power cut", "reboot"] {
+        let before = server.leader().context("it is on")?;
+        if how == "reboot" {
+            // The command may be cut off by what it asks for.
+            drop(server.run("systemctl reboot").await);
+        } else {
+            kill(Pid::from_raw(before.try_into()?), Signal::SIGKILL)?;
+        }
+        let boot = |text: &str| text == "active";
+        server
+            .until("systemctl is-active tidepool-agent", boot)
+            .await
+            .context(how)?;
+        ensure!(server.leader() != Some(before), "{how}: another boot");
+        let found = rack.api.until("/instances/alice", PATIENCE, serves).await?;
+        ensure!(found["id"] == instance["id"], "{how}: {found}");
+        ensure!(
+            server.run(&format!("sha256sum {IDENTITY}")).await? == identity,
+            "{how}"
+        );
+        ensure!(
+            server.run("cat /etc/machine-id").await? == enrolled,
+            "{how}"
+        );
+        looks_in(&owner).await.context(how)?;
+    }
+    rack.api.delete("/instances/alice").await?;
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Who reaches what, with real packets: the main server, a stranger on the same network, a container.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use tidepool_tests::rack::{Rack, SERVER_PORT, Server};
+use tokio::{net::TcpStream, process::Command, time::timeout};
+
+/// A packet that is dropped is not answered; one that arrives is, in a millisecond.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Where nothing but a container of this test's listens.
+const PUBLISHED: u16 = 19_999;
+
+async fn main_reaches(server: &Server, port: u16) -> bool {
+    let at = SocketAddr::from((server.address, port));
+    matches!(timeout(ANSWER, TcpStream::connect(at)).await, Ok(Ok(_)))
+}
+
+/// Whether a host on the switch gets through, by a shell's command.
+async fn host_can(host: &str, script: &str) -> anyhow::Result<bool> {
+    let status = Command::new("ip")
+        .args(["netns", "exec", host, "timeout", "2", "bash", "-c", script])
+        .kill_on_drop(true)
+        .status();
+    Ok(status.await?.success())
+}
+
+fn connect(server: &Server, port: u16) -> String {
+    format!("exec 3<>/dev/tcp/{}/{port}", server.address)
+}
+
+#[tokio::test]
+async fn the_edge_port_is_for_the_main_server_and_every_other_packet_is_dropped()
+-> anyhow::Result<()> {
+    let rack = Rack::start("packets", 1).await?;
+    rack.warm(1).await?;
+    let server = rack.server()?;
+    container(&server).await?;
+    ensure!(main_reaches(&server, SERVER_PORT).await);
+    let stranger = rack.stranger(210).await?;
+    ensure!(!host_can(&stranger, &connect(&server, SERVER_PORT)).await?);
+    // It has seen the server, so that was the packet filter's doing.
+    let seen = format!("ip neigh show {} | grep -q lladdr", server.address);
+    ensure!(
+        host_can(&stranger, &seen).await?,
+        "the stranger is plugged in"
+    );
+    for port in [22, 8081, 18_789, PUBLISHED] {
+        ensure!(!main_reaches(&server, port).await, "main reaches {port}");
+        ensure!(
+            !host_can(&stranger, &connect(&server, port)).await?,
+            "stranger, {port}"
+        );
+    }
+    // A restart of the packet filter takes neither Docker's rules nor the admission along.
+    server.run("systemctl restart nftables").await?;
+    ensure!(main_reaches(&server, SERVER_PORT).await, "after a restart");
+    ensure!(!host_can(&stranger, &connect(&server, SERVER_PORT)).await?);
+    server
+        .run("nft list table ip nat | grep -q DOCKER || iptables-save -t nat | grep -q DOCKER")
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn metadata_is_for_root_alone_and_a_container_reaches_nothing_private() -> anyhow::Result<()>
+{
+    let rack = Rack::start("container", 1).await?;
+    rack.warm(1).await?;
+    let server = rack.server()?;
+    container(&server).await?;
+    let ask = "curl -s -m 2 -o /dev/null http://169.254.169.254/hetzner/v1/userdata";
+    server.run(ask).await.context("root asks")?;
+    ensure!(
+        server
+            .run(&format!("setpriv --reuid=1000 --clear-groups {ask}"))
+            .await
+            .is_err(),
+        "another user asks"
+    );
+    let inside = |command: String| format!("docker exec probe {command}");
+    let refused = |host: String| inside(format!("curl -s -m 2 -o /dev/null {host}"));
+    ensure!(
+        server.run(&inside(ask.to_owned())).await.is_err(),
+        "a container asks"
+    );
+    let main = rack.settings().main();
+    for private in [
+        format!("http://{main}:7719"),
+        format!("http://{main}:22"),
+        format!("http://{}:{SERVER_PORT}", server.address),
+    ] {
+        ensure!(
+            server.run(&refused(private.clone())).await.is_err(),
+            "{private}"
+        );
+    }
+    // What it must reach: the model relay, which answers 403 to who does not know its secret.
+    let relay = inside(format!(
+        "curl -s -m 5 -o /dev/null -w %{{http_code}} http://{}:8081/",
+        server.address
+    ));
+    ensure!(server.run(&relay).await? == "403");
+    ensure!(
+        server
+            .run(&inside(
+                "ls /var/run/docker.sock /var/lib/tidepool".to_owned()
+            ))
+            .await
+            .is_err()
+    );
+    Ok(())
+}
+
+/// A container of the machine's own shell and curl, which publishes a port on every address.
+async fn container(server: &Server) -> anyhow::Result<()> {
+    let script = format!(
+        "set -e
+        files=$(for program in /bin/bash /usr/bin/curl /usr/bin/sleep /bin/ls /usr/bin/python3; do
+            echo $program; ldd $program | grep -o '/[^ ]*'; done | sort -u)
+        tar -ch $files /usr/lib/python3.11 2>/dev/null | docker import - probe:1 >/dev/null
+        docker run -d --name probe -p {PUBLISHED}:{PUBLISHED} probe:1 \
+            /usr/bin/python3 -m http.server {PUBLISHED} >/dev/null
+        for i in $(seq 100); do
+            docker exec probe /usr/bin/curl -s -o /dev/null http://127.0.0.1:{PUBLISHED}/ && exit 0
+            sleep 0.1
+        done
+        docker logs probe; exit 1"
+    );
+    server.run(&script).await.map(drop)
+}
