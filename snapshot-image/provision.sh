@@ -124,13 +124,16 @@ manifest() {
 }
 
 checks() {
+  local line
   nginx -t -q
   nft -c -f /etc/nftables.conf
   # A jail wants to see its log.
   mkdir -p /var/lib/tidepool/nginx
   touch /var/lib/tidepool/nginx/access.log
   fail2ban-client -t >/dev/null
-  fail2ban-regex /var/lib/tidepool/nginx/access.log /etc/fail2ban/filter.d/tidepool-nginx.conf >/dev/null
+  line='{"time":"2026-11-27T12:00:00+00:00","client":"192.0.2.7","method":"GET","path":"/a\"b","status":401,"bytes":1}'
+  fail2ban-regex "$line" /etc/fail2ban/filter.d/tidepool-nginx.conf | grep -q '1 matched' ||
+    die "fail2ban does not see a refusal in nginx's log"
   rm -r /var/lib/tidepool
   systemd-analyze verify /etc/systemd/system/tidepool-*.service
   docker --version >/dev/null

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use tidepool_tests::rack::Rack;
+use tidepool_tests::{
+    evidence,
+    rack::{Rack, SERVER_PORT, Server},
+};
 use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -12,33 +15,61 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const GUESSER: &str = "198.51.100.7";
 const NEIGHBOUR: &str = "198.51.100.8";
 
-/// A web hook that a page of another site sends, by way of the edge; the status that it gets.
-async fn guess(rack: &Rack, host: &str, visitor: &str) -> anyhow::Result<u16> {
-    let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
-    let answer = client
-        .post(format!("http://127.0.0.1:{}/hooks/wake", rack.edge_port()))
-        .header("host", host)
-        .header("x-forwarded-for", visitor)
-        .header("authorization", "Bearer wrong")
-        .header("origin", "https://elsewhere.example")
-        .body("{}")
-        .send()
-        .await?;
-    Ok(answer.status().as_u16())
+/// The edge's side of the hop to one server: this machine is the main server.
+struct Edge {
+    server: Server,
+    host: String,
+    proof: String,
+    http: reqwest::Client,
 }
 
-async fn until(rack: &Rack, host: &str, visitor: &str, status: u16) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let got = guess(rack, host, visitor).await?;
-        if got == status {
-            return Ok(());
+impl Edge {
+    async fn of(server: Server, url: &str) -> anyhow::Result<Self> {
+        let configured = "sed -n 's/^ *\"~^\\([0-9a-f]*\\)\\$\" right;$/\\1/p' \
+                          /var/lib/tidepool/nginx/nginx.conf";
+        let proof = server.run(configured).await?;
+        ensure!(proof.len() == 64, "the edge's proof");
+        evidence::note_secret(&proof);
+        let host = url.trim_start_matches("http://");
+        Ok(Self {
+            host: host.split(':').next().unwrap_or_default().to_owned(),
+            http: reqwest::Client::builder().timeout(PATIENCE).build()?,
+            server,
+            proof,
+        })
+    }
+
+    /// Asks on behalf of a visitor who is not signed in; the status.
+    async fn ask(&self, visitor: &str) -> anyhow::Result<u16> {
+        let path = "control-ui-config.json";
+        let answer = self
+            .http
+            .get(format!(
+                "http://{}:{SERVER_PORT}/{path}",
+                self.server.address
+            ))
+            .header("host", &self.host)
+            .header("x-tidepool-proof", &self.proof)
+            .header("x-tidepool-visitor", "hook")
+            .header("x-tidepool-client", visitor)
+            .send()
+            .await?;
+        Ok(answer.status().as_u16())
+    }
+
+    async fn until(&self, visitor: &str, status: u16) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let got = self.ask(visitor).await?;
+            if got == status {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{visitor} gets {got}, not {status}"
+            );
+            sleep(Duration::from_millis(100)).await;
         }
-        ensure!(
-            Instant::now() < deadline,
-            "{visitor} gets {got}, not {status}"
-        );
-        sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -46,20 +77,18 @@ async fn until(rack: &Rack, host: &str, visitor: &str, status: u16) -> anyhow::R
 async fn a_guesser_is_banned_by_the_edges_word_and_its_neighbour_is_not() -> anyhow::Result<()> {
     let rack = Rack::start("visitors", 1).await?;
     rack.warm(1).await?;
-    let server = rack.server()?;
     let instance = rack.api.create("alice", 60).await?;
     let url = instance["url"].as_str().context("its url")?;
-    let host = url.trim_start_matches("http://");
-    ensure!(guess(&rack, host, GUESSER).await? == 403);
-    until(&rack, host, GUESSER, 429).await?;
-    ensure!(guess(&rack, host, NEIGHBOUR).await? == 403);
-    // The list outlives nginx's next configuration and fail2ban itself.
-    server.run("systemctl restart fail2ban").await?;
-    until(&rack, host, GUESSER, 429).await?;
-    server
-        .run(&format!(
-            "fail2ban-client set tidepool-nginx unbanip {GUESSER}"
-        ))
-        .await?;
-    until(&rack, host, GUESSER, 403).await
+    let edge = Edge::of(rack.server()?, url).await?;
+    // The gateway refuses who is not signed in.
+    ensure!(edge.ask(GUESSER).await? == 401);
+    edge.until(GUESSER, 429).await?;
+    ensure!(edge.ask(NEIGHBOUR).await? == 401);
+    // A ban outlives fail2ban itself.
+    edge.server.run("systemctl restart fail2ban").await?;
+    edge.until(GUESSER, 429).await?;
+    let unban = format!("fail2ban-client set tidepool-nginx unbanip {GUESSER}");
+    // Its socket is there a moment after its start.
+    edge.server.until(&unban, |said| said == "1").await?;
+    edge.until(GUESSER, 401).await
 }
