@@ -10,6 +10,8 @@ mod firewalls;
 mod images;
 #[path = "fake_hetzner/machines.rs"]
 mod machines;
+#[path = "fake_hetzner/packer.rs"]
+mod packer;
 #[path = "fake_hetzner/servers.rs"]
 mod servers;
 #[path = "fake_hetzner/world.rs"]

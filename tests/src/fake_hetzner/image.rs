@@ -23,11 +23,13 @@ use super::{
 const SNAPSHOT_SIZE_GB: f64 = 2.3;
 
 /// Name, architecture, flavour and version of the system's own.
-const SYSTEM: [(u64, &str, &str, &str, &str); 4] = [
+const SYSTEM: [(u64, &str, &str, &str, &str); 6] = [
     (101, "debian-13", "x86", "debian", "13"),
     (102, "debian-13", "arm", "debian", "13"),
     (103, "ubuntu-24.04", "x86", "ubuntu", "24.04"),
     (104, "ubuntu-24.04", "arm", "ubuntu", "24.04"),
+    (105, "debian-12", "x86", "debian", "12"),
+    (106, "debian-12", "arm", "debian", "12"),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,13 +23,13 @@ async fn world() -> anyhow::Result<World> {
     World::with(settings).await
 }
 
-async fn run(command: &mut Command) -> anyhow::Result<Output> {
+pub(crate) async fn run(command: &mut Command) -> anyhow::Result<Output> {
     let command = command.stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(PATIENCE, command.output());
     output.await.context("it did not end")?.context("run it")
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let streams = [&output.stdout, &output.stderr];
     streams.map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
