@@ -62,7 +62,7 @@ pub fn real_image_in_container(
     write_manifest(dir, &manifest).map(Some)
 }
 
-/// The real gateway's program and arguments in its container (`tests/openclaw-container`).
+/// The real gateway's program and arguments in its container (`snapshot-image/openclaw/container.sh`).
 pub fn container_argv() -> Vec<String> {
     let words = [
         "/usr/local/bin/node",
