@@ -118,7 +118,12 @@ impl Witness {
         let (seen, trouble) = match self.api.router(Revision::ROUTER).await {
             Err(error) => {
                 tracing::debug!(%error, "Traefik does not answer");
-                (Seen::default(), Some("it does not answer"))
+                // What was whole is so still; one that starts again reads everything.
+                let seen = Seen {
+                    whole: before.whole.clone(),
+                    ..Seen::default()
+                };
+                (seen, Some("it does not answer"))
             }
             Ok(shown) => {
                 let shown = shown.and_then(|router| Revision::of_rule(&router.rule));

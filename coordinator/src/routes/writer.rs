@@ -34,6 +34,9 @@ const KNOWN_FOR: Duration = Duration::from_secs(30);
 /// Between publications, when Traefik keeps up, and when it does not.
 const PACE: Duration = Duration::from_secs(1);
 const SLOW_PACE: Duration = Duration::from_secs(5);
+/// When Traefik is told again what it has not taken in; far more than it needs, for each time costs it a look
+/// at everything.
+const REPEAT: Duration = Duration::from_secs(8);
 /// Between looks at the store.
 const BREATH: Duration = Duration::from_millis(50);
 /// After something failed.
@@ -144,7 +147,7 @@ impl<'r> Writer<'r> {
                 now + if self.has_seen_all() {
                     LOOK_OVER
                 } else {
-                    SLOW_PACE
+                    REPEAT
                 }
             };
             tokio::select! {
@@ -182,7 +185,7 @@ impl<'r> Writer<'r> {
     async fn turn(&mut self) -> Result<(), TurnFailed> {
         let destinations = self.routes.store.routes.destinations().await?;
         let wanted = tree::wanted(destinations, self.routes.settings.server_port);
-        let is_late = self.published.is_some_and(|at| at.elapsed() >= SLOW_PACE);
+        let is_late = self.published.is_some_and(|at| at.elapsed() >= REPEAT);
         let is_unseen = is_late && !self.has_seen_all();
         let is_old = |known: &Known| known.until <= Instant::now();
         if is_unseen || self.known.as_ref().is_some_and(is_old) {
@@ -293,22 +296,21 @@ impl<'r> Writer<'r> {
         Revision(now.max(after))
     }
 
-    /// Staged routers that every Traefik that answers has shown whole; of Traefiks there must be one.
+    /// Staged routers that a Traefik has shown whole, and every one that answers now.
     fn confirmed(&self) -> BTreeSet<Name> {
         let staged = Arc::clone(&self.asked.borrow().staged);
         let seen: Vec<Seen> = self.seen.iter().map(|seen| seen.borrow().clone()).collect();
-        let answering: Vec<_> = seen.iter().filter(|seen| seen.answers).collect();
-        if answering.is_empty() {
-            return BTreeSet::new();
-        }
-        let is_whole = |name: &Name, at: Revision| {
-            let shown = |seen: &&Seen| seen.whole.get(name) == Some(&at);
-            answering.iter().all(shown) && self.staged_at(name) == at
+        let is_confirmed = |name: &Name, at: Revision| {
+            let is_whole = |seen: &Seen| seen.whole.get(name) == Some(&at);
+            seen.iter().any(is_whole)
+                && seen.iter().all(|seen| !seen.answers || is_whole(seen))
+                && self.staged_at(name) == at
         };
-        let confirmed = staged
+        staged
             .iter()
-            .filter(|(name, router)| is_whole(name, router.at));
-        confirmed.map(|(name, _)| name.clone()).collect()
+            .filter(|(name, router)| is_confirmed(name, router.at))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     fn staged_at(&self, name: &Name) -> Revision {
