@@ -40,7 +40,7 @@ pub enum Worker {
     /// The agent's own user, who is not root: the rule.
     Same,
     /// Root, because the agent is: else the worker would become `nobody`, who cannot enter the
-    /// server's directory. The image runs the agent as a user of its own.
+    /// server's directory. So it is in the image, within what its unit leaves of root.
     Root,
 }
 
