@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -17,16 +17,18 @@ use nix::unistd::geteuid;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidepool_coordinator::cloud::nspawn::{
-    NspawnCloud, NspawnSettings, machine::Machine, server_dir, switch::Switch, unpack,
-};
+use tidepool_coordinator::cloud::nspawn::{NspawnCloud, NspawnSettings, switch::Switch, unpack};
 use tidepool_shared::database_url;
 use tokio::{
     process::{Child, Command},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use crate::{api::Api, deployment::free_port, evidence, programs};
+
+mod server;
+
+pub use self::server::{Server, servers};
 
 /// How long programs and machines may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -56,15 +58,6 @@ pub enum Gateway {
     Own,
     /// The stub, in its place
     Stub,
-}
-
-/// One of its servers.
-#[derive(Debug)]
-pub struct Server {
-    pub name: String,
-    pub address: Ipv4Addr,
-    pub dir: PathBuf,
-    machine: Machine,
 }
 
 impl Rack {
@@ -243,75 +236,6 @@ pub fn tear_down(settings: &NspawnSettings) {
     if !matches!(ended, Ok(Ok(()))) {
         tracing::error!(?ended, "machines of a test are left");
     }
-}
-
-impl Server {
-    /// A server of this directory.
-    pub fn read(dir: &Path) -> anyhow::Result<Self> {
-        let record: Value = serde_json::from_slice(&fs::read(dir.join("server.json"))?)?;
-        let name = record["name"].as_str().context("its name")?.to_owned();
-        let number = record["number"].as_u64().context("its number")?;
-        Ok(Self {
-            address: serde_json::from_value(record["address"].clone())?,
-            machine: Machine::new(dir.to_owned(), name.clone(), number.try_into()?),
-            dir: dir.to_owned(),
-            name,
-        })
-    }
-
-    /// Runs a shell's command inside, as root; what it printed, if it went well.
-    pub async fn run(&self, script: &str) -> anyhow::Result<String> {
-        let mut command = self.machine.command("sh").context("the machine is on")?;
-        let output = command.args(["-c", script]).output();
-        let output = timeout(PATIENCE, output)
-            .await
-            .context(script.to_owned())??;
-        let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        ensure!(
-            output.status.success(),
-            "`{script}`: {}\n{printed}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(printed)
-    }
-
-    /// Runs a command until it prints what satisfies; machines that are off are waited for.
-    pub async fn until(
-        &self,
-        script: &str,
-        satisfied: impl Fn(&str) -> bool,
-    ) -> anyhow::Result<String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let printed = self.run(script).await;
-            match printed {
-                Ok(text) if satisfied(&text) => return Ok(text),
-                printed if Instant::now() > deadline => {
-                    bail!("`{script}` was not satisfied: {printed:?}")
-                }
-                _ => sleep(Duration::from_millis(100)).await,
-            }
-        }
-    }
-
-    /// The process id, on this machine, of its first process.
-    pub fn leader(&self) -> Option<u32> {
-        self.machine.leader()
-    }
-}
-
-/// The servers of a cloud's directory.
-pub fn servers(directory: &Path) -> anyhow::Result<Vec<Server>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory.join("servers"))? {
-        let dir = server_dir(directory, &entry?.file_name().to_string_lossy());
-        if dir.join("server.json").is_file() {
-            found.push(Server::read(&dir)?);
-        }
-    }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(found)
 }
 
 /// The image that this run has.
