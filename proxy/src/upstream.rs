@@ -20,7 +20,7 @@ mod transport;
 use std::{fmt, io, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use url::Url;
@@ -125,7 +125,11 @@ impl Client {
         origin: idle::Origin,
     ) -> Result<Answer, Malformed> {
         let framing = Framing::of(head.status, &head.headers)?;
-        let reuse = (head.keeps && exchange.is_sent()).then(|| (Arc::clone(&self.idle), origin));
+        // Who says both might mean either (RFC 9112 §6.3), and what follows is anybody's guess.
+        let is_clear = !(head.headers.contains_key(header::TRANSFER_ENCODING)
+            && head.headers.contains_key(header::CONTENT_LENGTH));
+        let may_reuse = head.keeps && is_clear && exchange.is_sent();
+        let reuse = may_reuse.then(|| (Arc::clone(&self.idle), origin));
         let (transport, rest) = exchange.into_rest(head.bytes);
         Ok(Answer {
             status: head.status,

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -28,9 +29,9 @@ use crate::{
 
 /// For the head of an answer. Models that think do so in silence, and the SDKs wait as long.
 const HEAD_PATIENCE: Duration = Duration::from_mins(10);
-/// Of a refusal's body; a longer one is cut.
+/// Of a refusal's body; a longer one is cut. Of a count's too.
 const REFUSAL_MAX_BYTES: usize = 256 * 1024;
-/// For a refusal's body.
+/// For a refusal's body, and a count's.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is asked, whoever is asked.
@@ -119,10 +120,7 @@ impl Forwarder {
         if status.is_success() {
             self.breakers.answered(&provider.name);
             if question.asked.call.is_free() {
-                account.close(status, Outcome::Completed);
-                let headers = headers::answered(&response.headers);
-                let body = Body::new(response.body);
-                return Ok(Attempted::Answered(answer(status, headers, body)));
+                return Ok(count(response, account).await);
             }
             return Ok(Attempted::Answered(self.relay(
                 response,
@@ -312,6 +310,19 @@ const fn word(dialect: Dialect) -> &'static str {
 )]
 fn now() -> std::time::SystemTime {
     std::time::SystemTime::now()
+}
+
+/// A count, which is a few bytes and is there at once or not at all.
+async fn count(response: upstream::Answer, account: Account) -> Attempted {
+    let headers = headers::answered(&response.headers);
+    let body = Limited::new(response.body, REFUSAL_MAX_BYTES).collect();
+    if let Ok(Ok(body)) = timeout(REFUSAL_PATIENCE, body).await {
+        account.close(response.status, Outcome::Completed);
+        let body = Body::from(body.to_bytes());
+        return Attempted::Answered(answer(response.status, headers, body));
+    }
+    account.close(StatusCode::BAD_GATEWAY, Outcome::UpstreamBroke);
+    Attempted::Failed(Failure::Silent)
 }
 
 /// A provider's refusal, as it is, unless it is about our key: that is our fault and nobody else's business.

@@ -39,6 +39,8 @@ impl Dialler {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
+        // Divided among a name's addresses, so that one that is dead does not take all the time.
+        connector.set_connect_timeout(Some(CONNECT / 2));
         Self {
             connector,
             secure: tls.into(),

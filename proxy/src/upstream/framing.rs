@@ -16,6 +16,8 @@ pub(crate) enum Malformed {
     LongHead,
     #[error("its length is said in two ways")]
     Lengths,
+    #[error("it has a transfer coding that nobody asked for")]
+    Coding,
     #[error("a chunk has no size")]
     ChunkSize,
     #[error("a chunk does not end where it should")]
@@ -64,21 +66,15 @@ impl Framing {
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Ok(Self::Length(0));
         }
-        let last_coding = headers
-            .get_all(header::TRANSFER_ENCODING)
-            .iter()
-            .next_back();
-        if let Some(coding) = last_coding {
-            let is_chunked = coding
-                .as_bytes()
-                .rsplit(|byte| *byte == b',')
-                .next()
-                .is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
-            return Ok(if is_chunked {
-                Self::Chunked(Chunk::START)
+        let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+        if let Some(coding) = codings.next() {
+            let coding = coding.as_bytes().trim_ascii();
+            // Another one would have to be undone, and nobody was asked for one.
+            return if coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none() {
+                Ok(Self::Chunked(Chunk::START))
             } else {
-                Self::UntilClose
-            });
+                Err(Malformed::Coding)
+            };
         }
         let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
         let Some(first) = lengths.next() else {

@@ -3,14 +3,20 @@
 use std::{
     cell::RefCell,
     io,
+    os::fd::AsRawFd as _,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Buf;
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, recv},
+};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::coop::has_budget_remaining,
 };
 use tokio_rustls::client::TlsStream;
 use tokio_util::io::poll_write_buf;
@@ -58,10 +64,27 @@ impl Transport {
         }
     }
 
-    /// Whether nothing has come, not even the end. An idle connection has nothing to say.
+    /// Whether nothing has come, not even the end. An idle connection has nothing to say, and what it said
+    /// unasked would be taken for the next answer.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        self.poll_read(&mut context, |_| ()).is_pending()
+        // The kernel is asked: what the runtime knows is as old as its last look.
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match recv(self.socket().as_raw_fd(), &mut [0], flags) {
+            Err(Errno::EAGAIN) => true,
+            // Of TLS it may be a ticket for a later session, which is no answer.
+            Ok(1..) if matches!(self, Self::Secure(_)) && has_budget_remaining() => {
+                let mut context = Context::from_waker(Waker::noop());
+                self.poll_read(&mut context, |_| ()).is_pending()
+            }
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Secure(stream) => stream.get_ref().0,
+        }
     }
 }
 

@@ -38,15 +38,17 @@ fn the_head_says_where_the_body_ends() {
     let chunked = Ok(Framing::Chunked(Chunk::START));
     assert_eq!(of(&[("transfer-encoding", "Chunked")]), chunked);
     // The coding goes before a length (RFC 9112 §6.3).
-    let both = [
-        ("content-length", "3"),
-        ("transfer-encoding", "gzip, chunked"),
-    ];
+    let both = [("content-length", "3"), ("transfer-encoding", "chunked")];
     assert_eq!(of(&both), chunked);
-    assert_eq!(
-        of(&[("transfer-encoding", "gzip")]),
-        Ok(Framing::UntilClose)
-    );
+    for coding in ["gzip", "gzip, chunked", "chunked, gzip", "identity", ""] {
+        let refused = of(&[("transfer-encoding", coding)]);
+        assert_eq!(refused, Err(Malformed::Coding), "{coding}");
+    }
+    let twice = [
+        ("transfer-encoding", "chunked"),
+        ("transfer-encoding", "chunked"),
+    ];
+    assert_eq!(of(&twice), Err(Malformed::Coding));
     let none = Framing::of(StatusCode::NO_CONTENT, &headers(&[("content-length", "3")]));
     assert_eq!(none, Ok(Framing::Length(0)));
 }
