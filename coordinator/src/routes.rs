@@ -44,7 +44,7 @@ use self::{
 pub use self::{
     inspect::inspect,
     sink::{InvalidUrl, RedisUrl},
-    tree::{EDGES, ROOT, SIGN_IN, TRANSPORT},
+    tree::{EDGES, ROOT, SERVER, SIGN_IN, TRANSPORT},
 };
 
 /// Where routes are written, and who must have read them.

@@ -17,7 +17,7 @@ use super::{
     host, own,
     page::{self, Answer, text},
 };
-use crate::model::InstanceStatus;
+use crate::{model::InstanceStatus, routes::SERVER};
 
 /// Where Traefik asks.
 pub const PATH: &str = "/.tidepool/authorize";
@@ -93,6 +93,12 @@ async fn pass(
         return Err(&text::NO_SUCH_PAGE);
     }
     let grant = handle::judge(inner, asked, &entry, visitor).await?;
+    // Traefik may not have heard yet that the name leads elsewhere, and what is vouched for is for the
+    // instance's own server only.
+    let server = only(asked.headers(), SERVER).and_then(|address| address.parse().ok());
+    if server != entry.route.upstream {
+        return Err(&text::STARTING);
+    }
     let (route, status) = (&entry.route, entry.route.status);
     if route.upstream.is_none() || status == InstanceStatus::Starting {
         return Err(forward::waiting(status));

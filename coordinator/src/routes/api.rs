@@ -84,7 +84,7 @@ impl Router {
     /// Whether it is in use, asks the edge, and leads to the service of its name.
     pub(super) fn is_whole(&self, name: &str) -> bool {
         self.status == "enabled"
-            && self.middlewares == [SIGN_IN]
+            && self.middlewares == [format!("{name}@redis"), SIGN_IN.to_owned()]
             && [name.to_owned(), format!("{name}@redis")].contains(&self.service)
     }
 }

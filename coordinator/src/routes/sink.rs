@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(5);
 /// Keys that one `SCAN` looks at, and one `MGET` reads.
 const AT_ONCE: usize = 1000;
-/// Five keys a route: more than this are not ours.
+/// Six keys a route: more than this are not ours.
 const KEYS_MAX: usize = 200_000;
 
 /// Redis, and which database of it.

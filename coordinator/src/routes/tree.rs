@@ -19,6 +19,8 @@ pub const ROOT: &str = "traefik";
 
 /// The middleware of Traefik's file provider that asks the edge about every request.
 pub const SIGN_IN: &str = "tidepool-sign-in@file";
+/// The header in which a route tells the edge the address of its server.
+pub const SERVER: &str = "X-Tidepool-Server";
 /// How Traefik keeps connections to servers; of its file provider, too.
 pub const TRANSPORT: &str = "tidepool-servers@file";
 /// The edges, as a service of Traefik's file provider.
@@ -96,13 +98,17 @@ impl Target {
         (!matchers.is_empty()).then(|| matchers.join(" || "))
     }
 
-    /// All its keys but the rule.
-    pub(super) fn frame(&self, name: &Name) -> [(String, String); 4] {
+    /// All its keys but the rule. Its middleware says, before the edge is asked, to which server the request
+    /// would go: Traefik may have been told of another one and not have heard.
+    pub(super) fn frame(&self, name: &Name) -> [(String, String); 5] {
         let router = |field: &str| format!("{ROOT}/http/routers/{name}/{field}");
         let balancer = |field: &str| format!("{ROOT}/http/services/{name}/loadBalancer/{field}");
+        let header =
+            format!("{ROOT}/http/middlewares/{name}/headers/customRequestHeaders/{SERVER}");
         [
             (router("service"), name.to_string()),
-            (router("middlewares"), SIGN_IN.to_owned()),
+            (router("middlewares"), format!("{name},{SIGN_IN}")),
+            (header, self.upstream.ip().to_string()),
             (balancer("servers/0/url"), self.url()),
             (balancer("serversTransport"), TRANSPORT.to_owned()),
         ]
@@ -177,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_five_keys_and_its_name_begins_with_a_letter() {
+    fn a_server_is_six_keys_and_its_name_begins_with_a_letter() {
         let server = ServerId::new(Uuid::from_u128(7));
         let destination = Destination {
             server,

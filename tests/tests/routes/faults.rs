@@ -156,7 +156,7 @@ async fn what_somebody_writes_into_the_tree_is_mended_though_it_freezes_traefik(
     rig.settled().await;
     assert_eq!(rig.redis.get("traefik/http/junk").await.unwrap(), None);
     let mended = rig.redis.get(&middlewares).await.unwrap();
-    assert_eq!(mended.as_deref(), Some("tidepool-sign-in@file"));
+    assert_eq!(mended, Some(format!("{name},tidepool-sign-in@file")));
     rig.end().await;
 }
 

@@ -234,3 +234,36 @@ async fn of_several_edges_one_that_is_away_is_not_missed() {
     }
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_that_traefik_has_of_before_carries_nobody_to_the_server_of_before() {
+    let Some(mut rig) = rig_with_two().await else {
+        return;
+    };
+    assert_eq!(
+        rig.as_owner(1).await.unwrap().told().get("visitor"),
+        "owner"
+    );
+    // Traefik hears no more of what changes.
+    rig.redis.kill().unwrap();
+    let before = rig.edge.table_version();
+    rig.replace_server(1);
+    rig.edge.table_changed(before).await;
+    let owner = rig.as_owner(1).await.unwrap();
+    assert_eq!(
+        owner.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        owner.body
+    );
+    let told = [("x-tidepool-server", "127.70.0.3"), ("cookie", &cookie(1))];
+    let claimed = rig.get(1, &told).await.unwrap();
+    assert_eq!(
+        claimed.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        claimed.body
+    );
+    assert_eq!(rig.as_owner(2).await.unwrap().told().get("proof"), proof(2));
+    rig.end().await;
+}

@@ -95,10 +95,9 @@ async fn instances_never_cross_while_their_servers_change() {
     };
     let seed = rand::random();
     let mut chance = StdRng::seed_from_u64(seed);
-    // Every address that an instance had: Traefik may be a moment behind, and still lead to the last one.
-    let mut had: HashMap<u32, Vec<IpAddr>> = HashMap::new();
+    let mut server_of: HashMap<u32, IpAddr> = HashMap::new();
     for number in 0..INSTANCES {
-        had.insert(number, vec![rig.create(number)]);
+        server_of.insert(number, rig.create(number));
     }
     rig.edge_knows(INSTANCES as usize).await;
     rig.settled().await;
@@ -109,18 +108,22 @@ async fn instances_never_cross_while_their_servers_change() {
             let address = rig.replace_server(number);
             // The edge cuts what is under way when a server is another one.
             rig.edge.table_changed(before).await;
-            had.get_mut(&number).unwrap().push(address);
+            server_of.insert(number, address);
         }
-        let told = rig.as_owner(number).await.unwrap().told();
+        let got = rig.as_owner(number).await.unwrap();
+        // Traefik may be a moment behind, and still lead to the server of before: that one gets nothing.
+        if got.status == StatusCode::SERVICE_UNAVAILABLE {
+            continue;
+        }
+        let told = got.told();
         let address: IpAddr = told.get("server").parse().unwrap();
-        assert!(had[&number].contains(&address), "seed {seed}, step {step}");
+        assert_eq!(address, server_of[&number], "seed {seed}, step {step}");
         assert_eq!(told.get("proof"), proof(number), "seed {seed}, step {step}");
     }
     rig.settled().await;
-    for (number, addresses) in &had {
+    for (number, address) in &server_of {
         let told = rig.as_owner(*number).await.unwrap().told();
-        let now = addresses.last().unwrap().to_string();
-        assert_eq!(told.get("server"), now, "seed {seed}");
+        assert_eq!(told.get("server"), address.to_string(), "seed {seed}");
     }
     rig.end().await;
 }

@@ -160,10 +160,11 @@ http:
     }
 
     /// What goes to the edge, of instances with routes of their own too: its own pages, and whatever outlives
-    /// its request, for Traefik and nginx would keep a WebSocket alive whose access has ended.
+    /// its request, for Traefik and nginx would keep a WebSocket or a stream alive whose access has ended.
     fn own_routers(&self, rule: &str) -> String {
         let own = format!("{rule} && PathPrefix(`/.tidepool/`)");
-        let upgrades = format!("{rule} && HeaderRegexp(`Upgrade`, `.`)");
+        let lasting = "HeaderRegexp(`Upgrade`, `.`) || HeaderRegexp(`Accept`, `text/event-stream`)";
+        let lasting = format!("{rule} && ({lasting})");
         let sign_in = if self.asks_itself() {
             format!(
                 "    sign-in:
@@ -183,14 +184,14 @@ http:
       service: edges
       middlewares: [ crowd ]
     # The edge cuts them when their access ends; Traefik and nginx would not.
-    upgrades:
+    lasting:
       rule: {}
       priority: 99999
       service: edges
       middlewares: [ crowd ]
 {sign_in}",
             quoted(&own),
-            quoted(&upgrades)
+            quoted(&lasting)
         )
     }
 
