@@ -26,7 +26,7 @@ const HEAD_DEADLINE: Duration = Duration::from_hours(1);
 
 /// So long after a route came into the table the server's nginx may not know its name yet: a name that was
 /// changed is the edge's at once.
-const NEW: Duration = Duration::from_secs(5);
+const NEW: Duration = Duration::from_secs(30);
 
 /// Passes a request on that was let in.
 pub(super) async fn forward(

@@ -3,16 +3,21 @@
 //! The fake's servers have no machines, so nobody can log in and the scripts are left out; they are the ones
 //! that the image of this very run was made with.
 
-use std::{fs, path::PathBuf, process::Command as Program};
+use std::{fs, path::PathBuf, process::Command as Program, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use tidepool_tests::fake_hetzner::{Kind, Settings};
-use tokio::process::Command;
+use tidepool_tests::fake_hetzner::{Entry, Kind, Settings};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
 
 use crate::{
     clients::{run, text},
     world::World,
 };
+
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn folder() -> PathBuf {
     PathBuf::from(concat!(
@@ -89,9 +94,24 @@ async fn a_build_leaves_a_labelled_snapshot_and_nothing_else() -> anyhow::Result
         found.at("/images/0/labels/promoted"),
         &serde_json::Value::Null
     );
+    // Packer does not wait for the end of a deletion.
+    let left = || {
+        let entries = world.fake.books().entries;
+        entries
+            .into_iter()
+            .filter(Entry::exists)
+            .collect::<Vec<_>>()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while left().len() > 1 {
+        ensure!(
+            Instant::now() < deadline,
+            "the snapshot alone: {:?}",
+            left()
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
     let books = world.fake.books();
-    let left = books.entries.iter().filter(|entry| entry.exists()).count();
-    ensure!(left == 1, "the snapshot alone: {:?}", books.entries);
     assert_eq!(books.existing(Kind::Image).count(), 1);
     world.end().await
 }

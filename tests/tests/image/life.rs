@@ -9,6 +9,7 @@ use nix::{
 };
 use serde_json::Value;
 use tidepool_tests::{customer::Customer, rack::Rack};
+use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const IDENTITY: &str = "/var/lib/tidepool/identity/identity.json";
@@ -17,10 +18,17 @@ fn serves(instance: &Value) -> bool {
     instance["status"] == "running" && instance["health"] == "ok"
 }
 
+/// That all is well may still be the word of the boot before.
 async fn looks_in(owner: &Customer) -> anyhow::Result<()> {
-    let page = owner.request("/").send().await?;
-    ensure!(page.status().is_success(), "{}", page.status());
-    Ok(())
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = owner.request("/").send().await?.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{status}");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

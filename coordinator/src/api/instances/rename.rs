@@ -19,7 +19,7 @@ use crate::{
         problem::{Code, Problem, ProblemBody},
     },
     instance::{self, Name},
-    model::InstanceStatus,
+    model::{Health, InstanceStatus},
 };
 
 /// A new name.
@@ -52,6 +52,14 @@ pub(in crate::api) async fn rename(
     let found = super::find_living(&state, &key).await?;
     if found.status != InstanceStatus::Running {
         let detail = format!("it is {}, not running", found.status.word());
+        return Err(Problem::new(Code::NotPossible, detail));
+    }
+    // Else its nginx would not learn the new name, and nobody would reach it.
+    if !matches!(found.health, Health::Ok | Health::Degraded) {
+        let detail = format!(
+            "its health is {}: it must be told its name",
+            found.health.word()
+        );
         return Err(Problem::new(Code::NotPossible, detail));
     }
     if found.name == name.as_str() {

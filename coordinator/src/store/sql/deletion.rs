@@ -212,9 +212,10 @@ async fn open_doors(
     }
 }
 
-/// Routes, login links and sessions go.
+/// Routes, login links and sessions go. Names that it had before lead nowhere now, and are kept from others
+/// for as long as was said.
 async fn close_doors(tx: &mut Connection, id: InstanceId) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM routes WHERE instance_id = $1")
+    sqlx::query("DELETE FROM routes WHERE instance_id = $1 AND moved_until IS NULL")
         .bind(id.to_string())
         .execute(&mut *tx)
         .await?;

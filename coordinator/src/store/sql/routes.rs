@@ -22,6 +22,7 @@ impl RouteStore for SqlStore {
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM routes AS route
              JOIN instances AS instance ON instance.id = route.instance_id
+                    AND instance.status NOT IN ('deleted', 'purged')
              LEFT JOIN servers AS server
                     ON server.id = instance.server_id AND NOT server.revoked",
         )
@@ -43,6 +44,7 @@ impl RouteStore for SqlStore {
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM routes AS route
              JOIN instances AS instance ON instance.id = route.instance_id
+                    AND instance.status NOT IN ('deleted', 'purged')
              LEFT JOIN servers AS server
                     ON server.id = instance.server_id AND NOT server.revoked
              WHERE route.instance_id = $1",
