@@ -32,7 +32,13 @@ async fn world(asked_about: Option<&str>, hops: &[std::net::IpAddr]) -> (World, 
 }
 
 async fn ask(world: &World, host: &str, cookie: &str) -> (StatusCode, bool) {
+    ask_of(world, host, cookie, "127.0.0.1").await
+}
+
+/// By a route that leads to this server.
+async fn ask_of(world: &World, host: &str, cookie: &str, server: &str) -> (StatusCode, bool) {
     let shown = [
+        ("x-tidepool-server", server),
         ("x-forwarded-host", "a.localhost"),
         ("x-forwarded-method", "GET"),
         ("x-forwarded-uri", "/x"),
@@ -69,4 +75,15 @@ async fn only_a_hop_is_answered_only_in_its_own_name_and_only_where_hops_ask() {
         ask(&stranger, "127.0.0.1", &cookie).await,
         (StatusCode::NOT_FOUND, false)
     );
+}
+
+#[tokio::test]
+async fn what_is_vouched_for_is_for_the_instances_own_server() {
+    let (world, cookie) = world(Some("localhost"), &[[127, 0, 0, 1].into()]).await;
+    for server in ["127.0.0.2", "", "nobody", "127.0.0.1, 127.0.0.1"] {
+        let told = ask_of(&world, "127.0.0.1", &cookie, server).await;
+        assert_eq!(told, (StatusCode::SERVICE_UNAVAILABLE, false), "{server}");
+        let stranger = ask_of(&world, "127.0.0.1", "x=1", server).await;
+        assert_eq!(stranger, (StatusCode::UNAUTHORIZED, false), "{server}");
+    }
 }
