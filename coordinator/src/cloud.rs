@@ -148,10 +148,15 @@ pub trait Cloud: Send + Sync + 'static {
     /// Everything that bears our labels. Whole or an error: a page that failed voids it, because what
     /// is missing from a list would be taken for gone.
     async fn inventory(&self) -> Result<Vec<CloudObject>, CloudError>;
-    /// What the next creations need, put right if it drifted: the firewall, the snapshots.
-    async fn needed(&self) -> Result<HashSet<(ObjectKind, String)>, CloudError>;
+    /// What the next creations need, put right if it drifted: the firewall, the snapshots. Nothing, where
+    /// there are only servers.
+    async fn needed(&self) -> Result<HashSet<(ObjectKind, String)>, CloudError> {
+        Ok(HashSet::new())
+    }
     /// What servers cost now, and where they can be ordered; `None` in a cloud that charges nothing.
-    async fn prices(&self) -> Result<Option<PriceList>, CloudError>;
+    async fn prices(&self) -> Result<Option<PriceList>, CloudError> {
+        Ok(None)
+    }
     /// Removes something that [`Cloud::inventory`] listed, unless it does not bear our labels any
     /// more. That it is gone already is success.
     async fn remove(&self, object: &CloudObject) -> Result<(), CloudError>;

@@ -312,6 +312,8 @@ pub enum ChangeRefused {
     OperationInProgress(OperationId),
     #[error("the name is taken")]
     NameTaken,
+    #[error("it keeps {0} earlier names already")]
+    TooManyNames(u32),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

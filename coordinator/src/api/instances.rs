@@ -69,6 +69,9 @@ fn refused(refused: ChangeRefused) -> Problem {
             Problem::new(Code::Stale, format!("the present generation is {present}"))
         }
         ChangeRefused::OperationInProgress(operation) => Problem::busy(operation),
+        refused @ ChangeRefused::TooManyNames(_) => {
+            Problem::new(Code::NotPossible, refused.to_string())
+        }
         ChangeRefused::NameTaken => Problem::new(Code::NameTaken, "choose another name"),
         ChangeRefused::Store(error) => error.into(),
     }

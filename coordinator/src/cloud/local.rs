@@ -16,7 +16,7 @@
 //! ```
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -39,9 +39,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, PriceList, disk,
-};
+use super::{Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, disk};
 use crate::process::ProcessMark;
 
 #[cfg(test)]
@@ -459,16 +457,6 @@ impl Cloud for LocalCloud {
         disk::servers::<ServerRecord>(&self.settings.directory)
             .and_then(|records| records.iter().map(|record| self.object(record)).collect())
             .map_err(|source| failed("list", "servers", source))
-    }
-
-    /// Its only objects are servers.
-    async fn needed(&self) -> Result<HashSet<(ObjectKind, String)>, CloudError> {
-        Ok(HashSet::new())
-    }
-
-    /// This machine is paid for.
-    async fn prices(&self) -> Result<Option<PriceList>, CloudError> {
-        Ok(None)
     }
 
     async fn remove(&self, object: &CloudObject) -> Result<(), CloudError> {

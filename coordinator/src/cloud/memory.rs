@@ -4,7 +4,7 @@
 //! over. A server in it runs nothing: whoever needs an agent reports in its name.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Cloud, CloudError, CloudObject, CloudServer, Fault, ObjectKind, Order, PriceList};
+use super::{Cloud, CloudError, CloudObject, CloudServer, Fault, ObjectKind, Order};
 use crate::ambient::Moment;
 
 /// What goes wrong with a call.
@@ -172,14 +172,6 @@ impl Cloud for MemoryCloud {
             };
             state.servers.values().map(object).collect()
         })
-    }
-
-    async fn needed(&self) -> Result<HashSet<(ObjectKind, String)>, CloudError> {
-        Ok(HashSet::new())
-    }
-
-    async fn prices(&self) -> Result<Option<PriceList>, CloudError> {
-        Ok(None)
     }
 
     async fn remove(&self, object: &CloudObject) -> Result<(), CloudError> {

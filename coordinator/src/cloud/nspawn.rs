@@ -19,7 +19,6 @@
 //! ```
 
 use std::{
-    collections::HashSet,
     io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -35,9 +34,7 @@ use tokio::{sync::Mutex, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{machine::Machine, switch::Switch};
-use super::{
-    Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, PriceList, disk,
-};
+use super::{Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, disk};
 
 mod image;
 pub mod machine;
@@ -302,16 +299,6 @@ impl Cloud for NspawnCloud {
         self.records()
             .and_then(|records| records.into_iter().map(object).collect())
             .map_err(|source| failed("list", "servers", source))
-    }
-
-    /// Its only objects are servers.
-    async fn needed(&self) -> Result<HashSet<(ObjectKind, String)>, CloudError> {
-        Ok(HashSet::new())
-    }
-
-    /// This machine is paid for.
-    async fn prices(&self) -> Result<Option<PriceList>, CloudError> {
-        Ok(None)
     }
 
     async fn remove(&self, object: &CloudObject) -> Result<(), CloudError> {

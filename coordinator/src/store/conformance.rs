@@ -162,6 +162,7 @@ macro_rules! conformance {
                 an_old_name_is_nobody_elses_until_it_has_expired,
                 a_name_that_somebody_has_or_had_lately_is_refused_and_nothing_changes,
                 an_instance_may_have_its_old_name_back,
+                an_instance_keeps_only_so_many_names_from_others,
             }
             deletion {
                 a_deletion_takes_routes_trust_sessions_and_links,

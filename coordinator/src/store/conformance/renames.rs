@@ -6,7 +6,9 @@ use anyhow::Context as _;
 
 use super::{
     Outcome,
-    world::{at, hash, host, instance_id, new_instance, operation_id, rename, running},
+    world::{
+        at, hash, host, instance_id, new_instance, operation_id, rename, report, running, server_id,
+    },
 };
 use crate::{
     model::{OperationKind, OperationState},
@@ -137,5 +139,35 @@ pub async fn an_instance_may_have_its_old_name_back<S: Store>(store: Arc<S>) -> 
     };
     assert_eq!(leads("other.example"), Some(true));
     assert_eq!(leads(&self::host(1)), Some(false));
+    Ok(())
+}
+
+pub async fn an_instance_keeps_only_so_many_names_from_others<S: Store>(store: Arc<S>) -> Outcome {
+    let id = running(&*store, 1).await?;
+    // It began with two hosts.
+    for number in 2..=9 {
+        if number > 2 {
+            store
+                .record_report(server_id(1), &report(number - 1), at(9))
+                .await?;
+        }
+        let generation = u8::try_from(number)?;
+        let renamed = rename(1, generation, &format!("name-{number}"), at(50));
+        let outcome = store.rename_instance(&renamed, at(9)).await;
+        if number < 9 {
+            outcome?;
+        } else {
+            let refused = outcome.err();
+            assert!(
+                matches!(refused, Some(ChangeRefused::TooManyNames(8))),
+                "{refused:?}"
+            );
+        }
+    }
+    store.forget_expired(at(50)).await?;
+    assert_eq!(store.routes_of(id).await?.len(), 1);
+    store
+        .rename_instance(&rename(1, 9, "name-9", at(90)), at(51))
+        .await?;
     Ok(())
 }

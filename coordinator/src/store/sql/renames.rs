@@ -14,6 +14,9 @@ use crate::{
     store::ChangeRefused,
 };
 
+/// Earlier hosts that an instance may keep from others at the same time.
+const EARLIER_MAX: u32 = 8;
+
 /// Routes, names and document in one commit; whoever was signed in at the old name signs in again.
 pub(super) async fn rename(
     tx: &mut Connection,
@@ -27,6 +30,9 @@ pub(super) async fn rename(
     }
     if let Some(refused) = changes::refusal(&mut *tx, &rename.change).await? {
         return Ok(Err(refused));
+    }
+    if earlier_hosts(&mut *tx, id).await? >= EARLIER_MAX {
+        return Ok(Err(ChangeRefused::TooManyNames(EARLIER_MAX)));
     }
     // The host is made of the name, so whoever has it or had it lately is in the way there; who is deleted
     // and may be asked back has its name only.
@@ -56,6 +62,18 @@ pub(super) async fn rename(
     journal.write(&mut *tx).await?;
     let renamed = instances::find(tx, id).await?;
     Ok(renamed.ok_or(ChangeRefused::NotFound))
+}
+
+async fn earlier_hosts(tx: &mut Connection, id: InstanceId) -> sqlx::Result<u32> {
+    let row = sqlx::query(
+        "SELECT count(*) AS earlier FROM routes
+         WHERE instance_id = $1 AND moved_until IS NOT NULL",
+    )
+    .bind(id.to_string())
+    .fetch_one(tx)
+    .await?;
+    let earlier = rows::unsigned(&row, "earlier")?;
+    Ok(u32::try_from(earlier).unwrap_or(u32::MAX))
 }
 
 async fn is_named(tx: &mut Connection, rename: &Rename) -> sqlx::Result<bool> {
