@@ -258,8 +258,12 @@ fn paths(dialect: Dialect) -> [&'static [&'static str]; 4] {
     [usage, text, finish, error]
 }
 
-/// Whether the path leads to text, in parts or not.
+/// Whether the path leads to text, in parts or not, and is not longer than is looked at.
 fn is_text(texts: &[&str], mut path: &str) -> bool {
+    // A step is an open object or list.
+    if path.split('.').count() > PATH_MAX {
+        return false;
+    }
     while let Some(whole) = path
         .strip_suffix(".*.text")
         .or(path.strip_suffix(".*.thinking"))
