@@ -3,6 +3,8 @@
 //! The proxy is the one thing that all servers reach, and a server may be in its customer's hands.
 //! Whoever is over a bound is refused at once and does not hold up those behind.
 
+mod socket;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -13,7 +15,7 @@ use axum::{Router, extract::ConnectInfo};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::TokioTimer,
     server::graceful::{GracefulConnection, GracefulShutdown},
 };
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
@@ -26,6 +28,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
+
+use self::socket::Socket;
 
 /// Connections at once: ten thousand streams, and gateways' idle ones.
 const CONNECTIONS: usize = 16_384;
@@ -153,5 +157,5 @@ fn connection(
         .writev(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(Socket::new(stream), service)
 }

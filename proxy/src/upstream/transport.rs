@@ -1,7 +1,6 @@
 //! A connection's bytes, with or without TLS.
 
 use std::{
-    cell::RefCell,
     io,
     os::fd::AsRawFd as _,
     pin::Pin,
@@ -21,13 +20,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tokio_util::io::poll_write_buf;
 
-/// What is read at a time.
-const READ_BYTES: usize = 32 * 1024;
-
-thread_local! {
-    /// One for all connections of a thread: what is in it is used before anything else is read.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
-}
+use crate::read_buffer;
 
 #[derive(Debug)]
 pub(super) enum Transport {
@@ -42,7 +35,7 @@ impl Transport {
         context: &mut Context<'_>,
         use_of: impl FnOnce(&mut [u8]) -> T,
     ) -> Poll<io::Result<T>> {
-        BUFFER.with_borrow_mut(|buffer| {
+        read_buffer::with(|buffer| {
             let mut read = ReadBuf::new(buffer);
             ready!(match self {
                 Self::Plain(stream) => Pin::new(stream).poll_read(context, &mut read),

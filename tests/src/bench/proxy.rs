@@ -41,7 +41,7 @@ const SMALL_BYTES: usize = 2 * 1024;
 const SOME: usize = 8;
 const MANY: usize = 64;
 
-/// File descriptors beside those of streams.
+/// File descriptors of this process beside one for each stream.
 const SPARE_FILES: u64 = 500;
 
 /// What to measure.
@@ -53,7 +53,7 @@ pub struct Arguments {
     /// Requests of each kind for CPU and saturation
     #[arg(long, default_value_t = 20_000)]
     pub load: usize,
-    /// Streams open at once
+    /// Streams open at once; two proxies share them where one may not open that many files
     #[arg(long, default_value_t = 10_000)]
     pub streams: u16,
     /// A few of everything, to see that it works; the figures mean little
@@ -79,15 +79,8 @@ impl Arguments {
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let arguments = arguments.settled();
     let python = arguments.with_litellm.then(litellm::python).transpose()?;
-    // The proxy has two for each stream.
-    let fitting = (resources::files_max().saturating_sub(SPARE_FILES)) / 2;
-    let streams = arguments
-        .streams
-        .min(u16::try_from(fitting).unwrap_or(u16::MAX));
-    if streams < arguments.streams {
-        eprintln!("proxy: only {streams} streams fit into the limit of open files (ulimit -Hn)");
-    }
-    resources::allow_files(2 * u64::from(streams) + SPARE_FILES)?;
+    let streams = arguments.streams;
+    resources::allow_files(u64::from(streams) + SPARE_FILES)?;
     let servers = if arguments.quick { MANY } else { 4 * MANY };
     let mut deployment = Deployment::start(servers).await?;
 
@@ -98,14 +91,15 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         "MiB",
         Some(20.0),
     )?;
+    let proxies = streams::proxies_for(streams);
     let begun = Question::open_stream(LARGE_BYTES);
-    let a_stream = streams::rss_kib(&deployment, &begun, idle_kib, streams).await?;
-    print("stream_rss_kib", a_stream, "KiB", Some(24.0))?;
-    deployment.restart_proxy().await?;
-    let long = Question::full_stream(LARGE_BYTES);
-    let a_stream = streams::rss_kib(&deployment, &long, idle_kib, streams).await?;
-    print("full_stream_rss_kib", a_stream, "KiB", None)?;
-    deployment.restart_proxy().await?;
+    let full = Question::full_stream(LARGE_BYTES);
+    for (name, question) in [("stream_rss_kib", begun), ("full_stream_rss_kib", full)] {
+        deployment.restart_proxies(proxies).await?;
+        let a_stream = streams::rss_kib(&deployment, &question, streams).await?;
+        print(name, a_stream, "KiB", Some(24.0))?;
+    }
+    deployment.restart_proxies(1).await?;
 
     added(
         &deployment,

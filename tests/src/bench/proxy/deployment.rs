@@ -32,14 +32,22 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// Everything, and the servers whose addresses are trusted.
 #[derive(Debug)]
 pub(super) struct Deployment {
-    proxy: Program,
-    proxy_address: SocketAddr,
+    proxy: Proxy,
+    /// Another one, for connections that one process cannot have.
+    further: Option<Proxy>,
     upstream: Upstream,
     redis: Redis,
     servers: usize,
     pool: PgPool,
     database: throwaway::Throwaway,
     folder: TempDir,
+}
+
+/// One process, with a journal and a log of its own.
+#[derive(Debug)]
+struct Proxy {
+    program: Program,
+    address: SocketAddr,
 }
 
 impl Deployment {
@@ -52,11 +60,11 @@ impl Deployment {
         let pool = PgPool::connect_with(database.options()?).await?;
         limits_on(&pool).await?;
         let redis = Redis::start(folder.path()).await?;
-        let proxy_address = free_address().await?;
-        let proxy = start(&folder, &database, &redis, proxy_address).await?;
+        let address = free_address().await?;
+        let proxy = start(&folder, &database, &redis, "first", address).await?;
         Ok(Self {
             proxy,
-            proxy_address,
+            further: None,
             upstream,
             redis,
             servers,
@@ -67,7 +75,16 @@ impl Deployment {
     }
 
     pub(super) fn proxy(&self) -> SocketAddr {
-        self.proxy_address
+        self.proxy.address
+    }
+
+    /// Of all processes, to be asked in turns.
+    pub(super) fn proxies(&self) -> Vec<SocketAddr> {
+        self.all().map(|proxy| proxy.address).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Proxy> {
+        [&self.proxy].into_iter().chain(&self.further)
     }
 
     pub(super) fn upstream(&self) -> SocketAddr {
@@ -83,11 +100,12 @@ impl Deployment {
         stock::address(number % self.servers)
     }
 
+    /// Of all processes together.
     pub(super) fn rss_kib(&self) -> anyhow::Result<u32> {
-        self.proxy.rss_kib()
+        self.all().map(|proxy| proxy.program.rss_kib()).sum()
     }
 
-    /// Of a proxy that has answered one request and has nothing to do.
+    /// Of proxies that have answered one request and have nothing to do.
     pub(super) async fn idle_rss_kib(&self) -> anyhow::Result<u32> {
         sleep(SETTLING).await;
         self.rss_kib()
@@ -99,11 +117,11 @@ impl Deployment {
             self.rows().await.is_ok_and(|found| found >= rows)
         })
         .await?;
-        self.proxy.cpu()
+        self.proxy.program.cpu()
     }
 
     pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
-        self.proxy.cpu()
+        self.proxy.program.cpu()
     }
 
     /// Rows in the ledger's table.
@@ -114,17 +132,26 @@ impl Deployment {
         Ok(u64::try_from(rows)?)
     }
 
-    /// A fresh process at the same address.
-    pub(super) async fn restart_proxy(&mut self) -> anyhow::Result<()> {
-        let (redis, address) = (&self.redis, self.proxy_address);
-        // The new one cannot have the old one's address or journal before that is gone.
+    /// Starts so many fresh processes, one or two, the first at the same address as before.
+    pub(super) async fn restart_proxies(&mut self, count: usize) -> anyhow::Result<()> {
+        // A new one cannot have the address or the journal of an old one before that is gone.
+        if let Some(further) = self.further.take() {
+            further.program.end().await?;
+        }
         let placeholder =
             Program::logged(&mut Command::new("true"), &self.folder.path().join("none"))?;
-        std::mem::replace(&mut self.proxy, placeholder)
+        std::mem::replace(&mut self.proxy.program, placeholder)
             .end()
             .await?;
-        self.proxy = start(&self.folder, &self.database, redis, address).await?;
+        self.proxy = self.start_one("first", self.proxy.address).await?;
+        if count > 1 {
+            self.further = Some(self.start_one("further", free_address().await?).await?);
+        }
         Ok(())
+    }
+
+    async fn start_one(&self, name: &'static str, address: SocketAddr) -> anyhow::Result<Proxy> {
+        start(&self.folder, &self.database, &self.redis, name, address).await
     }
 }
 
@@ -186,17 +213,18 @@ async fn start(
     folder: &TempDir,
     database: &throwaway::Throwaway,
     redis: &Redis,
+    name: &'static str,
     address: SocketAddr,
-) -> anyhow::Result<Program> {
+) -> anyhow::Result<Proxy> {
     let mut command = Command::new(program("tidepool-proxy")?);
     command
         .arg("--listen")
         .arg(address.to_string())
         .arg("--journal")
-        .arg(folder.path().join("journal"))
+        .arg(folder.path().join(format!("{name}-journal")))
         .env(tidepool_shared::database_url::VARIABLE, database.url());
     command.args(["--redis", &redis.url]);
-    let log = folder.path().join("proxy.log");
+    let log = folder.path().join(format!("{name}.log"));
     let program = Program::logged(&mut command, &log)?;
     let (question, from) = (Question::plain(0), stock::address(0)?);
     let answered = until("the proxy answers", PATIENCE, async || {
@@ -208,5 +236,5 @@ async fn start(
     answered
         .await
         .with_context(|| std::fs::read_to_string(log).unwrap_or_default())?;
-    Ok(program)
+    Ok(Proxy { program, address })
 }
