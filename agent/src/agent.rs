@@ -31,10 +31,11 @@ use crate::{
     link,
     nginx::Nginx,
     observe::Observer,
-    openclaw::Place,
+    openclaw::{Browsers, Place},
     reload::Table,
     runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run, Runtime},
     settings::Settings,
+    stats::{self, Looker, Tenancy},
 };
 
 /// For everything to end after SIGTERM; systemd's patience must be longer.
@@ -113,9 +114,13 @@ impl Agent {
         tasks.spawn(body.run(loops.clone()));
         tasks.spawn(observer.run(loops.clone()));
         tasks.spawn(self.desk.run(asked, loops.clone()));
+        let looker = looker(&self.settings, Arc::clone(&self.gateway));
+        let (looked, stats) = watch::channel(None);
+        tasks.spawn(looker.run(self.board.subscribe(), looked, loops.clone()));
         tasks.close();
 
-        let outcome = linked(&self.settings, ask, self.board.subscribe(), link_stop).await;
+        let seen = (self.board.subscribe(), stats);
+        let outcome = linked(&self.settings, ask, seen, link_stop).await;
         if let Err(error) = &outcome {
             tracing::error!(error = format!("{error:#}"), "no link");
             // A server that cannot enrol is of no use and ends; a customer is served on without us.
@@ -181,7 +186,12 @@ fn openclaw(settings: &Settings, nginx: &Nginx) -> anyhow::Result<OpenClaw> {
         relay: format!("{}/v1", nginx.relay_url()),
         home: settings.own_dir("home").context("prepare the gateway")?,
         records: settings.own_dir("gateway").context("prepare the gateway")?,
-        inside: manifest.container.as_ref().map(|_| Run::inside()),
+        inside: manifest.container.as_ref().map(|container| {
+            Run::inside(match container.browsers {
+                Some(_) => Browsers::Mounted,
+                None => Browsers::None,
+            })
+        }),
     };
     let argv = manifest.gateway.clone();
     let runtime: Box<dyn Runtime> = match &manifest.container {
@@ -194,19 +204,27 @@ fn openclaw(settings: &Settings, nginx: &Nginx) -> anyhow::Result<OpenClaw> {
         })),
         None => Box::new(ProcessRuntime::new(Command::new(argv, &place))),
     };
-    Ok(OpenClaw::new(
-        runtime,
-        place,
-        table,
-        manifest.config_schema.clone(),
-    ))
+    let schema = manifest.config_schema.clone();
+    Ok(OpenClaw::new(runtime, place, table, schema).checking_in_child())
+}
+
+/// Only an image is a machine of its own.
+fn looker(settings: &Settings, gateway: Arc<OpenClaw>) -> Looker {
+    let tenancy = match settings.manifest.build {
+        Some(_) => Tenancy::Alone,
+        None => Tenancy::Shared,
+    };
+    Looker::new(gateway, tenancy, settings.state_dir.clone())
 }
 
 /// Enrols if need be and keeps the link until `stop`.
 async fn linked(
     settings: &Settings,
     ask: mpsc::Sender<desk::Request>,
-    view: watch::Receiver<desk::View>,
+    (view, stats): (
+        watch::Receiver<desk::View>,
+        watch::Receiver<Option<stats::Look>>,
+    ),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let identity_dir = settings.own_dir(IDENTITY_DIR).context("prepare identity")?;
@@ -238,6 +256,7 @@ async fn linked(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         openclaw_version: settings.manifest.openclaw_version.clone(),
         pace: link::Pace::default(),
+        stats,
         status: watch::Sender::new(link::Status::default()),
     };
     link::run(config, ask, view, stop).await;

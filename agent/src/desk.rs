@@ -165,7 +165,10 @@ impl Desk {
 
 #[cfg(test)]
 mod tests {
-    use tidepool_shared::{document::EdgeProof, id::InstanceId};
+    use tidepool_shared::{
+        document::{EdgeProof, GatewayLimits},
+        id::InstanceId,
+    };
     use uuid::Uuid;
 
     use super::*;
@@ -187,6 +190,7 @@ mod tests {
             edge_proof: EdgeProof(String::new()),
             config: serde_json::Value::Null,
             restarts: 0,
+            limits: GatewayLimits::default(),
         })
     }
 

@@ -195,7 +195,7 @@ pub enum UnreadableLedger {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tidepool_shared::document::EdgeProof;
+    use tidepool_shared::document::{EdgeProof, GatewayLimits};
     use uuid::Uuid;
 
     use super::*;
@@ -209,6 +209,7 @@ mod tests {
             edge_proof: EdgeProof("ab".into()),
             config: serde_json::json!({}),
             restarts,
+            limits: GatewayLimits::default(),
         })
     }
 

@@ -20,6 +20,7 @@ use tracing::warn;
 use crate::{
     desk::{Request, View},
     identity::Identity,
+    stats::Look,
 };
 
 mod backoff;
@@ -51,6 +52,8 @@ pub struct Config {
     pub agent_version: String,
     pub openclaw_version: String,
     pub pace: Pace,
+    /// What gateway and server take, as it was last seen.
+    pub stats: watch::Receiver<Option<Look>>,
     /// Told how the link is; for the service manager and for tests.
     pub status: watch::Sender<Status>,
 }

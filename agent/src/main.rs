@@ -9,6 +9,7 @@ use tidepool_agent::{
     lock::{Lock, NotLocked},
     manifest::{self, ManifestArguments},
     metadata,
+    openclaw::{self, CheckArguments},
     settings::{InvalidSettings, RunArguments, Settings},
     watchdog,
 };
@@ -47,6 +48,9 @@ enum Command {
     },
     /// Print the manifest of the image that this program is in
     Manifest(ManifestArguments),
+    /// Print what is wrong with the configuration that is read from standard input; for `run`
+    #[command(hide = true)]
+    CheckConfig(CheckArguments),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
             on_one_thread(async { Ok(metadata::learn(&directory).await?) })
         }
         Command::Manifest(given) => print_manifest(given),
+        Command::CheckConfig(given) => check_config(&given),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,6 +120,12 @@ fn on_one_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resu
 fn print_manifest(given: ManifestArguments) -> anyhow::Result<()> {
     let manifest = manifest::of_image(given)?;
     println!("{}", serde_json::to_string_pretty(&manifest)?);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what it is for")]
+fn check_config(given: &CheckArguments) -> anyhow::Result<()> {
+    println!("{}", openclaw::answer(&given.schema, std::io::stdin())?);
     Ok(())
 }
 

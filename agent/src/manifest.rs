@@ -25,6 +25,9 @@ pub struct ManifestArguments {
     /// OpenClaw's container image, `sha256:...`
     #[arg(long, value_parser = |text: &str| PinnedImage::try_from(text.to_owned()))]
     container: Option<PinnedImage>,
+    /// Docker's volume with browsers
+    #[arg(long, requires = "container")]
+    browsers: Option<String>,
     /// A name for what the image was made from
     #[arg(long)]
     inputs: String,
@@ -60,7 +63,10 @@ pub fn of_image(arguments: ManifestArguments) -> Result<ImageManifest, NoManifes
         config_schema: arguments.config_schema,
         nginx: arguments.nginx,
         gateway_ports: 1,
-        container: arguments.container.map(ContainerManifest::of),
+        container: arguments.container.map(|image| ContainerManifest {
+            browsers: arguments.browsers,
+            ..ContainerManifest::of(image)
+        }),
         build: Some(ImageBuild {
             built_at: arguments.built_at,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -82,6 +88,7 @@ mod tests {
             config_schema: "/usr/share/tidepool/config-schema.json".into(),
             nginx: "/usr/sbin/nginx".into(),
             container: Some(format!("sha256:{}", "0a".repeat(32)).try_into().unwrap()),
+            browsers: Some("browsers".to_owned()),
             inputs: "abc".to_owned(),
             built_at: "2026-11-27T12:00:00Z".to_owned(),
         }
@@ -92,6 +99,8 @@ mod tests {
         let manifest = of_image(arguments("2026.9.5")).unwrap();
         let build = manifest.build.clone().unwrap();
         assert_eq!(build.restart_signal, "SIGUSR1");
+        let container = manifest.container.clone().unwrap();
+        assert_eq!(container.browsers.as_deref(), Some("browsers"));
         let text = serde_json::to_string(&manifest).unwrap();
         assert_eq!(
             serde_json::from_str::<ImageManifest>(&text).unwrap(),

@@ -5,6 +5,7 @@
 //! nothing and the customer's wishes are hot. Who is let in is constant (one owner, one origin);
 //! nginx decides who may bear that name.
 
+mod checker;
 pub(crate) mod file;
 mod merge;
 mod schema;
@@ -19,6 +20,7 @@ use tidepool_certs::secret_file::Owner;
 use tidepool_shared::openclaw::{RefusedPatch, check_patch};
 
 pub use self::{
+    checker::{CheckArguments, Checker, NoAnswer, Unchecked, answer},
     merge::{apply_patch, three_way},
     schema::{Schema, UnusableSchema, Violation, Violations},
 };
@@ -76,6 +78,14 @@ pub struct Inside {
     pub home: PathBuf,
     /// Whom it runs as.
     pub owner: Owner,
+    pub browsers: Browsers,
+}
+
+/// Whether there is a browser beside the gateway, which it finds by its environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Browsers {
+    Mounted,
+    None,
 }
 
 /// OpenClaw's state directory within its home.
@@ -174,6 +184,12 @@ pub fn neutral(place: &Place, stage: Stage) -> Value {
             "maxFileBytes": LOG_FILE_BYTES,
         },
     });
+    let browsers = place.inside.as_ref().map(|inside| inside.browsers);
+    if browsers == Some(Browsers::Mounted) {
+        // The container is its sandbox: Chromium's own needs what the container is not allowed.
+        let browser = json!({ "browser": { "headless": true, "noSandbox": true } });
+        apply_patch(&mut config, &browser);
+    }
     if stage == Stage::WarmingUp {
         apply_patch(
             &mut config,
@@ -268,8 +284,10 @@ mod tests {
                 user: 1000,
                 group: 1000,
             },
+            browsers: Browsers::Mounted,
         });
         let config = neutral(&place, Stage::Ready);
+        assert_eq!(config["browser"]["noSandbox"], true);
         assert_eq!(config["gateway"]["bind"], "lan");
         assert_eq!(config["gateway"]["port"], 18790);
         assert!(!config.to_string().contains("/srv/gateway"));

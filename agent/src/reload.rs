@@ -16,7 +16,7 @@ mod records;
 mod restart;
 mod table;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     gateway::{Gateway, Startup},
-    openclaw::{self, Place, Schema, Violations, three_way},
+    openclaw::{self, Checker, Place, Unchecked, Violations, three_way},
     runtime::{Runtime, STOP_GRACE, SignalFailed, StartFailed, State},
 };
 
@@ -69,7 +69,7 @@ impl Default for Deadlines {
 pub struct Reloader {
     place: Place,
     table: Table,
-    schema: Arc<Schema>,
+    checker: Checker,
     records: Records,
     deadlines: Deadlines,
 }
@@ -105,6 +105,8 @@ pub enum Outcome {
 pub enum ApplyFailed {
     #[error("read the gateway's configuration")]
     Read(#[source] io::Error),
+    #[error("check the configuration")]
+    Check(#[source] Unchecked),
     #[error("write `{path}`")]
     Write {
         path: PathBuf,
@@ -121,12 +123,12 @@ pub enum ApplyFailed {
 
 impl Reloader {
     /// A reloader for the gateway at `place`.
-    pub fn new(place: Place, table: Table, schema: Arc<Schema>) -> Self {
+    pub fn new(place: Place, table: Table, checker: impl Into<Checker>) -> Self {
         Self {
             records: Records::new(&place),
             place,
             table,
-            schema,
+            checker: checker.into(),
             deadlines: Deadlines::default(),
         }
     }
@@ -167,7 +169,8 @@ impl Reloader {
             Some(disk) if !applied.is_null() => three_way(&applied, disk, wanted),
             Some(_) | None => wanted.clone(),
         };
-        if let Err(violations) = self.schema.check(&merged) {
+        let checked = self.checker.check(&merged).await;
+        if let Err(violations) = checked.map_err(ApplyFailed::Check)? {
             return self.refuse(runtime, gateway, &violations).await;
         }
         // After a cut-off try the file alone proves nothing: the gateway may have refused it.

@@ -12,6 +12,7 @@ mod process;
 use std::{io, time::Duration};
 
 use async_trait::async_trait;
+use tidepool_shared::document::GatewayLimits;
 
 pub use self::{
     docker::{Bridge, DockerRuntime, EngineFailed, Run},
@@ -59,6 +60,27 @@ pub trait Runtime: Send + Sync {
 
     /// What the gateway printed.
     fn log(&self) -> &Log;
+
+    /// Keeps the gateway, the one that runs and any that is started, to these limits.
+    async fn limit(&self, limits: GatewayLimits) -> Result<(), NotLimited>;
+
+    /// What the gateway takes now; `None` when it does not run, or nobody tells.
+    async fn taken(&self) -> Option<Taken>;
+}
+
+/// What a gateway takes of the machine, with all that it has started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// So far.
+    pub cpu: Duration,
+    /// Without what the kernel caches of files.
+    pub memory_bytes: u64,
+    /// The most that it may have.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Its processes, as far as they are in the agent's own namespace.
+    pub processes: Vec<i32>,
 }
 
 /// How a gateway came to run.
@@ -110,6 +132,17 @@ pub enum StartFailed {
     Container(#[source] EngineFailed),
     #[error("the gateway's container ended at once, exit code {exit_code:?}")]
     EndedAtOnce { exit_code: Option<i32> },
+}
+
+/// Why a gateway is not kept to its limits.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLimited {
+    #[error(
+        "it takes {taken_mib} MiB of memory and may have {limit_mib}: it will from its next start on"
+    )]
+    TakesMore { taken_mib: u64, limit_mib: u64 },
+    #[error("change the limits of the gateway's container")]
+    Container(#[source] EngineFailed),
 }
 
 /// Why a signal was not sent.

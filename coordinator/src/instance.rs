@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, SealedDocument},
     id::{InstanceId, OperationId},
 };
 
@@ -53,6 +53,8 @@ pub struct Wish {
     pub pool: PoolKey,
     pub external_id: Option<String>,
     pub config: Value,
+    /// Its tier's.
+    pub limits: GatewayLimits,
 }
 
 /// Everything the transaction that creates an instance needs.
@@ -69,6 +71,7 @@ pub fn prepare(wish: Wish, names: &PublicNames, now: Moment, chance: &Chance) ->
         edge_proof: edge_proof.clone(),
         config: wish.config.clone(),
         restarts: 0,
+        limits: wish.limits,
     });
     NewInstance {
         id,
@@ -85,26 +88,26 @@ pub fn prepare(wish: Wish, names: &PublicNames, now: Moment, chance: &Chance) ->
 }
 
 /// The next document of an instance with another configuration.
-pub fn reconfigure(instance: &Instance, config: Value, operation: OperationId) -> DocumentChange {
-    change(
-        instance,
-        OperationKind::Configure,
-        config,
-        instance.restarts,
-        operation,
-    )
+pub fn reconfigure(
+    instance: &Instance,
+    config: Value,
+    operation: OperationId,
+    limits: GatewayLimits,
+) -> DocumentChange {
+    let restarts = instance.restarts;
+    let kind = OperationKind::Configure;
+    change(instance, kind, config, restarts, operation, limits)
 }
 
 /// The next document of an instance, which asks for one restart of its gateway.
-pub fn restart(instance: &Instance, operation: OperationId) -> DocumentChange {
+pub fn restart(
+    instance: &Instance,
+    operation: OperationId,
+    limits: GatewayLimits,
+) -> DocumentChange {
     let restarts = instance.restarts.saturating_add(1);
-    change(
-        instance,
-        OperationKind::Restart,
-        instance.config.clone(),
-        restarts,
-        operation,
-    )
+    let (kind, config) = (OperationKind::Restart, instance.config.clone());
+    change(instance, kind, config, restarts, operation, limits)
 }
 
 /// How long an old name leads to the new one, and is kept from others: bookmarks and web hooks are found
@@ -117,6 +120,7 @@ pub fn rename(
     name: Name,
     names: &PublicNames,
     operation: OperationId,
+    limits: GatewayLimits,
     now: Moment,
 ) -> Rename {
     let host = names.host(&name);
@@ -132,6 +136,7 @@ pub fn rename(
         instance.config.clone(),
         instance.restarts,
         operation,
+        limits,
     );
     Rename {
         name: renamed.name,
@@ -143,14 +148,13 @@ pub fn rename(
 }
 
 /// The next document of an instance that comes back from deletion: the same, to be proven again.
-pub fn undelete(instance: &Instance, operation: OperationId) -> DocumentChange {
-    change(
-        instance,
-        OperationKind::Undelete,
-        instance.config.clone(),
-        instance.restarts,
-        operation,
-    )
+pub fn undelete(
+    instance: &Instance,
+    operation: OperationId,
+    limits: GatewayLimits,
+) -> DocumentChange {
+    let (kind, config) = (OperationKind::Undelete, instance.config.clone());
+    change(instance, kind, config, instance.restarts, operation, limits)
 }
 
 fn change(
@@ -159,6 +163,7 @@ fn change(
     config: Value,
     restarts: u64,
     operation: OperationId,
+    limits: GatewayLimits,
 ) -> DocumentChange {
     let document = SealedDocument::seal(&DesiredDocument {
         instance: instance.id,
@@ -168,6 +173,7 @@ fn change(
         edge_proof: instance.edge_proof.clone(),
         config: config.clone(),
         restarts,
+        limits,
     });
     DocumentChange {
         instance: instance.id,
@@ -192,6 +198,10 @@ mod tests {
             pool: crate::model::sample::pool(),
             external_id: None,
             config: json!({"ui": {"name": "x"}}),
+            limits: GatewayLimits {
+                pids: Some(300),
+                ..GatewayLimits::default()
+            },
         }
     }
 
@@ -219,5 +229,6 @@ mod tests {
         assert_eq!(document.generation, Generation::FIRST);
         assert_eq!(document.edge_proof, new.edge_proof);
         assert_eq!(document.edge_proof.0.len(), 64);
+        assert_eq!(document.limits.pids, Some(300));
     }
 }

@@ -12,6 +12,7 @@ pub mod config;
 pub mod doctor;
 pub mod doorbell;
 pub mod edge;
+pub mod fleet;
 pub mod image;
 pub mod instance;
 pub mod lead;

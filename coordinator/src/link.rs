@@ -46,6 +46,7 @@ mod renewal;
 mod report;
 mod right;
 mod session;
+mod stats;
 mod wire;
 
 use admission::{Address, Admission, Admissions, Verdict};
@@ -74,6 +75,8 @@ pub struct Settings {
     pub ping_deadline: Duration,
     /// How often a session looks at the store without having heard a ring.
     pub recheck_interval: Duration,
+    /// How often what servers take is written down.
+    pub stats_interval: Duration,
     /// Over how long the agents spread their reconnects.
     pub reconnect_spread: Duration,
     pub leaf_life: Duration,
@@ -99,6 +102,7 @@ impl Settings {
             ping_interval: Duration::from_secs(10),
             ping_deadline: Duration::from_secs(10),
             recheck_interval: Duration::from_mins(1),
+            stats_interval: Duration::from_secs(5),
             reconnect_spread: Duration::from_secs(20),
             leaf_life: LEAF_LIFE,
             retry_above: 500,
@@ -140,6 +144,7 @@ struct Context {
     admissions: Admissions,
     audit: Audit,
     paces: Paces,
+    stats: stats::Unwritten,
     renewed: Recent<ServerId>,
 }
 
@@ -183,6 +188,7 @@ impl LinkServer {
             links: Links::default(),
             audit: Audit::default(),
             paces: Paces::default(),
+            stats: stats::Unwritten::default(),
             renewed: renewal::recent(),
         });
         Ok(Self {
@@ -206,6 +212,8 @@ impl LinkServer {
     /// Serves until cancelled; then says goodbye to every agent.
     pub async fn run(mut self, cancel: CancellationToken) {
         let connections = TaskTracker::new();
+        let (context, until) = (Arc::clone(&self.context), cancel.clone());
+        connections.spawn(async move { stats::write(&context, until).await });
         let mut refresh_at = Instant::now() + CERTIFICATE_REFRESH;
         loop {
             tokio::select! {

@@ -17,10 +17,12 @@ use crate::{ambient::Moment, cloud::Placement};
 mod provider;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sample;
+mod stats;
 mod usage;
 
 pub use self::{
     provider::{CustomerKey, KINDS, ModelAlias, ModelLimits, Provider, Sealed},
+    stats::{GatewayStats, HostStats, Stats, StatsRecord},
     usage::{NoCursor, Restless, Spent, UsageCursor, UsageRecord, UsageSum},
 };
 

@@ -23,6 +23,7 @@ use crate::{
     config::ConfigSchema,
     doorbell::{self, Doorbell, postgres::Messenger},
     edge::{Edge, EdgeSettings},
+    fleet::Fleet,
     instance::PublicNames,
     lead::Leadership,
     link::{self, LinkServer},
@@ -95,6 +96,7 @@ struct Singletons {
     purge: Purge,
     retention: Retention,
     watch: Watch,
+    fleet: Fleet,
     routes: Option<Routes>,
 }
 
@@ -117,6 +119,7 @@ impl Singletons {
             self.purge.run(cancel.clone()),
             self.retention.run(cancel.clone()),
             self.watch.run(cancel.clone()),
+            self.fleet.run(cancel.clone()),
             tasks.wait(),
         );
     }
@@ -137,6 +140,7 @@ impl Parts {
         let outlook = |policy: &Policy| {
             let (boot, at_once) = (plan.expected_boot, policy.creating_at_once);
             PoolOutlook::new(policy.pool.clone(), policy.floor, boot, at_once)
+                .with_limits(policy.limits)
         };
         let outlooks: Vec<_> = plan.pools.iter().map(outlook).collect();
         let pools = plan.pools.iter().zip(&outlooks);
@@ -149,6 +153,7 @@ impl Parts {
             purge: ground.purge(),
             retention: ground.retention(),
             watch: ground.watch(),
+            fleet: ground.fleet(&plan.pools),
             routes: ground.routes(plan.routes.clone())?,
         };
         Ok(Self {
@@ -314,6 +319,14 @@ impl Ground {
             store: Arc::clone(&self.store),
             doorbell: self.doorbell.clone(),
             clock: Arc::clone(&self.clock),
+        }
+    }
+
+    fn fleet(&self, pools: &[Policy]) -> Fleet {
+        Fleet {
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            pools: pools.iter().map(|policy| policy.pool.clone()).collect(),
         }
     }
 

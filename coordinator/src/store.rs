@@ -24,7 +24,13 @@ pub mod sqlite;
 #[cfg(any(test, feature = "test-util"))]
 pub mod throwaway;
 
-use std::{collections::HashSet, net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    str::FromStr as _,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::postgres::PgConnectOptions;
@@ -41,7 +47,7 @@ use crate::{
         ApiToken, Blame, Coordinator, CustomerKey, Destination, DocumentChange, Event, Instance,
         InstanceStatus, ModelAlias, ModelLimits, NewInstance, NewServer, Operation, PoolKey,
         PoolStanding, Provider, Rename, Restless, Route, SagaStep, Sealed, Server, ServerReport,
-        Spent, StepMs, UsageCursor, UsageRecord, UsageSum,
+        Spent, Stats, StatsRecord, StepMs, UsageCursor, UsageRecord, UsageSum,
     },
 };
 
@@ -240,6 +246,17 @@ pub trait UsageStore: Send + Sync {
 #[async_trait]
 pub trait UsageFixture: Send + Sync {
     async fn insert_usage(&self, record: &UsageRecord, at: Moment) -> Stored<()>;
+}
+
+/// What servers take, as their agents last said; no series.
+#[async_trait]
+pub trait StatsStore: Send + Sync {
+    /// Takes in what was said, if it was said in the server's present session, and the server is not revoked or
+    /// gone. All of it in one transaction.
+    async fn record_stats(&self, said: &[StatsRecord], now: Moment) -> Stored<()>;
+    /// The last word, and when it was written. Nothing of a server that is gone.
+    async fn stats(&self, server: ServerId) -> Stored<Option<(Moment, Stats)>>;
+    async fn all_stats(&self) -> Stored<HashMap<ServerId, (Moment, Stats)>>;
 }
 
 /// The sagas' log: append only, decides nothing.
@@ -559,6 +576,7 @@ pub trait Store:
     + ModelStore
     + KeyStore
     + UsageStore
+    + StatsStore
     + SagaStore
     + EnrolmentStore
     + InstanceStore
@@ -576,6 +594,7 @@ impl<S> Store for S where
         + ModelStore
         + KeyStore
         + UsageStore
+        + StatsStore
         + SagaStore
         + EnrolmentStore
         + InstanceStore

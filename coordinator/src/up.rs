@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use tidepool_certs::{authority::Authority, sealed::MasterKeys};
 use tidepool_shared::{
     database_url::{self, DatabaseUrl, GivenUrl},
+    document::GatewayLimits,
     manifest::ImageManifest,
 };
 use time::OffsetDateTime;
@@ -324,6 +325,7 @@ fn policy(options: &UpOptions) -> Policy {
         failure_pause: Duration::from_secs(5),
         halt_after: 10,
         below_target_for: Duration::from_mins(10),
+        limits: GatewayLimits::default(),
     }
 }
 

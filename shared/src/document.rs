@@ -77,6 +77,69 @@ pub struct DesiredDocument {
     /// Raised to ask for one restart of the gateway.
     #[serde(default)]
     pub restarts: u64,
+    #[serde(default, skip_serializing_if = "GatewayLimits::are_none")]
+    pub limits: GatewayLimits,
+}
+
+/// The most that a gateway may take, with all that it starts: its tier's. Whatever is absent is as the machine
+/// allows. They are kept to where the gateway is in a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GatewayLimits {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
+    /// Thousandths of a core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millicores: Option<u32>,
+    /// Processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// A limit that no gateway can live with, or that no machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is {least} to {most}, not {given}")]
+pub struct LimitOutOfRange {
+    name: &'static str,
+    given: u32,
+    least: u32,
+    most: u32,
+}
+
+impl GatewayLimits {
+    /// Below that OpenClaw does not boot.
+    pub const LEAST_MEMORY_MIB: u32 = 768;
+
+    /// Whether none is given.
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether each is one that a gateway can live with.
+    pub fn check(&self) -> Result<(), LimitOutOfRange> {
+        for (name, given, least, most) in [
+            (
+                "memory_mib",
+                self.memory_mib,
+                Self::LEAST_MEMORY_MIB,
+                1 << 20,
+            ),
+            ("cpu_millicores", self.cpu_millicores, 100, 512_000),
+            ("pids", self.pids, 128, 32_768),
+        ] {
+            match given {
+                Some(given) if !(least..=most).contains(&given) => {
+                    return Err(LimitOutOfRange {
+                        name,
+                        given,
+                        least,
+                        most,
+                    });
+                }
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A shared secret between edge and nginx. Its `Debug` does not show it.
@@ -151,6 +214,7 @@ mod tests {
             edge_proof: EdgeProof("ab".into()),
             config: serde_json::json!({"ui": {"name": "x"}}),
             restarts: 0,
+            limits: GatewayLimits::default(),
         }
     }
 
@@ -160,6 +224,28 @@ mod tests {
             SealedDocument::seal(&document()).open().unwrap(),
             document()
         );
+    }
+
+    #[test]
+    fn limits_are_read_where_there_are_some_and_checked() {
+        let plain = serde_json::to_string(&document()).unwrap();
+        assert!(!plain.contains("limits"), "an old agent's very bytes");
+        let limits = GatewayLimits {
+            memory_mib: Some(2048),
+            ..GatewayLimits::default()
+        };
+        let limited = DesiredDocument {
+            limits,
+            ..document()
+        };
+        assert_eq!(SealedDocument::seal(&limited).open().unwrap(), limited);
+        assert_eq!(limits.check(), Ok(()));
+        let too_small = GatewayLimits {
+            memory_mib: Some(767),
+            ..limits
+        };
+        let said = too_small.check().unwrap_err().to_string();
+        assert_eq!(said, "`memory_mib` is 768 to 1048576, not 767");
     }
 
     #[test]

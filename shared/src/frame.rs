@@ -44,6 +44,8 @@ impl Kind {
     pub const PONG: Self = Self(7);
     /// Either way: the peer sent a kind that this end does not know. [`crate::message::Unsupported`].
     pub const UNSUPPORTED: Self = Self(8);
+    /// Agent to coordinator, now and then: [`crate::message::Stats`].
+    pub const STATS: Self = Self(9);
     /// Agent to coordinator on a stream of its own: [`crate::message::Renew`].
     pub const RENEW: Self = Self(16);
     /// Answer to renew and to enrol: [`crate::message::Issued`].

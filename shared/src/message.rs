@@ -126,6 +126,63 @@ pub struct Report {
     pub gateway_starts: u64,
 }
 
+/// What gateway and server take of the machine. Sent at a slow pace; each replaces the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Stats {
+    #[n(0)]
+    pub epoch: u64,
+    /// Absent while no gateway runs, or while nobody tells.
+    #[n(1)]
+    pub gateway: Option<GatewayStats>,
+    #[n(2)]
+    pub host: HostStats,
+}
+
+/// What a gateway takes, with all that it has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GatewayStats {
+    /// Thousandths of a core since the look before; absent at the first.
+    #[n(0)]
+    pub cpu_millicores: Option<u32>,
+    /// Without what the kernel caches of files.
+    #[n(1)]
+    pub memory_bytes: u64,
+    /// The most that it may have.
+    #[n(2)]
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes and threads.
+    #[n(3)]
+    pub pids: u32,
+}
+
+/// What a server has, and what of it is taken, by whomever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct HostStats {
+    #[n(0)]
+    pub cpus: u32,
+    /// Thousandths of a core since the look before; absent at the first.
+    #[n(1)]
+    pub cpu_millicores: Option<u32>,
+    #[n(2)]
+    pub memory_bytes: u64,
+    #[n(3)]
+    pub memory_available_bytes: u64,
+    /// Every process of the server but the gateway's, pages that several share shared out among them. Absent
+    /// where the machine is not the server's alone.
+    #[n(4)]
+    pub rest_memory_bytes: Option<u64>,
+    #[n(5)]
+    pub agent_memory_bytes: u64,
+    /// Of the file system with the customer's files.
+    #[n(6)]
+    pub disk_bytes: u64,
+    #[n(7)]
+    pub disk_free_bytes: u64,
+}
+
 /// A configuration that the gateway would not take.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -293,6 +350,7 @@ kinds! {
     Desired = Kind::DESIRED;
     Verdict = Kind::VERDICT;
     Report = Kind::REPORT;
+    Stats = Kind::STATS;
     Ping = Kind::PING;
     Pong = Kind::PONG;
     Unsupported = Kind::UNSUPPORTED;

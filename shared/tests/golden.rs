@@ -9,8 +9,9 @@ use std::{fmt::Debug, fs, path::PathBuf};
 use tidepool_shared::{
     frame::{Frame, HEADER_LEN, Header, Message},
     message::{
-        Desired, Enrol, Health, Held, Hello, Issued, LogLines, LogRequest, Phase, Ping, Pong,
-        Refused, Rejected, Renew, Report, Step, Unsupported, Verdict, Welcome,
+        Desired, Enrol, GatewayStats, Health, Held, Hello, HostStats, Issued, LogLines, LogRequest,
+        Phase, Ping, Pong, Refused, Rejected, Renew, Report, Stats, Step, Unsupported, Verdict,
+        Welcome,
     },
 };
 
@@ -187,6 +188,34 @@ fn reports_are_golden() {
             },
         );
     }
+}
+
+#[test]
+fn stats_are_golden() {
+    let host = HostStats {
+        cpus: 2,
+        cpu_millicores: Some(150),
+        memory_bytes: 4 << 30,
+        memory_available_bytes: 2 << 30,
+        rest_memory_bytes: Some(140 << 20),
+        agent_memory_bytes: 14 << 20,
+        disk_bytes: 40 << 30,
+        disk_free_bytes: 30 << 30,
+    };
+    let gateway = Some(GatewayStats {
+        cpu_millicores: Some(20),
+        memory_bytes: 800 << 20,
+        memory_limit_bytes: Some(3 << 30),
+        pids: 30,
+    });
+    let stats = Stats {
+        epoch: 42,
+        gateway,
+        host,
+    };
+    is_golden("stats", &stats);
+    let gateway = None;
+    is_golden("stats_without_gateway", &Stats { gateway, ..stats });
 }
 
 #[test]

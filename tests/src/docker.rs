@@ -28,9 +28,17 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// For the real OpenClaw's image, as it is unpacked and as it is used.
 const ROOM_BYTES: u64 = 3 << 30;
 /// Enough for the real one: its first turn takes 1.3 GB.
-const MEMORY_MIB: u32 = 2048;
+pub const MEMORY_MIB: u32 = 2048;
 /// A shell, for the image of the stub.
 const SHELL: &str = "/bin/dash";
+/// What every container of Debian's has, and programs that are put into it rely on.
+const C_LIBRARY: [&str; 5] = [
+    "libdl.so.2",
+    "libm.so.6",
+    "libpthread.so.0",
+    "libresolv.so.2",
+    "librt.so.1",
+];
 
 /// A running Docker Engine. Dropping it ends every container of its.
 #[derive(Debug)]
@@ -133,6 +141,11 @@ impl Engine {
                 fs::copy(&library, inside)?;
             }
         }
+        for library in C_LIBRARY {
+            let inside = root.join("lib/x86_64-linux-gnu").join(library);
+            fs::create_dir_all(inside.parent().context("a library lies in a directory")?)?;
+            fs::copy(Path::new("/lib/x86_64-linux-gnu").join(library), inside)?;
+        }
         let archive = self.dir.path().join("stub-image.tar");
         run(Command::new("tar")
             .arg("-cf")
@@ -160,6 +173,14 @@ impl Engine {
         );
         let image = String::from_utf8(output.stdout)?;
         Ok(image.trim().to_owned().try_into()?)
+    }
+
+    /// Makes a volume of a directory as it is.
+    pub fn volume(&self, name: &str, of: &Path) -> anyhow::Result<()> {
+        let device = format!("device={}", of.display());
+        let options = ["--opt", "type=none", "--opt", "o=bind", "--opt", &device];
+        self.docker(&[&["volume", "create"], &options[..], &[name]].concat())?;
+        Ok(())
     }
 
     /// What a container of this image is made from on this Docker.

@@ -15,7 +15,7 @@ use tidepool_tests::{
     api::Api,
     customer::{Customer, Socket, next_json},
     deployment::{Deployment, Options},
-    docker::Engine,
+    docker::{Engine, MEMORY_MIB},
     programs,
 };
 use tokio::time::{Instant, sleep};
@@ -72,6 +72,7 @@ async fn an_agent_in_a_container_lives_its_whole_life() -> anyhow::Result<()> {
     let well = |instance: &Value| text(instance, "health") == "ok";
     api.until("/instances/alice", PATIENCE, well).await?;
     ensure!(Customer::owner_of(&api, &alice).await?.is_owner().await?);
+    is_told_what_it_takes(&api).await?;
 
     is_deleted(&api, &engine, &the_container(&engine)?).await?;
     tidepool.stop().await?;
@@ -228,6 +229,23 @@ async fn the_gateway_dies(engine: &Engine, container: &str) -> anyhow::Result<()
         ensure!(Instant::now() < deadline, "not started again");
         sleep(Duration::from_millis(50)).await;
     }
+    Ok(())
+}
+
+/// By its agent, with the instance and with the pool's servers.
+async fn is_told_what_it_takes(api: &Api) -> anyhow::Result<()> {
+    let takes = |stats: Option<&Value>| {
+        let number = |path| stats?.pointer(path)?.as_u64();
+        let limit = u64::from(MEMORY_MIB) << 20;
+        number("/gateway/memory_bytes").is_some_and(|taken| (1..limit).contains(&taken))
+            && number("/gateway/memory_limit_bytes") == Some(limit)
+            && number("/gateway/pids").is_some_and(|pids| pids > 0)
+            && number("/host/disk_free_bytes").is_some_and(|free| free > 0)
+    };
+    let told = |instance: &Value| takes(instance.get("stats"));
+    api.until("/instances/alice", PATIENCE, told).await?;
+    let pool = api.get("/pool").await?;
+    ensure!(takes(pool.pointer("/servers/0/stats")), "{pool}");
     Ok(())
 }
 

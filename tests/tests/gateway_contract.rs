@@ -60,6 +60,7 @@ on_the_stub! {
     a_configuration_that_the_gateway_refuses_is_taken_back
     a_cut_off_try_is_ended_by_the_next
     a_running_gateway_is_adopted_after_the_agents_death
+    what_it_takes_is_told
     the_restart_signal_restarts_in_the_process
     a_stop_is_heard
 }

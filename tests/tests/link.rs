@@ -9,11 +9,13 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use rig::{Raw, Rig, held_of, soon};
 use tidepool_agent::{enrol::EnrolError, identity::Identity};
-use tidepool_coordinator::{doorbell::Ring, model::ServerState, store::ServerStore as _};
+use tidepool_coordinator::{
+    ambient::Moment, doorbell::Ring, model::ServerState, store::ServerStore as _,
+};
 use tidepool_shared::{
     capability::close,
     frame::{Frame, Kind},
-    message::{Ping, Refused, Unsupported},
+    message::{GatewayStats, HostStats, Ping, Refused, Stats, Unsupported},
 };
 
 fn unknown_kind(kind: u16) -> Vec<u8> {
@@ -404,6 +406,39 @@ async fn a_certificate_is_renewed_over_the_live_link() {
     assert_eq!(agent.sessions(), 1, "renewal needs no reconnect");
     let mut raw = Raw::dial(&rig, &stored).await;
     raw.welcomed(server.id).await;
+}
+
+#[tokio::test]
+async fn the_last_word_of_what_a_server_takes_is_stored_also_after_a_reconnect() {
+    let rig = Rig::start_with(|settings| settings.stats_interval = Duration::from_millis(20)).await;
+    let server = rig.plan().await;
+    let identity = rig.enrol(&server).await.unwrap();
+    let mut agent = rig.agent(identity);
+    agent.connected().await;
+    let taking = |memory_bytes| GatewayStats {
+        cpu_millicores: Some(20),
+        memory_bytes,
+        memory_limit_bytes: Some(4000),
+        pids: 30,
+    };
+    agent.say_what_it_takes(taking(1000));
+    let written = rig.takes_since(server.id, 1000, Moment(0)).await;
+    agent.say_what_it_takes(taking(2000));
+    let written = rig.takes_since(server.id, 2000, written).await;
+
+    // Another session takes over and speaks in the name of the one before; the agent comes back.
+    let identity = Identity::load(&rig.identity_dir(&server), server.id, "machine")
+        .unwrap()
+        .unwrap();
+    let mut raw = Raw::dial(&rig, &identity).await;
+    let stale = Stats {
+        epoch: raw.welcomed(server.id).await.epoch - 1,
+        gateway: Some(taking(3000)),
+        host: HostStats::default(),
+    };
+    raw.say(&stale).await;
+    agent.reconnected(2).await;
+    rig.takes_since(server.id, 2000, written).await;
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub enum Part {
     Attempt,
     /// The customer's configuration was refused.
     Config,
+    /// The gateway may take more than its tier allows.
+    Limits,
 }
 
 /// Shared by the loops of one agent.

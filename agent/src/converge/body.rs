@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tidepool_shared::{
-    document::{DesiredDocument, Generation},
+    document::{DesiredDocument, GatewayLimits, Generation},
     message::{Health, Phase, Rejected},
 };
 use tokio::{
@@ -49,6 +49,8 @@ pub trait Gateway: Send + Sync {
     async fn configure(&self, document: &DesiredDocument) -> anyhow::Result<Configured>;
     /// Restarts by the version's own signal; ends the process if that does not work.
     async fn restart(&self) -> anyhow::Result<Restarted>;
+    /// Keeps it to what its tier allows, without a restart. Cheap when it is so.
+    async fn limit(&self, limits: GatewayLimits) -> anyhow::Result<()>;
     /// Ends the process, by force if it does not go.
     async fn stop(&self);
     /// Keeps what it prints within bounds. To be called now and then.
@@ -127,6 +129,9 @@ impl<G: Gateway> Body<G> {
     /// Does the next thing, if there is one, and says which.
     pub async fn turn(&mut self) -> anyhow::Result<Option<Action>> {
         let document = self.documents.borrow_and_update().clone();
+        if let Some(document) = &document {
+            self.keep_to_limits(document.limits).await;
+        }
         let seen = self.look().await;
         let Some(action) = plan(document.as_deref(), self.applied.state(), &seen) else {
             self.at_rest(document.as_deref());
@@ -141,6 +146,17 @@ impl<G: Gateway> Body<G> {
             tracing::info!(step = name, duration_ms, "converged a step");
         }
         Ok(Some(action))
+    }
+
+    /// A gateway that is not kept to them serves its customer all the same.
+    async fn keep_to_limits(&self, limits: GatewayLimits) {
+        match self.gateway.limit(limits).await {
+            Ok(()) => self.board.well(Part::Limits),
+            Err(error) => {
+                let reason = format!("the gateway is not kept to its limits: {error:#}");
+                self.board.trouble(Part::Limits, Health::Degraded, &reason);
+            }
+        }
     }
 
     async fn look(&self) -> Seen {

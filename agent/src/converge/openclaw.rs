@@ -1,12 +1,9 @@
 //! The real gateway, as the body loop wants it: OpenClaw, its runtime and its reload.
-//!
-//! The configuration's schema is 2.4 MB of JSON and several times that when compiled, so it is held
-//! only while a configuration is applied: the agent is small the rest of the time.
 
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use tidepool_shared::document::DesiredDocument;
+use tidepool_shared::document::{DesiredDocument, GatewayLimits};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -16,9 +13,9 @@ use super::{
 use crate::{
     desk::LogSource,
     gateway::{self, Startup},
-    openclaw::{self, Place, Schema, Stage},
+    openclaw::{self, Checker, Place, Schema, Stage},
     reload::{Deadlines, Outcome, Reloader, Table, restart_by_signal},
-    runtime::{Runtime, STOP_GRACE, StartFailed, State},
+    runtime::{Runtime, STOP_GRACE, StartFailed, State, Taken},
 };
 
 /// A reply with more lines is not asked for; the link bounds its bytes.
@@ -32,6 +29,14 @@ pub struct OpenClaw {
     gateway: gateway::Gateway,
     runtime: Box<dyn Runtime>,
     deadlines: Deadlines,
+    checks: Checks,
+}
+
+/// Where configurations are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checks {
+    Here,
+    InChild,
 }
 
 impl OpenClaw {
@@ -44,7 +49,15 @@ impl OpenClaw {
             table,
             schema,
             deadlines: Deadlines::default(),
+            checks: Checks::Here,
         }
+    }
+
+    /// The same, with configurations checked by a child of this program, which must be the agent.
+    #[must_use]
+    pub fn checking_in_child(mut self) -> Self {
+        self.checks = Checks::InChild;
+        self
     }
 
     /// The same with other deadlines.
@@ -70,10 +83,20 @@ impl OpenClaw {
         }
     }
 
+    /// What it takes now.
+    pub async fn taken(&self) -> Option<Taken> {
+        self.runtime.taken().await
+    }
+
     async fn reloader(&self) -> anyhow::Result<Reloader> {
         let path = self.schema.clone();
-        let schema = spawn_blocking(move || Schema::load(&path)).await??;
-        let reloader = Reloader::new(self.place.clone(), self.table, Arc::new(schema));
+        let checker = match self.checks {
+            Checks::InChild => Checker::Child(path),
+            Checks::Here => Checker::Here(Arc::new(
+                spawn_blocking(move || Schema::load(&path)).await??,
+            )),
+        };
+        let reloader = Reloader::new(self.place.clone(), self.table, checker);
         Ok(reloader.with_deadlines(self.deadlines))
     }
 
@@ -158,6 +181,10 @@ impl Gateway for OpenClaw {
         tracing::warn!("the gateway did not restart by signal: ending it");
         self.runtime.stop(STOP_GRACE).await?;
         Ok(Restarted::Ended)
+    }
+
+    async fn limit(&self, limits: GatewayLimits) -> anyhow::Result<()> {
+        Ok(self.runtime.limit(limits).await?)
     }
 
     async fn stop(&self) {

@@ -64,7 +64,10 @@ pub fn plan(desired: Option<&DesiredDocument>, applied: &Applied, seen: &Seen) -
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tidepool_shared::{document::EdgeProof, id::InstanceId};
+    use tidepool_shared::{
+        document::{EdgeProof, GatewayLimits},
+        id::InstanceId,
+    };
     use uuid::Uuid;
 
     use super::*;
@@ -78,6 +81,7 @@ mod tests {
             edge_proof: EdgeProof(String::new()),
             config: serde_json::Value::Null,
             restarts,
+            limits: GatewayLimits::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use tidepool_shared::{
     capability::{self, close},
     document::{Digest, Generation, SealedDocument},
     frame::{Frame, Kind},
-    message::{Desired, Hello, Ping, Pong, Unsupported, Verdict, Welcome},
+    message::{Desired, Hello, Ping, Pong, Stats, Unsupported, Verdict, Welcome},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -115,6 +115,7 @@ pub(super) async fn run(
         pulsing: false,
         requests: 0,
         renewing: false,
+        stats: Wish::Unknown,
         silence,
     };
     let ended = session.serve(reader, view, cancel).await;
@@ -174,6 +175,15 @@ enum Chore {
     Renewed(Box<Result<Identity, RenewError>>),
 }
 
+/// Whether the coordinator wants to be told what the server takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// It has not said that it does not.
+    Unknown,
+    /// It is older than such frames.
+    None,
+}
+
 struct Session<'a> {
     config: &'a mut Config,
     memory: &'a mut Memory,
@@ -188,6 +198,7 @@ struct Session<'a> {
     pulsing: bool,
     requests: usize,
     renewing: bool,
+    stats: Wish,
     /// How long the coordinator's program may be silent, if it promised to speak.
     silence: Option<Duration>,
 }
@@ -216,6 +227,7 @@ impl Session<'_> {
         cancel: &CancellationToken,
     ) -> Result<Ended, WireError> {
         self.report(view).await?;
+        self.tell_stats().await?;
         let mut heard = Instant::now();
         let mut renew_at = self.next_renewal();
         loop {
@@ -232,6 +244,7 @@ impl Session<'_> {
                     Ok(()) => self.report(view).await?,
                     Err(_) => return Ok(Ended::Stopped),
                 },
+                Ok(()) = self.config.stats.changed() => self.tell_stats().await?,
                 Some(done) = self.chores.join_next() => match done {
                     Ok(Chore::Renewed(renewed)) => {
                         self.renewed(*renewed);
@@ -263,6 +276,21 @@ impl Session<'_> {
         wire::write(&mut self.send, &report).await
     }
 
+    async fn tell_stats(&mut self) -> Result<(), WireError> {
+        let look = *self.config.stats.borrow_and_update();
+        match look {
+            Some(look) if self.stats == Wish::Unknown => {
+                let stats = Stats {
+                    epoch: self.epoch,
+                    gateway: look.gateway,
+                    host: look.host,
+                };
+                wire::write(&mut self.send, &stats).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     async fn handle(&mut self, frame: &Frame) -> Result<(), WireError> {
         match frame.kind {
             Kind::DESIRED => {
@@ -289,6 +317,9 @@ impl Session<'_> {
             Kind::PING => {}
             Kind::UNSUPPORTED => {
                 let Unsupported { kind } = frame.message()?;
+                if Kind(kind) == Kind::STATS {
+                    self.stats = Wish::None;
+                }
                 info!(
                     frame.kind = kind,
                     "coordinator does not know a kind of frame"

@@ -5,6 +5,7 @@
 
 use std::{fmt, fs, path::Path};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidepool_shared::config_schema::repair;
 
@@ -34,7 +35,7 @@ pub enum UnusableSchema {
 }
 
 /// What is wrong with a configuration, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     pub pointer: String,
     pub message: String,

@@ -14,11 +14,16 @@ mod engine;
 mod first;
 mod run;
 
-use std::{fs, io, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::fchown,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rustix::process::Signal;
-use std::os::unix::fs::fchown;
+use tidepool_shared::document::GatewayLimits;
 use tokio::time::timeout;
 
 pub use self::{bridge::Bridge, engine::EngineFailed, run::Run};
@@ -26,7 +31,9 @@ use self::{
     engine::{Engine, Life, Seen},
     first::Record,
 };
-use super::{Log, Runtime, STOP_GRACE, SignalFailed, StartFailed, Started, State, Stopped};
+use super::{
+    Log, NotLimited, Runtime, STOP_GRACE, SignalFailed, StartFailed, Started, State, Stopped, Taken,
+};
 use crate::{disk, openclaw, reload::RestartSignal};
 
 /// How long Docker gets to tell of the end of a process that was killed.
@@ -38,6 +45,15 @@ pub struct DockerRuntime {
     run: Run,
     engine: Engine,
     log: Log,
+    limits: Mutex<Limits>,
+}
+
+/// What the gateway's container is kept to.
+#[derive(Debug, Default)]
+struct Limits {
+    wanted: GatewayLimits,
+    /// Which container was given which.
+    given: Option<(String, GatewayLimits)>,
 }
 
 /// What Docker has of the gateway.
@@ -55,6 +71,7 @@ impl DockerRuntime {
         Self {
             engine: Engine::at(run.manifest.socket.clone()),
             log: Log::new(run.place.log_path()),
+            limits: Mutex::default(),
             run,
         }
     }
@@ -109,16 +126,22 @@ impl DockerRuntime {
         openclaw::file::create_state_dir(place)?;
         tidepool_certs::secret_file::create_dir(&place.records)?;
         let log = self.log.open()?;
-        let owner = Run::inside().owner;
+        let owner = Run::owner();
         fchown(log, Some(owner.user), Some(owner.group))
     }
 
+    fn with_limits<T>(&self, act: impl FnOnce(&mut Limits) -> T) -> T {
+        act(&mut self.limits.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     async fn launch(&self) -> Result<Record, StartFailed> {
+        let limits = self.with_limits(|known| known.wanted);
         let id = self
             .engine
-            .create(&self.run)
+            .create(&self.run, self.run.ceilings(limits))
             .await
             .map_err(StartFailed::Container)?;
+        self.with_limits(|known| known.given = Some((id.clone(), limits)));
         let launched = self.begin(&id).await;
         if launched.is_err()
             && let Err(error) = self.engine.remove(&id).await
@@ -259,5 +282,46 @@ impl Runtime for DockerRuntime {
 
     fn log(&self) -> &Log {
         &self.log
+    }
+
+    async fn limit(&self, limits: GatewayLimits) -> Result<(), NotLimited> {
+        self.with_limits(|known| known.wanted = limits);
+        // Without one the next start makes it so.
+        let Some(record) = self.recorded() else {
+            return Ok(());
+        };
+        let given = Some((record.container.clone(), limits));
+        if self.with_limits(|known| known.given == given) {
+            return Ok(());
+        }
+        let ceilings = self.run.ceilings(limits);
+        let taken = self.engine.taken(&record.container).await;
+        let taken = taken.map_err(NotLimited::Container)?;
+        // The kernel would take back what it can, and kill for the rest.
+        if let Some(taken) = taken
+            && taken.memory_bytes >> 20 >= ceilings.memory_mib
+        {
+            return Err(NotLimited::TakesMore {
+                taken_mib: taken.memory_bytes >> 20,
+                limit_mib: ceilings.memory_mib,
+            });
+        }
+        self.engine
+            .update(&record.container, ceilings)
+            .await
+            .map_err(NotLimited::Container)?;
+        self.with_limits(|known| known.given = given);
+        Ok(())
+    }
+
+    async fn taken(&self) -> Option<Taken> {
+        let record = self.recorded()?;
+        match self.engine.taken(&record.container).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::debug!(%error, "Docker does not tell what the gateway takes");
+                None
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! A signal goes through a pidfd that is opened first and compared with the start time after, so
 //! that nothing can slip in between.
 
-use std::{fs, io, os::fd::OwnedFd, path::Path};
+use std::{fs, io, os::fd::OwnedFd, path::Path, time::Duration};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -73,8 +73,14 @@ impl Identity {
 pub(crate) struct Stat {
     pub(crate) parent: i32,
     pub(crate) dead: bool,
+    /// In user and kernel mode, without its children.
+    pub(crate) cpu: Duration,
+    pub(crate) threads: u32,
     start_ticks: u64,
 }
+
+/// What times are counted in, whatever the kernel's own clock.
+const TICK: Duration = Duration::from_millis(10);
 
 impl Stat {
     pub(crate) fn read(pid: i32) -> Option<Self> {
@@ -88,11 +94,16 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
-        // Field 22; the iterator stands behind field 4.
-        let start_ticks = fields.nth(17)?.parse().ok()?;
+        // Fields 14, 15, 20 and 22; the iterator stands behind field 4.
+        let user_ticks: u32 = fields.nth(9)?.parse().ok()?;
+        let kernel_ticks: u32 = fields.next()?.parse().ok()?;
+        let threads = fields.nth(4)?.parse().ok()?;
+        let start_ticks = fields.nth(1)?.parse().ok()?;
         Some(Self {
             parent,
             dead: matches!(state, "Z" | "X"),
+            cpu: TICK * user_ticks + TICK * kernel_ticks,
+            threads,
             start_ticks,
         })
     }
@@ -104,12 +115,13 @@ mod tests {
 
     #[test]
     fn a_programs_name_cannot_confuse_the_fields() {
-        let line = "42 (a) S 9 ) (x) R 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 100 200";
+        let line = "42 (a) S 9 ) (x) R 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 987654 100 200";
         let stat = Stat::parse(line).unwrap();
         assert_eq!(
             (stat.parent, stat.start_ticks, stat.dead),
             (7, 987_654, false)
         );
+        assert_eq!((stat.cpu, stat.threads), (TICK * 11, 3));
     }
 
     #[test]

@@ -18,14 +18,18 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     process::Child,
     sync::Mutex,
+    task::spawn_blocking,
     time::{Instant, sleep},
 };
 
 use super::{
-    Log, Runtime, SignalFailed, StartFailed, Started, State, Stopped, descendants,
-    identity::Identity,
+    Log, NotLimited, Runtime, SignalFailed, StartFailed, Started, State, Stopped, Taken,
+    descendants,
+    identity::{Identity, Stat},
 };
-use crate::{disk, openclaw::Place, reload::RestartSignal};
+use tidepool_shared::document::GatewayLimits;
+
+use crate::{disk, machine, openclaw::Place, reload::RestartSignal};
 
 /// How long the kernel gets to end a killed process; more than an instant only on a stuck disk.
 const KILL_WAIT: Duration = Duration::from_secs(5);
@@ -297,6 +301,47 @@ impl Runtime for ProcessRuntime {
 
     fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// A process of this machine has no control group of its own, and limits of the kernel's on processes do not
+    /// bound what they start: local servers are for trying, and their customers share the machine.
+    async fn limit(&self, _: GatewayLimits) -> Result<(), NotLimited> {
+        Ok(())
+    }
+
+    async fn taken(&self) -> Option<Taken> {
+        let process = self.running()?;
+        // The kernel counts the pages of a large process one by one.
+        match spawn_blocking(move || taken_by(process)).await {
+            Ok(taken) => Some(taken),
+            Err(error) => {
+                tracing::error!(%error, "the look at what the gateway takes failed");
+                None
+            }
+        }
+    }
+}
+
+fn taken_by(process: Identity) -> Taken {
+    let family = std::iter::once(process).chain(descendants::of(process));
+    let processes: Vec<_> = family.map(Identity::pid).collect();
+    // What ended meanwhile takes nothing.
+    let stats: Vec<_> = processes
+        .iter()
+        .filter_map(|pid| Stat::read(*pid))
+        .collect();
+    Taken {
+        cpu: stats.iter().map(|stat| stat.cpu).sum(),
+        memory_bytes: processes
+            .iter()
+            .filter_map(|pid| machine::shared_out(*pid))
+            .sum(),
+        memory_limit_bytes: None,
+        pids: stats
+            .iter()
+            .map(|stat| stat.threads)
+            .fold(0, u32::saturating_add),
+        processes,
     }
 }
 

@@ -73,7 +73,12 @@ pub(super) async fn show(State(state): State<Arc<ApiState>>) -> Result<Json<Pool
     for outlook in &state.pools {
         pools.push(view(&state, outlook, &servers).await?);
     }
-    let servers = servers.into_iter().map(Into::into).collect();
+    let mut stats = state.store.all_stats().await?;
+    let with_stats = |server: Server| {
+        let stats = stats.remove(&server.id);
+        ServerView::of(server, stats)
+    };
+    let servers = servers.into_iter().map(with_stats).collect();
     Ok(Json(PoolsView { pools, servers }))
 }
 

@@ -18,8 +18,9 @@ use super::{
     problem::{Code, Problem, ProblemBody},
 };
 use crate::{
+    ambient::Moment,
     doorbell::Ring,
-    model::{Health, SagaKind, SagaStep, Server, ServerState, StepState},
+    model::{Health, SagaKind, SagaStep, Server, ServerState, Stats, StepState},
 };
 
 /// A server.
@@ -46,6 +47,17 @@ pub struct ServerView {
     pub revoked: bool,
     pub created_at: String,
     pub state_since: String,
+    /// What gateway and server take, as was last said; `null` before anything was.
+    pub stats: Option<StatsView>,
+}
+
+/// What a gateway and its server take.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct StatsView {
+    /// When it was said; agents do every minute.
+    pub at: String,
+    #[serde(flatten)]
+    pub stats: Stats,
 }
 
 /// A step of making or unmaking a server.
@@ -125,8 +137,16 @@ impl From<SagaStep> for StepView {
     }
 }
 
-impl From<Server> for ServerView {
-    fn from(server: Server) -> Self {
+impl From<(Moment, Stats)> for StatsView {
+    fn from((at, stats): (Moment, Stats)) -> Self {
+        let at = at.rfc3339();
+        Self { at, stats }
+    }
+}
+
+impl ServerView {
+    /// A server, and what was last said of what it takes.
+    pub(super) fn of(server: Server, stats: Option<(Moment, Stats)>) -> Self {
         Self {
             id: server.id.to_string(),
             name: server.name,
@@ -146,6 +166,7 @@ impl From<Server> for ServerView {
             revoked: server.revoked,
             created_at: server.created_at.rfc3339(),
             state_since: server.state_since.rfc3339(),
+            stats: stats.map(Into::into),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tidepool_certs::sealed::MasterKeys;
+use tidepool_shared::document::GatewayLimits;
 use tokio::task::spawn_blocking;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -77,6 +78,12 @@ impl ApiState {
             outlook.pool.tier == tier && region.is_none_or(|region| outlook.pool.region == region)
         })
     }
+
+    /// What a gateway of this pool may take. Of a pool that is not configured any more nothing is known.
+    pub(super) fn limits(&self, pool: &PoolKey) -> GatewayLimits {
+        let outlook = self.pools.iter().find(|outlook| outlook.pool == *pool);
+        outlook.map_or_else(GatewayLimits::default, |outlook| outlook.limits)
+    }
 }
 
 /// What a pool lets the API say about itself.
@@ -89,6 +96,8 @@ pub struct PoolOutlook {
     pub boot_estimate_s: Arc<AtomicU64>,
     /// How many servers the pool makes at the same time.
     pub boots_at_once: u64,
+    /// What its gateways may take.
+    pub limits: GatewayLimits,
 }
 
 impl PoolOutlook {
@@ -99,9 +108,16 @@ impl PoolOutlook {
             target: Arc::default(),
             boot_estimate_s: Arc::default(),
             boots_at_once: boots_at_once.into(),
+            limits: GatewayLimits::default(),
         };
         outlook.tell(target, expected_boot);
         outlook
+    }
+
+    /// The same, with gateways that may take no more.
+    #[must_use]
+    pub fn with_limits(self, limits: GatewayLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// What the pool knows now.

@@ -14,7 +14,7 @@ use tidepool_shared::{
     document::{Generation, SealedDocument},
     frame::{Frame, Kind},
     id::ServerId,
-    message::{Desired, Held, Hello, Ping, Pong, Report, Unsupported, Verdict, Welcome},
+    message::{Desired, Held, Hello, Ping, Pong, Report, Stats, Unsupported, Verdict, Welcome},
 };
 use tokio::{
     sync::Notify,
@@ -339,6 +339,12 @@ impl Session {
                 let report: Report = frame.message().map_err(WireError::from)?;
                 if report.epoch == self.epoch {
                     self.record(report).await?;
+                }
+            }
+            Kind::STATS => {
+                let stats: Stats = frame.message().map_err(WireError::from)?;
+                if stats.epoch == self.epoch {
+                    self.context.stats.note(self.server.id, &stats);
                 }
             }
             Kind::VERDICT => {

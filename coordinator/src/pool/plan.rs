@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tidepool_shared::id::ServerId;
+use tidepool_shared::{document::GatewayLimits, id::ServerId};
 
 use super::demand;
 use crate::{
@@ -56,6 +56,8 @@ pub struct Policy {
     pub halt_after: u32,
     /// How long the pool may be below its target before somebody is told.
     pub below_target_for: Duration,
+    /// What a gateway may take once it is somebody's.
+    pub limits: GatewayLimits,
 }
 
 /// The longest pause after failures.

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
-use tidepool_shared::database_url::{self, DatabaseUrl, GivenUrl};
+use tidepool_shared::{
+    database_url::{self, DatabaseUrl, GivenUrl},
+    document::GatewayLimits,
+};
 
 use crate::{
     cloud::{Placement, hetzner::HetznerSettings, nspawn::NspawnSettings},
@@ -165,6 +168,28 @@ pub struct Pool {
     pub halt_after: u32,
     #[serde(default = "failure_pause_s")]
     pub failure_pause_s: u64,
+    /// The most that a gateway may take; what is absent is as the server allows.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// As [`GatewayLimits`], where a word that is not known is a mistake.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    memory_mib: Option<u32>,
+    cpu_millicores: Option<u32>,
+    pids: Option<u32>,
+}
+
+impl From<Limits> for GatewayLimits {
+    fn from(limits: Limits) -> Self {
+        Self {
+            memory_mib: limits.memory_mib,
+            cpu_millicores: limits.cpu_millicores,
+            pids: limits.pids,
+        }
+    }
 }
 
 /// How careful the sweep is.
@@ -258,6 +283,8 @@ impl Config {
                 (1..=5).contains(&pool.creating_at_once),
                 "pool {name}: `creating_at_once` is 1 to 5"
             );
+            let limits = GatewayLimits::from(pool.limits).check();
+            limits.with_context(|| format!("pool {name}: limits"))?;
             let twice = config
                 .pools
                 .iter()
@@ -367,6 +394,7 @@ impl Pool {
             failure_pause: Duration::from_secs(self.failure_pause_s),
             halt_after: self.halt_after,
             below_target_for: Duration::from_mins(10),
+            limits: self.limits.into(),
         }
     }
 }
@@ -415,6 +443,8 @@ mod tests {
             ("scheme = \"https\"", "scheme = \"gopher\"", "http or https"),
             ("[edge]", "[edge]\ncolour = 1", "unknown field"),
             ("[[pool]]", "[[pools]]", "unknown field"),
+            ("pids = 512", "pids = 12", "`pids` is 128 to"),
+            ("pids = 512", "pids_ = 512", "unknown field"),
             ("6379/1", "6379/0", "names no database"),
             ("\"http://127.0.0.1:8082\"", "", "traefik` is empty"),
             ("http://127.0.0.1:8082", "127.0.0.1:8082", "no URL of http"),

@@ -21,6 +21,7 @@ pub mod renames;
 pub mod reports;
 pub mod sagas;
 pub mod servers;
+pub mod stats;
 pub mod usage;
 pub(crate) mod world;
 
@@ -62,6 +63,11 @@ macro_rules! conformance {
                 gone_servers_leave_the_list_and_the_rest_is_oldest_first,
                 a_lost_server_that_is_nobodys_has_failed_and_is_out_of_trust,
                 the_instance_of_a_lost_server_has_failed_and_has_none,
+            }
+            stats {
+                the_last_word_of_each_server_is_kept,
+                stats_of_another_session_or_of_a_stranger_are_ignored,
+                nothing_is_known_of_what_a_server_takes_that_is_gone,
             }
             pools {
                 a_pool_that_was_never_touched_stands_well,
@@ -254,6 +260,7 @@ mod tests {
             include_str!("conformance/reports.rs"),
             include_str!("conformance/sagas.rs"),
             include_str!("conformance/servers.rs"),
+            include_str!("conformance/stats.rs"),
             include_str!("conformance/usage.rs"),
         ];
         let cases = sources

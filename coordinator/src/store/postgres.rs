@@ -52,6 +52,8 @@ mod rows;
 mod sagas;
 #[path = "sql/servers.rs"]
 mod servers;
+#[path = "sql/stats.rs"]
+mod stats;
 #[cfg(test)]
 mod tests;
 #[path = "sql/usage.rs"]

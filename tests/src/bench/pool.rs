@@ -17,7 +17,7 @@ use tidepool_coordinator::{
     model::{PoolStanding, Server, ServerState, sample},
     pool::plan::{self, Action, Policy, View},
 };
-use tidepool_shared::id::ServerId;
+use tidepool_shared::{document::GatewayLimits, id::ServerId};
 use uuid::Uuid;
 
 use super::Figure;
@@ -142,6 +142,7 @@ fn fixed_two() -> Policy {
         failure_pause: Duration::from_secs(10),
         halt_after: 5,
         below_target_for: Duration::from_mins(10),
+        limits: GatewayLimits::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use tidepool_coordinator::{
     store::{AccessStore as _, InstanceStore as _, ServerStore as _, Store, sqlite::SqliteStore},
 };
 use tidepool_shared::{
-    document::{DesiredDocument, Digest, EdgeProof, Generation, SealedDocument},
+    document::{DesiredDocument, Digest, EdgeProof, GatewayLimits, Generation, SealedDocument},
     id::{CoordinatorId, InstanceId, ServerId},
 };
 
@@ -86,6 +86,7 @@ async fn claim(store: &SqliteStore, id: InstanceId) -> Instance {
         edge_proof: proof.clone(),
         config: serde_json::json!({}),
         restarts: 0,
+        limits: GatewayLimits::default(),
     });
     let new = NewInstance {
         id,

@@ -17,6 +17,7 @@ use tidepool_agent::{
     reload::{ApplyFailed, How, Outcome},
     runtime::{DockerRuntime, Runtime as _, Started, State, Stopped},
 };
+use tidepool_shared::document::GatewayLimits;
 use tidepool_tests::docker::Hang;
 use tokio::time::{Instant, sleep};
 
@@ -96,6 +97,84 @@ async fn a_customer_in_the_container_has_no_power_over_the_machine() {
     let expected =
         json!({"18789/tcp": [{"HostIp": address.ip(), "HostPort": address.port().to_string()}]});
     assert_eq!(published, expected.to_string());
+    bench.end().await;
+}
+
+/// As OpenClaw looks for it, and with the arguments that it gives.
+#[tokio::test]
+async fn a_browser_runs_in_the_container_and_is_not_the_customers_to_change() {
+    let Some(browsers) = std::env::var_os("TIDEPOOL_BROWSERS") else {
+        eprintln!("SKIPPED: TIDEPOOL_BROWSERS is not set; run `./tidepool test`");
+        return;
+    };
+    let Some(bench) = Bench::stub_with_browsers(browsers.as_ref()).await else {
+        return;
+    };
+    let browser = "\"$PLAYWRIGHT_BROWSERS_PATH\"/chromium-*/chrome-linux/chrome --no-first-run \
+         --user-data-dir=/home/node/.openclaw/browser --headless=new --disable-gpu --no-sandbox \
+         --disable-dev-shm-usage";
+    let page = "data:text/html,<p id=x></p><script>x.textContent=6*7</script>";
+    let shown = shell(&bench, &format!("exec {browser} --dump-dom '{page}'"));
+    let shown = shown.expect("a browser");
+    assert!(shown.contains(r#"<p id="x">42</p>"#), "{shown}");
+    // It says in this file where it is to be steered from.
+    let steered = format!(
+        "{browser} --remote-debugging-port=0 >/dev/null 2>&1 &
+         n=0; until [ -s /home/node/.openclaw/browser/DevToolsActivePort ] || [ $n = 9000000 ]; do n=$((n+1)); done
+         read -r port </home/node/.openclaw/browser/DevToolsActivePort; kill $!; echo $port"
+    );
+    let port = shell(&bench, &steered).expect("a browser");
+    assert!(port.parse::<u16>().is_ok_and(|port| port > 0), "{port}");
+    let written = shell(&bench, "echo x >\"$PLAYWRIGHT_BROWSERS_PATH\"/x");
+    assert!(written.is_err(), "the volume was written to");
+    bench.end().await;
+}
+
+const LIMITS: &str = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}";
+
+#[tokio::test]
+async fn limits_are_given_to_a_gateway_that_runs_and_to_its_successor() {
+    let Some(bench) = Bench::stub_in_container(&[]).await else {
+        return;
+    };
+    let container = container(&bench);
+    let process = bench.recorded_process();
+    let tier = GatewayLimits {
+        memory_mib: Some(1024),
+        cpu_millicores: Some(500),
+        pids: Some(200),
+    };
+    bench.runtime.limit(tier).await.expect("limits");
+    let expected = format!("{0} {0} 500000000 200", 1024u64 << 20);
+    assert_eq!(inspect(&bench, LIMITS), expected);
+    assert_eq!(bench.recorded_process(), process, "it was restarted");
+    // The kernel's word, wherever its control groups are.
+    let told = shell(
+        &bench,
+        "for f in /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max; do
+           [ ! -r $f ] || { read -r n <$f; echo $n; }
+         done",
+    );
+    assert_eq!(told.expect("a shell"), "200");
+    let taken = bench.runtime.taken().await.expect("it runs");
+    assert_eq!(taken.memory_limit_bytes, Some(1024 << 20));
+
+    // Another agent, of which nothing is known but the document.
+    let other = DockerRuntime::new(bench.run().clone());
+    other.limit(tier).await.expect("limits");
+    assert_eq!(inspect(&bench, LIMITS), expected);
+
+    bench
+        .runtime
+        .stop(Duration::from_secs(20))
+        .await
+        .expect("stop");
+    bench.runtime.start().await.expect("start");
+    assert_ne!(self::container(&bench), container);
+    assert_eq!(inspect(&bench, LIMITS), expected);
+    let none = GatewayLimits::default();
+    bench.runtime.limit(none).await.expect("limits");
+    assert!(inspect(&bench, LIMITS).ends_with(" 512"));
     bench.end().await;
 }
 

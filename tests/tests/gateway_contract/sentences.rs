@@ -42,6 +42,7 @@ pub(crate) async fn of_a_configuration(bench: &Bench) {
 /// How it is found, restarts and ends.
 pub(crate) async fn of_a_life(bench: &Bench) {
     a_running_gateway_is_adopted_after_the_agents_death(bench).await;
+    what_it_takes_is_told(bench).await;
     the_restart_signal_restarts_in_the_process(bench).await;
     a_stop_is_heard(bench).await;
 }
@@ -228,11 +229,20 @@ pub(crate) async fn the_restart_signal_restarts_in_the_process(bench: &Bench) {
     assert!(!said.iter().any(|line| line.contains("Debugger listening")));
 }
 
+pub(crate) async fn what_it_takes_is_told(bench: &Bench) {
+    let taken = bench.runtime.taken().await.expect("it runs");
+    assert!(taken.memory_bytes > 1 << 20, "{taken:?}");
+    assert!(taken.pids > 0, "{taken:?}");
+    let later = bench.runtime.taken().await.expect("it runs");
+    assert!(later.cpu >= taken.cpu, "{later:?}");
+}
+
 pub(crate) async fn a_stop_is_heard(bench: &Bench) {
     let stopped = bench.runtime.stop(Duration::from_secs(20)).await;
     assert_eq!(stopped.expect("stop"), Stopped::ByItself);
     assert!(matches!(bench.runtime.state().await, State::Stopped { .. }));
     assert_eq!(bench.gateway.startup().await, Startup::Absent);
+    assert_eq!(bench.runtime.taken().await, None);
     let again = bench.runtime.stop(Duration::from_secs(1)).await;
     assert_eq!(again.expect("stop"), Stopped::Already);
     let neutral = neutral(&bench.place, Stage::Ready);

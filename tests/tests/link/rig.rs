@@ -20,6 +20,7 @@ use tidepool_agent::{
     enrol::{self, EnrolError},
     identity::Identity,
     link::{self, Backoff, Pace, Status},
+    stats::Look,
 };
 use tidepool_certs::{COORDINATOR_NAME, authority::Authority, request::AgentKey, tls};
 use tidepool_coordinator::{
@@ -27,13 +28,15 @@ use tidepool_coordinator::{
     doorbell::Doorbell,
     link::{LinkServer, Links, Settings},
     model::{NewInstance, NewServer, ServerState},
-    store::{EventStore as _, InstanceStore as _, ServerStore as _, sqlite::SqliteStore},
+    store::{
+        EventStore as _, InstanceStore as _, ServerStore as _, StatsStore as _, sqlite::SqliteStore,
+    },
 };
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, SealedDocument},
     frame::{Assembly, Frame, Message},
     id::{CoordinatorId, InstanceId, OperationId, ServerId},
-    message::{Health, Held, Hello, Phase, Renew, Welcome},
+    message::{GatewayStats, Health, Held, Hello, HostStats, Phase, Renew, Welcome},
     user_data::UserData,
 };
 use tokio::{
@@ -228,6 +231,22 @@ impl Rig {
         timeout(PATIENCE, warm).await.expect("never warm");
     }
 
+    /// Waits until it was written after this moment that the gateway takes so much, and says when.
+    pub(crate) async fn takes_since(&self, id: ServerId, memory: u64, since: Moment) -> Moment {
+        let written = async {
+            loop {
+                if let Some((at, stats)) = self.store.stats(id).await.unwrap()
+                    && at > since
+                {
+                    assert_eq!(stats.gateway.unwrap().memory_bytes, memory);
+                    return at;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, written).await.expect("never written")
+    }
+
     /// Creates an instance, which takes a warm server.
     pub(crate) async fn claim(&self) -> SealedDocument {
         let now = self::now();
@@ -241,6 +260,7 @@ impl Rig {
             edge_proof: proof.clone(),
             config: serde_json::json!({}),
             restarts: 0,
+            limits: GatewayLimits::default(),
         });
         let new = NewInstance {
             id,
@@ -313,6 +333,7 @@ pub(crate) fn held_of(document: &SealedDocument) -> Held {
 pub(crate) struct Agent {
     status: watch::Receiver<Status>,
     view: watch::Sender<View>,
+    stats: watch::Sender<Option<Look>>,
     offers: mpsc::Receiver<SealedDocument>,
     cancel: CancellationToken,
     tasks: JoinSet<()>,
@@ -328,6 +349,7 @@ impl Agent {
     ) -> Self {
         let (status_in, status) = watch::channel(Status::default());
         let (view, view_out) = watch::channel(View::default());
+        let (stats, stats_out) = watch::channel(None);
         let (desk, requests) = mpsc::channel(QUEUE);
         let (offered, offers) = mpsc::channel(QUEUE);
         let cancel = CancellationToken::new();
@@ -346,6 +368,7 @@ impl Agent {
                 connect_deadline: Duration::from_secs(2),
                 ..Pace::default()
             },
+            stats: stats_out,
             status: status_in,
         };
         let mut tasks = JoinSet::new();
@@ -354,6 +377,7 @@ impl Agent {
         Self {
             status,
             view,
+            stats,
             offers,
             cancel,
             tasks,
@@ -403,6 +427,11 @@ impl Agent {
             view.health = Health::Ok;
             view.gateway_starts += 1;
         });
+    }
+
+    pub(crate) fn say_what_it_takes(&self, gateway: GatewayStats) {
+        let (gateway, host) = (Some(gateway), HostStats::default());
+        self.stats.send_replace(Some(Look { gateway, host }));
     }
 
     pub(crate) async fn offered(&mut self) -> SealedDocument {

@@ -14,7 +14,7 @@ use nix::{
 use tempfile::TempDir;
 use tidepool_agent::nginx::{Llm, Nginx, Site, Worker};
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, Generation},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation},
     id::InstanceId,
 };
 use tokio::{
@@ -71,6 +71,7 @@ pub(crate) fn document(generation: u64, hosts: &[&str]) -> DesiredDocument {
         edge_proof: EdgeProof(PROOF.into()),
         config: serde_json::json!({}),
         restarts: 0,
+        limits: GatewayLimits::default(),
     }
 }
 

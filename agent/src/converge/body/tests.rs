@@ -3,7 +3,10 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use tidepool_shared::{document::EdgeProof, id::InstanceId};
+use tidepool_shared::{
+    document::{EdgeProof, GatewayLimits},
+    id::InstanceId,
+};
 use uuid::Uuid;
 
 use super::*;
@@ -19,6 +22,8 @@ struct Fake {
     silent: Mutex<bool>,
     failing_restarts: AtomicU32,
     wedges: Mutex<bool>,
+    limits: Mutex<Option<GatewayLimits>>,
+    takes_more: Mutex<bool>,
 }
 
 impl Fake {
@@ -87,6 +92,12 @@ impl Gateway for Fake {
         Ok(Restarted::InProcess)
     }
 
+    async fn limit(&self, limits: GatewayLimits) -> anyhow::Result<()> {
+        anyhow::ensure!(!*self.takes_more.lock().unwrap(), "it takes more");
+        *self.limits.lock().unwrap() = Some(limits);
+        Ok(())
+    }
+
     async fn stop(&self) {
         self.note("stop");
         self.dies();
@@ -132,6 +143,7 @@ impl Bench {
             edge_proof: EdgeProof(String::new()),
             config: serde_json::Value::Null,
             restarts,
+            limits: GatewayLimits::default(),
         })));
         self.board.phase(Phase::Claimed);
         self.board
@@ -212,6 +224,29 @@ async fn a_refused_configuration_is_reported_once_and_cleared_by_the_next_good_o
     bench.claim(2, 0);
     to_rest(&mut body).await;
     assert_eq!(bench.view().rejected, None);
+    assert_eq!(bench.view().health, Health::Ok);
+}
+
+#[tokio::test]
+async fn a_customers_gateway_is_kept_to_its_limits_and_serves_even_if_it_cannot_be() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    to_rest(&mut body).await;
+    assert_eq!(*bench.gateway.limits.lock().unwrap(), None);
+    bench.claim(1, 0);
+    to_rest(&mut body).await;
+    let kept_to = *bench.gateway.limits.lock().unwrap();
+    assert_eq!(kept_to, Some(GatewayLimits::default()));
+
+    *bench.gateway.takes_more.lock().unwrap() = true;
+    bench.gateway.done();
+    bench.claim(2, 0);
+    to_rest(&mut body).await;
+    assert_eq!(bench.gateway.done(), ["configure 2"]);
+    assert_eq!(bench.view().health, Health::Degraded);
+    assert!(bench.view().reasons[0].contains("it takes more"));
+    *bench.gateway.takes_more.lock().unwrap() = false;
+    to_rest(&mut body).await;
     assert_eq!(bench.view().health, Health::Ok);
 }
 

@@ -5,15 +5,17 @@ use std::{collections::HashMap, future::Future, path::PathBuf, time::Duration};
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
-    models::{ContainerInspectResponse, NetworkCreateRequest},
+    models::{ContainerInspectResponse, ContainerStatsResponse, NetworkCreateRequest},
     query_parameters::{
         CreateContainerOptions, ListContainersOptions, ListNetworksOptions, RemoveContainerOptions,
-        StopContainerOptions,
+        StatsOptions, StopContainerOptions,
     },
 };
+use futures_util::StreamExt as _;
 use tokio::{sync::OnceCell, time::timeout};
 
-use super::run::{IMAGE_LABEL, Run, SERVER_LABEL};
+use super::run::{Ceilings, IMAGE_LABEL, Run, SERVER_LABEL};
+use crate::runtime::Taken;
 
 /// For a call. Starting a container on a busy disk takes seconds.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -97,14 +99,25 @@ impl Engine {
     }
 
     /// Makes a container and says its id.
-    pub(super) async fn create(&self, run: &Run) -> Result<String, EngineFailed> {
+    pub(super) async fn create(
+        &self,
+        run: &Run,
+        ceilings: Ceilings,
+    ) -> Result<String, EngineFailed> {
         let options = CreateContainerOptions {
             name: Some(run.name()),
             ..CreateContainerOptions::default()
         };
         let docker = self.docker().await?;
-        let made = docker.create_container(Some(options), run.request());
+        let made = docker.create_container(Some(options), run.request(ceilings));
         Ok(within("make the container", made).await?.id)
+    }
+
+    /// Gives a container other limits, without a restart.
+    pub(super) async fn update(&self, id: &str, ceilings: Ceilings) -> Result<(), EngineFailed> {
+        let docker = self.docker().await?;
+        let updated = docker.update_container(id, ceilings.update());
+        within("change the container's limits", updated).await
     }
 
     pub(super) async fn start(&self, id: &str) -> Result<(), EngineFailed> {
@@ -145,6 +158,26 @@ impl Engine {
         let docker = self.docker().await?;
         let removed = docker.remove_container(id, Some(options));
         absence_is_fine(within("remove the container", removed).await)
+    }
+
+    /// What a container takes now; `None` when it does not run.
+    pub(super) async fn taken(&self, id: &str) -> Result<Option<Taken>, EngineFailed> {
+        let docker = self.docker().await?;
+        let options = StatsOptions {
+            stream: false,
+            // Without waiting for a second look, from which Docker would make a percentage.
+            one_shot: true,
+        };
+        let stats = docker.stats(id, Some(options));
+        tokio::pin!(stats);
+        let told = within("ask what the container takes", async {
+            stats.next().await.transpose()
+        });
+        match told.await {
+            Ok(told) => Ok(told.as_ref().and_then(read_taken)),
+            Err(failed) if failed.is_absence() => Ok(None),
+            Err(failed) => Err(failed),
+        }
     }
 
     /// Makes the network unless this server has it.
@@ -242,6 +275,30 @@ impl EngineFailed {
             }
         )
     }
+}
+
+/// Of a container that has ended Docker tells of no memory.
+fn read_taken(told: &ContainerStatsResponse) -> Option<Taken> {
+    let memory = told.memory_stats.as_ref()?;
+    let kept = memory.stats.as_ref();
+    // By its name in control groups of version 2, and of version 1.
+    let cached = kept.and_then(|kept| {
+        kept.get("inactive_file")
+            .or_else(|| kept.get("total_inactive_file"))
+    });
+    let cpu = told
+        .cpu_stats
+        .as_ref()
+        .and_then(|cpu| cpu.cpu_usage.as_ref());
+    let pids = told.pids_stats.as_ref().and_then(|pids| pids.current);
+    Some(Taken {
+        cpu: Duration::from_nanos(cpu.and_then(|cpu| cpu.total_usage).unwrap_or(0)),
+        memory_bytes: memory.usage?.saturating_sub(cached.copied().unwrap_or(0)),
+        memory_limit_bytes: memory.limit,
+        pids: u32::try_from(pids.unwrap_or(0)).unwrap_or(u32::MAX),
+        // They are in a namespace of their own.
+        processes: Vec::new(),
+    })
 }
 
 fn of_server(server: &str) -> HashMap<String, Vec<String>> {

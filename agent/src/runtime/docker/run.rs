@@ -16,14 +16,17 @@ use std::{
 };
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, Mount, MountType, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, Mount, MountType,
+    PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 use tidepool_certs::secret_file::Owner;
-use tidepool_shared::manifest::ContainerManifest;
+use tidepool_shared::{document::GatewayLimits, manifest::ContainerManifest};
 
 use super::Bridge;
-use crate::openclaw::{Inside, Place};
+use crate::{
+    machine,
+    openclaw::{Browsers, Inside, Place},
+};
 
 /// The label that says whose container or network it is; without it nothing is touched.
 pub(super) const SERVER_LABEL: &str = "tidepool.server";
@@ -44,15 +47,11 @@ const LOG: &str = "/var/log/openclaw-gateway.log";
 const BROWSERS: &str = "/opt/browsers";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Processes and threads. Measured: 30 for a gateway at rest; browsers take hundreds.
-const MAX_PIDS: i64 = 512;
+const MAX_PIDS: u32 = 512;
 /// The share of CPU time against the machine's other services, when both want all of it; theirs is 1024.
 const CPU_SHARES: i64 = 512;
-const CPU: i64 = 1_000_000_000;
-const MIB: i64 = 1024 * 1024;
 /// Memory that is not the gateway's: nginx, the agent, Docker, the kernel.
-const KEPT_MIB: i64 = 400;
-/// Below that OpenClaw does not boot.
-const LEAST_MIB: i64 = 768;
+const KEPT_MIB: u64 = 400;
 /// What is written outside the state directory is in memory, and counts as the container's. Programs run
 /// from there: they do from the state directory as well, and npm and the customer's tools put them there.
 const HOME_TMPFS: &str = "rw,exec,nosuid,nodev,size=256m,uid=1000,gid=1000,mode=0700";
@@ -73,12 +72,18 @@ pub struct Run {
 
 impl Run {
     /// How a container sees what the agent knows by other names.
-    pub fn inside() -> Inside {
+    pub fn inside(browsers: Browsers) -> Inside {
         Inside {
             listen: SocketAddr::from(([0, 0, 0, 0], PORT)),
             home: PathBuf::from(HOME),
             owner: NODE,
+            browsers,
         }
+    }
+
+    /// Whom the gateway runs as.
+    pub(super) fn owner() -> Owner {
+        NODE
     }
 
     /// The network that the container is in.
@@ -98,7 +103,27 @@ impl Run {
         HashMap::from([(SERVER_LABEL.to_owned(), self.server.clone())])
     }
 
-    pub(super) fn request(&self) -> ContainerCreateBody {
+    /// The most that the container may have, within what the machine has.
+    pub(super) fn ceilings(&self, limits: GatewayLimits) -> Ceilings {
+        let machine = match self.manifest.memory_mib {
+            Some(wanted) => u64::from(wanted),
+            None => (machine::memory().total >> 20).saturating_sub(KEPT_MIB),
+        };
+        let wanted = limits.memory_mib.map_or(u64::MAX, u64::from);
+        let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+        let cores = u32::try_from(cores)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(1000);
+        Ceilings {
+            memory_mib: wanted
+                .min(machine)
+                .max(GatewayLimits::LEAST_MEMORY_MIB.into()),
+            cpu_millicores: limits.cpu_millicores.unwrap_or(cores).min(cores),
+            pids: limits.pids.unwrap_or(MAX_PIDS),
+        }
+    }
+
+    pub(super) fn request(&self, ceilings: Ceilings) -> ContainerCreateBody {
         let mut labels = self.labels();
         labels.insert(IMAGE_LABEL.to_owned(), self.image().to_owned());
         let into_log = format!("exec \"$@\" >>{LOG} 2>&1");
@@ -120,7 +145,7 @@ impl Run {
                 test: Some(vec!["NONE".to_owned()]),
                 ..HealthConfig::default()
             }),
-            host_config: Some(self.host()),
+            host_config: Some(self.host(ceilings)),
             ..ContainerCreateBody::default()
         }
     }
@@ -149,9 +174,8 @@ impl Run {
             .collect()
     }
 
-    fn host(&self) -> HostConfig {
-        let memory = self.memory();
-        let cpus = available_parallelism().map_or(1, |cpus| i64::try_from(cpus.get()).unwrap_or(1));
+    fn host(&self, ceilings: Ceilings) -> HostConfig {
+        let memory = ceilings.memory();
         HostConfig {
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
@@ -164,9 +188,9 @@ impl Run {
             memory: Some(memory),
             // No swap beside it.
             memory_swap: Some(memory),
-            nano_cpus: Some(cpus.saturating_mul(CPU)),
+            nano_cpus: Some(ceilings.nano_cpus()),
             cpu_shares: Some(CPU_SHARES),
-            pids_limit: Some(MAX_PIDS),
+            pids_limit: Some(ceilings.pids.into()),
             // Reaps what the gateway's tools leave behind, and passes signals on.
             init: Some(true),
             network_mode: Some(self.bridge().name()),
@@ -204,33 +228,41 @@ impl Run {
         let log = bind(&self.place.log_path(), LOG.into());
         [state, log].into_iter().chain(browsers).collect()
     }
+}
 
+/// What Docker is told of limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ceilings {
+    pub(super) memory_mib: u64,
+    cpu_millicores: u32,
+    pids: u32,
+}
+
+impl Ceilings {
     /// In bytes.
-    fn memory(&self) -> i64 {
-        let wanted = match self.manifest.memory_mib {
-            Some(wanted) => i64::from(wanted),
-            None => machine_mib() - KEPT_MIB,
-        };
-        wanted.max(LEAST_MIB) * MIB
+    fn memory(self) -> i64 {
+        i64::try_from(self.memory_mib << 20).unwrap_or(i64::MAX)
+    }
+
+    /// Thousand-millionths of a core.
+    fn nano_cpus(self) -> i64 {
+        i64::from(self.cpu_millicores) * 1_000_000
+    }
+
+    /// The request that changes a container which runs.
+    pub(super) fn update(self) -> ContainerUpdateBody {
+        ContainerUpdateBody {
+            memory: Some(self.memory()),
+            memory_swap: Some(self.memory()),
+            nano_cpus: Some(self.nano_cpus()),
+            pids_limit: Some(self.pids.into()),
+            ..ContainerUpdateBody::default()
+        }
     }
 }
 
 fn exposed() -> String {
     format!("{PORT}/tcp")
-}
-
-/// This machine's memory; 0 when the kernel does not tell, and then the least must do.
-fn machine_mib() -> i64 {
-    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    told.lines()
-        .find_map(|line| {
-            line.strip_prefix("MemTotal:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .parse::<i64>()
-                .ok()
-        })
-        .map_or(0, |kib| kib / 1024)
 }
 
 #[cfg(test)]
@@ -255,7 +287,7 @@ mod tests {
                 relay: "http://172.20.150.81:8081/v1".to_owned(),
                 home: "/srv/state/home".into(),
                 records: "/srv/state/gateway".into(),
-                inside: Some(Run::inside()),
+                inside: Some(Run::inside(Browsers::Mounted)),
             },
             extra_env: BTreeMap::new(),
         }
@@ -263,7 +295,9 @@ mod tests {
 
     #[test]
     fn the_container_is_given_two_paths_of_this_machine_and_no_more() {
-        let host = run().request().host_config.unwrap();
+        let run = run();
+        let request = run.request(run.ceilings(GatewayLimits::default()));
+        let host = request.host_config.unwrap();
         let sources: Vec<_> = host
             .mounts
             .unwrap()
@@ -283,13 +317,31 @@ mod tests {
     }
 
     #[test]
-    fn its_memory_is_the_tiers_and_never_too_little_to_boot() {
+    fn its_limits_are_the_tiers_within_what_the_machine_has() {
         let mut run = run();
-        run.manifest.memory_mib = Some(1500);
-        assert_eq!(run.memory(), 1500 * MIB);
+        let tier = GatewayLimits {
+            memory_mib: Some(1500),
+            cpu_millicores: Some(500),
+            pids: Some(200),
+        };
+        run.manifest.memory_mib = Some(2000);
+        let ceilings = run.ceilings(tier);
+        assert_eq!(ceilings.memory(), 1500 << 20);
+        assert_eq!((ceilings.nano_cpus(), ceilings.pids), (500_000_000, 200));
+        run.manifest.memory_mib = Some(1000);
+        assert_eq!(run.ceilings(tier).memory_mib, 1000);
+        let none = run.ceilings(GatewayLimits::default());
+        assert_eq!((none.memory_mib, none.pids), (1000, MAX_PIDS));
+        assert!(none.cpu_millicores >= 1000);
+    }
+
+    #[test]
+    fn there_is_never_too_little_memory_to_boot() {
+        let mut run = run();
         run.manifest.memory_mib = Some(1);
-        assert_eq!(run.memory(), LEAST_MIB * MIB);
+        let least = u64::from(GatewayLimits::LEAST_MEMORY_MIB);
+        assert_eq!(run.ceilings(GatewayLimits::default()).memory_mib, least);
         run.manifest.memory_mib = None;
-        assert!(run.memory() >= LEAST_MIB * MIB);
+        assert!(run.ceilings(GatewayLimits::default()).memory_mib >= least);
     }
 }

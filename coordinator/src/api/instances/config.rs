@@ -94,7 +94,8 @@ pub(in crate::api) async fn patch(
             return Ok(answer(StatusCode::OK, &instance, &wanted, None));
         }
         let operation = OperationId::new(state.chance.uuid(state.now()));
-        let change = instance::reconfigure(&instance, wanted, operation);
+        let limits = state.limits(&instance.pool);
+        let change = instance::reconfigure(&instance, wanted, operation, limits);
         match state.store.change_document(&change, state.now()).await {
             Ok(changed) => {
                 super::ring(&state, &changed);

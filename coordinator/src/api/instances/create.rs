@@ -148,6 +148,7 @@ fn parse(state: &ApiState, body: CreateInstance) -> Result<Wish, Problem> {
         (Ok(name), Some(outlook), Ok(config)) if faults.is_empty() => Ok(Wish {
             name,
             pool: outlook.pool.clone(),
+            limits: outlook.limits,
             external_id,
             config,
         }),

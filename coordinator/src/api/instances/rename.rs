@@ -67,7 +67,8 @@ pub(in crate::api) async fn rename(
     }
     let now = state.now();
     let operation = OperationId::new(state.chance.uuid(now));
-    let rename = instance::rename(&found, name, &state.names, operation, now);
+    let limits = state.limits(&found.pool);
+    let rename = instance::rename(&found, name, &state.names, operation, limits, now);
     let renamed = state.store.rename_instance(&rename, now).await;
     let renamed = renamed.map_err(super::refused)?;
     super::ring(&state, &renamed);

@@ -36,7 +36,7 @@ pub(in crate::api) async fn restart(
         return Err(Problem::new(Code::NotPossible, detail));
     }
     let operation = OperationId::new(state.chance.uuid(state.now()));
-    let change = instance::restart(&found, operation);
+    let change = instance::restart(&found, operation, state.limits(&found.pool));
     let changed = state
         .store
         .change_document(&change, state.now())

@@ -37,7 +37,8 @@ pub(in crate::api) async fn undelete(
         ));
     }
     let now = state.now();
-    let change = instance::undelete(&found, OperationId::new(state.chance.uuid(now)));
+    let operation = OperationId::new(state.chance.uuid(now));
+    let change = instance::undelete(&found, operation, state.limits(&found.pool));
     let instance = state
         .store
         .undelete_instance(&change, now)

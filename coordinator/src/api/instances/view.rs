@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::{
     ambient::Moment,
-    api::{ApiState, operations::OperationView, problem::Problem},
+    api::{ApiState, operations::OperationView, problem::Problem, servers::StatsView},
     model::{Health, Instance, InstanceStatus, Operation},
 };
 
@@ -41,6 +41,8 @@ pub struct InstanceView {
     pub ready_at: Option<String>,
     /// Until when a deleted instance may be asked back.
     pub purge_at: Option<String>,
+    /// What its gateway and its server take, as was last said; `null` before anything was.
+    pub stats: Option<StatsView>,
 }
 
 /// What may be asked of an instance now.
@@ -77,7 +79,14 @@ pub enum PendingReason {
 /// Reads what belongs to an instance and shows it.
 pub(super) async fn view(state: &ApiState, instance: Instance) -> Result<InstanceView, Problem> {
     let operation = state.store.current_operation(instance.id).await?;
-    Ok(shown(state, instance, operation))
+    let stats = match instance.server {
+        Some(server) => state.store.stats(server).await?,
+        None => None,
+    };
+    Ok(InstanceView {
+        stats: stats.map(Into::into),
+        ..shown(state, instance, operation)
+    })
 }
 
 fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> InstanceView {
@@ -105,6 +114,7 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
         created_at: instance.created_at.rfc3339(),
         ready_at: instance.ready_at.map(Moment::rfc3339),
         purge_at: instance.purge_at.map(Moment::rfc3339),
+        stats: None,
     }
 }
 

@@ -1,6 +1,10 @@
 //! Instances as lines for a person.
 
-use crate::{api::instances::view::InstanceView, cli::output::table, model::InstanceStatus};
+use crate::{
+    api::{instances::view::InstanceView, servers::StatsView},
+    cli::output::table,
+    model::{InstanceStatus, Stats},
+};
 
 /// Many, one line each.
 pub(super) fn table_of(instances: &[InstanceView]) -> Vec<String> {
@@ -42,6 +46,7 @@ pub(super) fn details(instance: &InstanceView) -> Vec<String> {
             .iter()
             .map(|reason| format!("  because     {reason}")),
     );
+    lines.extend(instance.stats.iter().flat_map(taken));
     lines.extend(instance.operation.iter().map(|operation| {
         format!(
             "  operation   {:?} {:?} {}",
@@ -68,6 +73,36 @@ pub(super) fn details(instance: &InstanceView) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What its gateway takes, and what its server has left.
+fn taken(view: &StatsView) -> Vec<String> {
+    let Stats { gateway, host } = view.stats;
+    let gateway = gateway.map(|taken| {
+        let limit = taken
+            .memory_limit_bytes
+            .map_or_else(String::new, |limit| format!(" of {}", mib(limit)));
+        let cpu = taken.cpu_millicores.map_or_else(String::new, |cpu| {
+            format!(", {}.{} % of a core", cpu / 10, cpu % 10)
+        });
+        format!(
+            "  takes       {}{limit}, {} processes and threads{cpu}",
+            mib(taken.memory_bytes),
+            taken.pids
+        )
+    });
+    let left = format!(
+        "  left        {} of {} memory, {} of {} disk",
+        mib(host.memory_available_bytes),
+        mib(host.memory_bytes),
+        mib(host.disk_free_bytes),
+        mib(host.disk_bytes)
+    );
+    gateway.into_iter().chain([left]).collect()
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 /// What became of a deletion.

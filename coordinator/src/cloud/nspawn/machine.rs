@@ -227,18 +227,20 @@ impl Machine {
     }
 }
 
-/// The `diff` directories below Docker's `overlay2`.
+/// What is large and never written to: the layers of images, and the volumes that came with the image.
 fn layers(docker: &Path) -> io::Result<Vec<PathBuf>> {
-    let overlay = docker.join("overlay2");
-    if !overlay.is_dir() {
-        return Ok(Vec::new());
-    }
     let mut found = Vec::new();
-    for entry in fs::read_dir(overlay)? {
-        let diff = entry?.path().join("diff");
-        // `l` has short names of layers, and no layer.
-        if diff.is_dir() {
-            found.push(diff);
+    for (all, content) in [("overlay2", "diff"), ("volumes", "_data")] {
+        let all = docker.join(all);
+        if !all.is_dir() {
+            continue;
+        }
+        for entry in fs::read_dir(all)? {
+            let content = entry?.path().join(content);
+            // `l` has short names of layers, and no layer; beside volumes lies a list of them.
+            if content.is_dir() {
+                found.push(content);
+            }
         }
     }
     Ok(found)

@@ -45,6 +45,7 @@ fn policy() -> Policy {
         failure_pause: Duration::from_secs(10),
         halt_after: 5,
         below_target_for: Duration::from_mins(10),
+        limits: GatewayLimits::default(),
     }
 }
 

@@ -3,7 +3,11 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tidepool_shared::{document::Generation, id::CoordinatorId, user_data::Coordinators};
+use tidepool_shared::{
+    document::{GatewayLimits, Generation},
+    id::CoordinatorId,
+    user_data::Coordinators,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -166,6 +170,7 @@ fn policy(floor: u32) -> Policy {
         failure_pause: Duration::from_secs(1),
         halt_after: 50,
         below_target_for: Duration::from_mins(10),
+        limits: GatewayLimits::default(),
     }
 }
 

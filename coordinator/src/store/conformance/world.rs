@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, SealedDocument},
     id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId},
 };
 use uuid::Uuid;
@@ -91,6 +91,7 @@ pub(super) fn document(number: u8, generation: u64) -> SealedDocument {
         edge_proof: EdgeProof(format!("proof-{number}")),
         config: json!({ "generation": generation }),
         restarts: 0,
+        limits: GatewayLimits::default(),
     })
 }
 

@@ -10,7 +10,7 @@ use tidepool_shared::id::{CoordinatorId, InstanceId, ServerId};
 use super::{
     Connection, Database, QueryResult, SqlStore, during,
     events::{About, Journal},
-    lost, operations, pools, reports, rows, transaction,
+    lost, operations, pools, reports, rows, stats, transaction,
 };
 use crate::{
     ambient::Moment,
@@ -380,6 +380,7 @@ async fn gone(
     else {
         return Ok(Transition::NotPossible);
     };
+    stats::forget(&mut *tx, id).await?;
     let instance: Option<InstanceId> = rows::maybe_parsed(&row, "instance_id")?;
     journal.note("server.gone", About::server(id, instance), &json!({}));
     if let Some(instance) = instance {

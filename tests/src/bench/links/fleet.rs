@@ -88,6 +88,8 @@ impl Fleet {
             agent_version: env!("CARGO_PKG_VERSION").into(),
             openclaw_version: OPENCLAW.into(),
             pace: Pace::default(),
+            // They have no machine of their own to tell of.
+            stats: watch::Sender::new(None).subscribe(),
             status: watch::Sender::new(Status::default()),
         };
         let cancel = self.cancel.clone();

@@ -13,7 +13,7 @@ use tidepool_coordinator::{
     store::{InstanceStore as _, ServerStore, sqlite::SqliteStore},
 };
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, Generation, SealedDocument},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, SealedDocument},
     id::{CoordinatorId, InstanceId, OperationId, ServerId},
 };
 
@@ -108,6 +108,7 @@ pub(in crate::bench) fn instance(number: usize, chance: &Chance, now: Moment) ->
         edge_proof: edge_proof.clone(),
         config: config.clone(),
         restarts: 0,
+        limits: GatewayLimits::default(),
     });
     NewInstance {
         id,

@@ -1,9 +1,15 @@
 //! A gateway in a container, with a Docker of its own.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use tempfile::TempDir;
-use tidepool_agent::runtime::{Bridge, DockerRuntime, Run, Runtime as _};
+use tidepool_agent::{
+    openclaw::Browsers,
+    runtime::{Bridge, DockerRuntime, Run, Runtime as _},
+};
 use tidepool_shared::manifest::{ImageManifest, PinnedImage};
 use tidepool_tests::{docker::Engine, programs};
 
@@ -29,6 +35,18 @@ impl Bench {
         Some(bench)
     }
 
+    /// The stub in a container, started, with the browsers of this directory; `None` where there is no Docker.
+    pub(crate) async fn stub_with_browsers(browsers: &Path) -> Option<Self> {
+        let mut bench = Self::unstarted_stub_in_container(&[]).await?;
+        let made = bench.engine().volume("browsers", browsers);
+        made.expect("the browsers' volume");
+        if let Kind::Container(run) = &mut bench.kind {
+            run.manifest.browsers = Some("browsers".to_owned());
+        }
+        bench.runtime = bench.kind.runtime();
+        Some(bench.started().await)
+    }
+
     /// The real OpenClaw in a container, started; `None` where there is no Docker or no archive of it.
     pub(crate) async fn real_in_container(manifest: ImageManifest) -> Option<Self> {
         let archive = programs::container_archive()?;
@@ -51,7 +69,7 @@ impl Bench {
         let mut place = bare_place(&folder);
         let bridge = Bridge::of(place.gateway.port());
         place.trusted_proxies = vec![bridge.address()];
-        place.inside = Some(Run::inside());
+        place.inside = Some(Run::inside(Browsers::None));
         let mut run = Run {
             server: format!("srv_{}", place.gateway.port()),
             manifest: engine.manifest(image),
