@@ -113,12 +113,32 @@ openclaw_image() {
   docker run --rm --network none --entrypoint cat "$tag" /app/config-schema.json >"$share/config-schema.json"
 }
 
+# A volume that gateways share and none can write to. Without OpenClaw nobody uses it.
+browsers_volume() {
+  local volume=tidepool-browsers place
+  place=$(docker volume create "$volume" >/dev/null && docker volume inspect -f '{{.Mountpoint}}' "$volume")
+  if ! compgen -G "$place/chromium-*/chrome-linux/chrome" >/dev/null; then
+    say "browsers"
+    "$here/openclaw/browsers.sh" "$place/.partial"
+    mv "$place"/.partial/* "$place/"
+    rmdir "$place/.partial"
+  fi
+  echo "$volume" >/run/tidepool-provision/browsers
+}
+
+openclaw() {
+  openclaw_image
+  browsers_volume
+}
+
 # Written by the agent itself: it knows what it speaks, and refuses a version that it does not know.
 manifest() {
-  local id
+  local id browsers
   id=$(cat /run/tidepool-provision/image-id 2>/dev/null || true)
+  browsers=$(cat /run/tidepool-provision/browsers 2>/dev/null || true)
   tidepool-agent manifest --openclaw-version "$version" --config-schema "$share/config-schema.json" \
     --nginx /usr/sbin/nginx --inputs "${TIDEPOOL_INPUTS:-unknown}" --built-at "$(date -u +%FT%TZ)" ${id:+--container "$id"} \
+    ${browsers:+--browsers "$browsers"} \
     >"$share/manifest.json.partial"
   mv "$share/manifest.json.partial" "$share/manifest.json"
 }
@@ -149,7 +169,7 @@ mkdir -p "$share"
 if [ "${TIDEPOOL_OPENCLAW:-}" = none ]; then
   echo '{"type":"object"}' >"$share/config-schema.json"
 else
-  engine openclaw_image
+  engine openclaw
 fi
 say "manifest"
 manifest

@@ -89,6 +89,10 @@ parts() {
   for unit in nginx.service ssh.service apt-daily.timer apt-daily-upgrade.timer; do
     [ "$(readlink "$root/etc/systemd/system/$unit")" = /dev/null ] || fault "$unit must be masked"
   done
+  if grep -q '"browsers"' "$root/usr/share/tidepool/manifest.json"; then
+    compgen -G "$root/var/lib/docker/volumes/tidepool-browsers/_data/chromium-*/chrome-linux/chrome" >/dev/null ||
+      fault "the browsers' volume has no Chromium"
+  fi
   absent "unattended upgrades" /usr/bin/unattended-upgrade
 }
 

@@ -71,9 +71,15 @@ async fn takes(server: &Server) -> anyhow::Result<()> {
     let percent = 100.0 * used.as_secs_f64() / IDLE.as_secs_f64();
     print(
         "host_rss_mib",
-        mib(without_gateway(server)?),
+        mib(without_gateway(server, "Pss:")?),
         "MiB",
         Some(HOST_MIB),
+    )?;
+    print(
+        "host_anon_mib",
+        mib(without_gateway(server, "Pss_Anon:")?),
+        "MiB",
+        None,
     )?;
     print(
         "agent_rss_mib",
@@ -141,7 +147,8 @@ fn process(server: &Server, program: &str) -> anyhow::Result<u32> {
         .with_context(|| format!("no {program} runs"))
 }
 
-fn without_gateway(server: &Server) -> anyhow::Result<u64> {
+/// `Pss:` of the kernel is all memory, `Pss_Anon:` what is not of a file, which cannot be dropped.
+fn without_gateway(server: &Server, what: &str) -> anyhow::Result<u64> {
     let mut sum = 0;
     for (pid, program) in processes(server)? {
         if program == "stub-gateway" || program == "node" {
@@ -151,7 +158,7 @@ fn without_gateway(server: &Server) -> anyhow::Result<u64> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         let shared_out = text
             .lines()
-            .find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next());
+            .find_map(|line| line.strip_prefix(what)?.split_whitespace().next());
         sum += shared_out.map_or(Ok(0), str::parse::<u64>)?;
     }
     Ok(sum)
