@@ -119,7 +119,7 @@ browsers_volume() {
   place=$(docker volume create "$volume" >/dev/null && docker volume inspect -f '{{.Mountpoint}}' "$volume")
   if ! compgen -G "$place/chromium-*/chrome-linux/chrome" >/dev/null; then
     say "browsers"
-    "$here/openclaw/browsers.sh" "$place/.partial"
+    bash "$here/openclaw/browsers.sh" "$place/.partial"
     mv "$place"/.partial/* "$place/"
     rmdir "$place/.partial"
   fi
