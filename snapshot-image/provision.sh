@@ -39,10 +39,12 @@ packages() {
   apt-get update -qq
   apt-get dist-upgrade -y -qq --no-install-recommends
   # Recommended packages stay away, so what they would have brought is named: apparmor (no container starts
-  # without its parser), growpart (cloud-guest-utils), fail2ban's two back ends.
+  # without its parser), growpart (cloud-guest-utils), fail2ban's two back ends; and what a provider's Debian has and
+  # a bare one lacks: what cloud-init sets up the network with (ifupdown, isc-dhcp-client), udev.
   apt-get install -y -qq --no-install-recommends \
-    apparmor ca-certificates cloud-guest-utils cloud-init curl dbus docker.io fail2ban iproute2 iptables \
-    nftables nginx-light procps python3-pyinotify python3-systemd systemd-sysv systemd-timesyncd zstd
+    apparmor ca-certificates cloud-guest-utils cloud-init curl dbus docker.io fail2ban ifupdown iproute2 iptables \
+    isc-dhcp-client nftables nginx-light procps python3-pyinotify python3-systemd systemd-sysv systemd-timesyncd \
+    udev zstd
   # Updates are new snapshots; nobody logs in.
   apt-get purge -y -qq unattended-upgrades openssh-server openssh-sftp-server >/dev/null
   apt-get autoremove -y -qq --purge >/dev/null

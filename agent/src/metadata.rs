@@ -186,21 +186,20 @@ fn keep(directory: &Path, told: &Told) -> Result<(), NotKept> {
 
 /// For the sets of the image's `nftables.conf`; without an admission nobody is in them.
 fn packet_filter(admission: Option<&Admission>) -> String {
-    let mut text =
-        String::from("flush set inet tidepool admitted4\nflush set inet tidepool admitted6\n");
+    let sets = ["admitted4", "admitted6", "main4", "main6"];
+    let mut text: String = sets
+        .map(|set| format!("flush set inet tidepool {set}\n"))
+        .concat();
     let Some(Admission { port, sources }) = admission else {
         return text;
     };
     for source in sources {
-        let set = if source.is_v4() {
-            "admitted4"
-        } else {
-            "admitted6"
-        };
+        let family = if source.is_v4() { 4 } else { 6 };
         // Writing to a string cannot fail.
         _ = writeln!(
             text,
-            "add element inet tidepool {set} {{ {source} . {port} }}"
+            "add element inet tidepool admitted{family} {{ {source} . {port} }}\n\
+             add element inet tidepool main{family} {{ {source} }}"
         );
     }
     text
@@ -222,6 +221,7 @@ mod tests {
         let text = packet_filter(Some(&admission));
         assert!(text.contains("admitted4 { 192.0.2.7/32 . 443 }"), "{text}");
         assert!(text.contains("admitted6 { 2001:db8::/64 . 443 }"), "{text}");
+        assert!(text.contains("main4 { 192.0.2.7/32 }"), "{text}");
         assert!(!packet_filter(None).contains("add element"));
     }
 

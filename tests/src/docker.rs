@@ -124,28 +124,7 @@ impl Engine {
     /// An image with the stub gateway and a shell; another one each time, for its time is in it.
     pub fn stub_image(&self) -> anyhow::Result<PinnedImage> {
         let root = self.dir.path().join("stub-image");
-        for directory in ["bin", "tmp", "home/node", "var/log"] {
-            fs::create_dir_all(root.join(directory))?;
-        }
-        // What is mounted there in a container has the mode that the image's directory has.
-        fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
-        let stub = root.join("stub-gateway");
-        let program = programs::program("stub-gateway")?;
-        // Its line tables are twenty times its code.
-        run(Command::new("strip").arg("-o").arg(&stub).arg(&program))?;
-        fs::copy(SHELL, root.join("bin/sh"))?;
-        for file in [program.as_path(), Path::new(SHELL)] {
-            for library in libraries(file)? {
-                let inside = root.join(library.strip_prefix("/")?);
-                fs::create_dir_all(inside.parent().context("a library lies in a directory")?)?;
-                fs::copy(&library, inside)?;
-            }
-        }
-        for library in C_LIBRARY {
-            let inside = root.join("lib/x86_64-linux-gnu").join(library);
-            fs::create_dir_all(inside.parent().context("a library lies in a directory")?)?;
-            fs::copy(Path::new("/lib/x86_64-linux-gnu").join(library), inside)?;
-        }
+        stub_root(&root, &[(SHELL, "bin/sh")])?;
         let archive = self.dir.path().join("stub-image.tar");
         run(Command::new("tar")
             .arg("-cf")
@@ -297,6 +276,41 @@ fn run(command: &mut Command) -> anyhow::Result<String> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {said}");
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Lays out a root file system with the stub gateway in it, and these programs of this machine, each where the
+/// second path says.
+pub fn stub_root(root: &Path, others: &[(&str, &str)]) -> anyhow::Result<()> {
+    for directory in ["tmp", "home/node", "var/log"] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    // What is mounted there in a container has the mode that the image's directory has.
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    let program = programs::program("stub-gateway")?;
+    // Its line tables are twenty times its code.
+    run(Command::new("strip")
+        .arg("-o")
+        .arg(root.join("stub-gateway"))
+        .arg(&program))?;
+    bring(root, &libraries(&program)?)?;
+    for (program, at) in others {
+        let inside = root.join(at);
+        fs::create_dir_all(inside.parent().context("a program lies in a directory")?)?;
+        fs::copy(program, inside)?;
+        bring(root, &libraries(Path::new(program))?)?;
+    }
+    let folder = Path::new("/lib/x86_64-linux-gnu");
+    bring(root, &C_LIBRARY.map(|library| folder.join(library)))
+}
+
+/// Copies libraries to where they are on this machine.
+fn bring(root: &Path, libraries: &[PathBuf]) -> anyhow::Result<()> {
+    for library in libraries {
+        let inside = root.join(library.strip_prefix("/")?);
+        fs::create_dir_all(inside.parent().context("a library lies in a directory")?)?;
+        fs::copy(library, inside)?;
+    }
+    Ok(())
 }
 
 /// What the dynamic linker loads for this program, itself included.

@@ -156,6 +156,11 @@ impl FakeHetzner {
         project.ledger.books(project.now)
     }
 
+    /// What a server asks for, beside the calls: see [`Teller`].
+    pub fn teller(&self) -> Teller {
+        Teller(self.fake.clone())
+    }
+
     /// The last requests, with their bodies.
     pub fn requests(&self) -> Vec<Request> {
         self.fake.lock().ledger.requests()
@@ -192,6 +197,17 @@ impl FakeHetzner {
         } else {
             Err(FakeError::Violations(violations))
         }
+    }
+}
+
+/// What the provider tells its servers, for a metadata service that they reach.
+#[derive(Clone)]
+pub struct Teller(Arc<fake::Fake>);
+
+impl Teller {
+    /// The answer for the server of this address at a path below `/hetzner/v1/`; an empty one means "none".
+    pub fn tell(&self, address: &str, path: &str) -> Option<String> {
+        metadata::answer(&self.0.lock(), address, path)
     }
 }
 

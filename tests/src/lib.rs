@@ -1,6 +1,7 @@
 //! End-to-end tests against real parts, and what they need: a whole Tidepool in a temporary directory,
 //! a stub gateway for volume, a browser.
 
+pub mod acceptance;
 pub mod api;
 pub mod bench;
 pub mod browser;
@@ -12,6 +13,7 @@ pub mod evidence;
 pub mod fake_hetzner;
 pub mod fake_provider;
 pub mod front;
+pub mod inside;
 pub mod programs;
 pub mod rack;
 pub mod stub;

@@ -6,28 +6,25 @@
 
 use std::{
     fs,
-    net::IpAddr,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use nix::unistd::geteuid;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidepool_coordinator::cloud::nspawn::{NspawnCloud, NspawnSettings, switch::Switch, unpack};
-use tidepool_shared::database_url;
-use tokio::{
-    process::{Child, Command},
-    time::{Instant, sleep},
-};
+use tokio::process::Command;
 
-use crate::{api::Api, deployment::free_port, evidence, programs};
+use crate::{api::Api, evidence, inside::World, programs};
 
+pub mod main_server;
 mod server;
 
+use self::main_server::{MainServer, Plan};
 pub use self::server::{Server, servers};
 
 /// How long programs and machines may take on a busy machine.
@@ -36,6 +33,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Where nginx listens on the machines.
 pub const SERVER_PORT: u16 = 8080;
 
+/// An address of the world's, for documentation (RFC 5737): in nobody's private network.
+const WORLD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+
 const GATEWAY: &str = "usr/local/lib/tidepool/stub-gateway";
 const MANIFEST: &str = "usr/share/tidepool/manifest.json";
 
@@ -43,11 +43,9 @@ const MANIFEST: &str = "usr/share/tidepool/manifest.json";
 #[derive(Debug)]
 pub struct Rack {
     name: String,
-    dir: TempDir,
+    _dir: TempDir,
     settings: NspawnSettings,
-    ports: [u16; 3],
-    coordinator: Option<Child>,
-    _proxy: Child,
+    pub main: MainServer,
     pub api: Api,
 }
 
@@ -83,56 +81,33 @@ impl Rack {
         Switch::put_up(&settings)
             .await
             .context("put up the switch")?;
-        let ports = [free_port()?, free_port()?, free_port()?];
-        let main = dir.path().join("main");
-        fs::create_dir(&main)?;
-        let text = configuration(&main, &settings, ports, &root, pool_size);
-        fs::write(main.join("tidepool.toml"), text)?;
-        let token = token(&main).await?;
-        let mut rack = Self {
-            name: name.to_owned(),
-            coordinator: None,
-            _proxy: proxy(&main, &settings, ports[2])?,
-            api: Api::new(&format!("http://127.0.0.1:{}", ports[0]), &token)?,
-            dir,
-            settings,
-            ports,
-        };
-        rack.up().await?;
-        Ok(rack)
-    }
-
-    async fn up(&mut self) -> anyhow::Result<()> {
-        let log = fs::File::create(self.main_dir().join("coordinator.log"))?;
-        let child = Command::new(programs::program("tidepool")?)
-            .args(["serve", "--config"])
-            .arg(self.main_dir().join("tidepool.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("start the coordinator")?;
-        let child = self.coordinator.insert(child);
-        let deadline = Instant::now() + PATIENCE;
-        while !self.api.is_up().await {
-            if child.try_wait()?.is_some() || Instant::now() > deadline {
-                let log = fs::read_to_string(self.main_dir().join("coordinator.log"))?;
-                bail!("the coordinator did not come up: {log}");
-            }
-            sleep(Duration::from_millis(20)).await;
+        let manifest = manifest_seen(dir.path(), &root)?;
+        let main = MainServer::start(&Plan {
+            dir: dir.path().join("main"),
+            address: settings.main(),
+            manifest: &manifest,
+            cloud: cloud(&settings),
+            placement: ["machine", "here"],
+            pool_size,
+            boot_deadline: PATIENCE,
+        })
+        .await;
+        if main.is_err() {
+            tear_down(&settings);
         }
-        Ok(())
+        let main = main?;
+        Ok(Self {
+            name: name.to_owned(),
+            api: main.api.clone(),
+            main,
+            _dir: dir,
+            settings,
+        })
     }
 
     /// What the cloud of this rack is made of.
     pub fn settings(&self) -> &NspawnSettings {
         &self.settings
-    }
-
-    /// The port of the edge on this machine.
-    pub fn edge_port(&self) -> u16 {
-        self.ports[1]
     }
 
     /// Waits until so many servers are warm.
@@ -163,11 +138,28 @@ impl Rack {
         Ok(switch.plug(number).await?)
     }
 
+    /// A host out in the world, to which the switch leads as a provider's router does.
+    pub async fn world(&self) -> anyhow::Result<World> {
+        let host = self.stranger(250).await?;
+        let space = Switch::put_up(&self.settings).await?.namespace();
+        let at_switch = self.settings.address(250);
+        for command in [
+            format!("ip -n {host} addr add {WORLD}/32 dev eth0"),
+            format!("ip -n {space} route add {WORLD}/32 via {at_switch}"),
+            format!("ip netns exec {space} sysctl -q -w net.ipv4.ip_forward=1"),
+        ] {
+            let mut words = command.split(' ');
+            let mut program = Command::new(words.next().unwrap_or_default());
+            ensure!(program.args(words).status().await?.success(), "{command}");
+        }
+        World::listen(&host, WORLD)
+    }
+
     /// The logs of this machine and of the servers; the image itself holds nothing of anybody's.
     fn keep_evidence(&self) {
-        evidence::collect(&self.main_dir(), &self.name);
+        evidence::collect(self.main.dir(), &self.name);
         for server in self.servers().unwrap_or_default() {
-            let own = self.main_dir().join(&server.name);
+            let own = self.main.dir().join(&server.name);
             let disk = server.dir.join("disk/upper");
             let user_data = fs::read(server.dir.join("user-data.json")).unwrap_or_default();
             let user_data: Value = serde_json::from_slice(&user_data).unwrap_or_default();
@@ -187,11 +179,6 @@ impl Rack {
         }
     }
 
-    /// Where everything of this machine's is: the main server.
-    fn main_dir(&self) -> PathBuf {
-        self.dir.path().join("main")
-    }
-
     fn journals(&self) -> String {
         let servers = self.servers().unwrap_or_default();
         let ends = servers.iter().map(|server| {
@@ -206,9 +193,7 @@ impl Rack {
 impl Drop for Rack {
     fn drop(&mut self) {
         // The coordinator first, so that it boots nothing again.
-        if let Some(child) = &mut self.coordinator {
-            drop(child.start_kill());
-        }
+        self.main.kill_coordinator();
         self.keep_evidence();
         tear_down(&self.settings);
     }
@@ -281,90 +266,25 @@ fn dress(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn proxy(dir: &Path, settings: &NspawnSettings, port: u16) -> anyhow::Result<Child> {
-    Command::new(programs::program("tidepool-proxy")?)
-        .args(["--listen", &format!("{}:{port}", settings.main())])
-        .arg("--journal")
-        .arg(dir.join("usage"))
-        .env(database_url::VARIABLE, database(dir))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(dir.join("proxy.log"))?)
-        .kill_on_drop(true)
-        .spawn()
-        .context("start the proxy")
-}
-
-async fn token(dir: &Path) -> anyhow::Result<String> {
-    let made = Command::new(programs::program("tidepool")?)
-        .args(["token", "create", "tests", "--config"])
-        .arg(dir.join("tidepool.toml"))
-        .stdin(Stdio::null())
-        .output()
-        .await?;
-    ensure!(made.status.success(), "{made:?}");
-    let token = String::from_utf8(made.stdout)?.trim().to_owned();
-    evidence::note_secret(&token);
-    Ok(token)
-}
-
-fn database(dir: &Path) -> String {
-    format!("sqlite:{}", dir.join("tidepool.db").display())
-}
-
-fn configuration(
-    dir: &Path,
-    settings: &NspawnSettings,
-    [api, edge, proxy]: [u16; 3],
-    root: &Path,
-    pool_size: u32,
-) -> String {
-    // On the switch nobody else listens.
-    let (main, link) = (IpAddr::V4(settings.main()), 7718);
-    // The image's own, seen from here.
-    let manifest = dir.join("manifest.json");
-    let text = fs::read_to_string(root.join(MANIFEST)).unwrap_or_default();
+/// The image's manifest, with its files as this machine sees them.
+fn manifest_seen(dir: &Path, root: &Path) -> anyhow::Result<PathBuf> {
+    let text = fs::read_to_string(root.join(MANIFEST))?;
     let seen = text.replace("/usr/share", &root.join("usr/share").display().to_string());
-    fs::write(&manifest, seen).expect("a temporary directory can be written");
+    let path = dir.join("manifest.json");
+    fs::write(&path, seen)?;
+    Ok(path)
+}
+
+fn cloud(settings: &NspawnSettings) -> String {
     format!(
-        r#"state_dir = "{state}"
-database_url = "{database}"
-manifest = "{manifest}"
-proxy_url = "http://{main}:{proxy}"
-deletion_grace_s = 0
-api = {{ listen = "127.0.0.1:{api}" }}
-link = {{ listen = "{main}:{link}", coordinators = ["{main}:{link}"], reconnect_spread_s = 1 }}
-
-[edge]
-listen = "127.0.0.1:{edge}"
-domain = "rack.localhost"
-scheme = "http"
-port = {edge}
-server_port = {SERVER_PORT}
-trusted_hops = ["127.0.0.1"]
-
-[cloud.nspawn]
-directory = "{directory}"
-image = "{image}"
-network = "{network}"
+        r#"[cloud.nspawn]
+directory = "{}"
+image = "{}"
+network = "{}"
 edge_port = {SERVER_PORT}
-
-[[pool]]
-tier = "basic"
-region = "here"
-placements = [{{ server_type = "machine", location = "here" }}]
-floor = {pool_size}
-most_idle = {pool_size}
-max_servers = {pool_size}
-creating_at_once = 2
-boot_deadline_s = 120
-address_rest_s = 0
 "#,
-        state = dir.join("state").display(),
-        database = database(dir),
-        manifest = manifest.display(),
-        directory = settings.directory.display(),
-        image = settings.image.display(),
-        network = settings.network,
+        settings.directory.display(),
+        settings.image.display(),
+        settings.network,
     )
 }

@@ -38,7 +38,7 @@ use super::{Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKi
 
 mod image;
 pub mod machine;
-mod metadata;
+pub mod metadata;
 mod run;
 mod settings;
 pub mod switch;
@@ -99,7 +99,8 @@ impl NspawnCloud {
     /// Answers servers' questions about themselves, and boots machines that do not run though they should,
     /// until cancelled.
     pub async fn supervise(&self, cancel: CancellationToken) {
-        let metadata = metadata::serve(servers_dir(&self.settings), &self.switch, cancel.clone());
+        let answer = metadata::of_servers(servers_dir(&self.settings));
+        let metadata = metadata::serve(&self.switch, answer, cancel.clone());
         let supervision = async {
             while cancel
                 .run_until_cancelled(sleep(SUPERVISION_INTERVAL))

@@ -8,11 +8,13 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use async_trait::async_trait;
 use serde_json::Value;
 use tidepool_coordinator::cloud::nspawn::{machine::Machine, server_dir};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::PATIENCE;
+use crate::inside::Root;
 
 /// One of its servers.
 #[derive(Debug)]
@@ -76,6 +78,13 @@ impl Server {
     /// The process id, on this machine, of its first process.
     pub fn leader(&self) -> Option<u32> {
         self.machine.leader()
+    }
+}
+
+#[async_trait]
+impl Root for Server {
+    async fn run(&self, script: &str) -> anyhow::Result<String> {
+        Self::run(self, script).await
     }
 }
 

@@ -1,17 +1,26 @@
 //! The network: a bridge in a namespace of its own, to which this machine and every server have a cable.
 //!
 //! The bridge is not in this machine's own namespace, where Docker's packet filter would eat what passes it.
-//! The metadata service's address is the switch's, as it is a router's in a cloud.
+//! The metadata service's address is the switch's, as it is a router's in a cloud. A host's hardware address
+//! follows from its number, so that its link-local one says who it is, as in a cloud.
 
-use std::{io, net::Ipv4Addr, path::PathBuf};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+};
 
 use super::{run::line, settings::NspawnSettings};
 
 /// Where `ip netns` keeps namespaces.
 const NAMESPACES: &str = "/run/netns";
 
-/// The well-known address.
+/// The well-known address, in either family.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+pub const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe);
+
+/// The switch's interface, in its namespace.
+pub const BRIDGE: &str = "br0";
 
 /// A switch that is up.
 #[derive(Debug)]
@@ -27,15 +36,21 @@ impl Switch {
             prefix: settings.prefix(),
             network: settings.network.clone(),
         };
-        if switch.namespace_file().exists() {
-            return Ok(switch);
+        if !switch.namespace_file().exists() {
+            let made = switch.lay(settings.main(), settings.switch()).await;
+            if made.is_err() {
+                // Half a switch would be taken for a whole one.
+                switch.take_down().await?;
+            }
+            made?;
         }
-        let made = switch.lay(settings.main(), settings.switch()).await;
-        if made.is_err() {
-            // Half a switch would be taken for a whole one.
-            switch.take_down().await?;
+        if has_v6() {
+            let space = switch.namespace();
+            // At once: nobody else has it.
+            let address = format!("{METADATA_V6}/64 dev {BRIDGE} nodad");
+            line(&format!("ip -n {space} addr replace {address}")).await?;
         }
-        made.map(|()| switch)
+        Ok(switch)
     }
 
     async fn lay(&self, main: Ipv4Addr, own: Ipv4Addr) -> io::Result<()> {
@@ -43,12 +58,12 @@ impl Switch {
         for command in [
             format!("ip netns add {space}"),
             format!("ip -n {space} link set lo up"),
-            format!("ip -n {space} link add br0 type bridge"),
-            format!("ip -n {space} addr add {own}/24 dev br0"),
-            format!("ip -n {space} addr add {METADATA}/32 dev br0"),
-            format!("ip -n {space} link set br0 up"),
+            format!("ip -n {space} link add {BRIDGE} type bridge"),
+            format!("ip -n {space} addr add {own}/24 dev {BRIDGE}"),
+            format!("ip -n {space} addr add {METADATA}/32 dev {BRIDGE}"),
+            format!("ip -n {space} link set {BRIDGE} up"),
             format!("ip link add {cable} type veth peer name main netns {space}"),
-            format!("ip -n {space} link set main master br0"),
+            format!("ip -n {space} link set main master {BRIDGE}"),
             format!("ip -n {space} link set main up"),
             format!("ip addr add {main}/24 dev {cable}"),
             format!("ip link set {cable} up"),
@@ -65,12 +80,14 @@ impl Switch {
         if PathBuf::from(NAMESPACES).join(&host).exists() {
             return Ok(host);
         }
-        let (space, network) = (self.namespace(), &self.network);
+        let (space, network, mac) = (self.namespace(), &self.network, mac(number));
         for command in [
             format!("ip netns add {host}"),
             format!("ip -n {host} link set lo up"),
-            format!("ip -n {space} link add p{number} type veth peer name eth0 netns {host}"),
-            format!("ip -n {space} link set p{number} master br0"),
+            format!(
+                "ip -n {space} link add p{number} type veth peer name eth0 address {mac} netns {host}"
+            ),
+            format!("ip -n {space} link set p{number} master {BRIDGE}"),
             format!("ip -n {space} link set p{number} up"),
             format!("ip -n {host} addr add {network}.{number}/24 dev eth0"),
             format!("ip -n {host} link set eth0 up"),
@@ -97,7 +114,8 @@ impl Switch {
         format!("{}-{number}", self.prefix)
     }
 
-    fn namespace(&self) -> String {
+    /// The switch's own namespace, for `ip netns exec`.
+    pub fn namespace(&self) -> String {
         format!("{}-sw", self.prefix)
     }
 
@@ -109,6 +127,21 @@ impl Switch {
     fn main_cable(&self) -> String {
         format!("{}-main", self.prefix)
     }
+}
+
+/// The hardware address of the host of this number: one that its owner makes up.
+pub fn mac(number: u8) -> String {
+    format!("02:00:00:00:00:{number:02x}")
+}
+
+/// The link-local address that the kernel makes of [`mac`].
+pub fn link_local(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, number.into())
+}
+
+/// Whether this machine's kernel knows the newer family; some are started without.
+pub(super) fn has_v6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
 }
 
 async fn remove(namespace: &str) -> io::Result<()> {
