@@ -9,6 +9,8 @@
 #   TIDEPOOL_OPENCLAW_VERSION     2026.9.6 unless told
 #   TIDEPOOL_OPENCLAW_ARCHIVE     OpenClaw's container as openclaw/container.sh makes it; or
 #   TIDEPOOL_OPENCLAW_REFERENCE   where Docker pulls it from, REPOSITORY@sha256:...
+#   TIDEPOOL_RELEASE_KEYS         public keys (`tidepool artefact keygen`), separated by spaces: whose agents and
+#                                 OpenClaw images servers take over the link; none unless told
 #   TIDEPOOL_INPUTS               a name for what went into the image; the manifest has it
 #
 # The first of these two that is set is taken; without either the image has no OpenClaw, and the builder
@@ -135,12 +137,13 @@ openclaw() {
 
 # Written by the agent itself: it knows what it speaks, and refuses a version that it does not know.
 manifest() {
-  local id browsers
+  local id browsers key keys=()
+  for key in ${TIDEPOOL_RELEASE_KEYS:-}; do keys+=(--release-key "$key"); done
   id=$(cat /run/tidepool-provision/image-id 2>/dev/null || true)
   browsers=$(cat /run/tidepool-provision/browsers 2>/dev/null || true)
   tidepool-agent manifest --openclaw-version "$version" --config-schema "$share/config-schema.json" \
     --nginx /usr/sbin/nginx --inputs "${TIDEPOOL_INPUTS:-unknown}" --built-at "$(date -u +%FT%TZ)" ${id:+--container "$id"} \
-    ${browsers:+--browsers "$browsers"} \
+    ${browsers:+--browsers "$browsers"} "${keys[@]}" \
     >"$share/manifest.json.partial"
   mv "$share/manifest.json.partial" "$share/manifest.json"
 }

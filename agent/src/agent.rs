@@ -2,7 +2,8 @@
 //!
 //! What runs on the server is adopted before the link is opened, so that the first report tells the
 //! truth. On SIGTERM the link goes first, then the loops, then gateway and nginx: an orderly power-off.
-//! After SIGKILL gateway and nginx run on, and the next agent adopts them; that is how an agent is replaced.
+//! After SIGKILL gateway and nginx run on, and the next agent adopts them; one that is to be replaced by
+//! another version ends its loops and leaves gateway and nginx alone, too.
 
 use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     applied::AppliedFile,
+    artefact::Depot,
     converge::{
         board::Board,
         body::{Body, first_view},
@@ -35,6 +37,8 @@ use crate::{
     reload::Table,
     runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run, Runtime},
     settings::Settings,
+    slots::Slots,
+    update::{Release, Updater},
     stats::{self, Looker, Tenancy},
 };
 
@@ -53,11 +57,12 @@ pub struct Agent {
     board: Arc<Board>,
     desk: Desk,
     applied: AppliedFile,
+    release: Release,
 }
 
 impl Agent {
     /// Makes the parts and reads what is on disk; starts nothing.
-    pub fn new(settings: Settings) -> anyhow::Result<Self> {
+    pub fn new(settings: Settings, release: Release) -> anyhow::Result<Self> {
         let site = settings.site().context("prepare nginx")?;
         let nginx = Arc::new(Nginx::new(settings.manifest.nginx.clone(), site));
         let gateway = Arc::new(openclaw(&settings, &nginx)?);
@@ -74,11 +79,17 @@ impl Agent {
             board,
             desk,
             applied,
+            release,
         })
     }
 
-    /// Lives until `stop`, and takes gateway and nginx along.
+    /// Lives until `stop`, and takes gateway and nginx along; or until another version is to be started, and
+    /// leaves them.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let (loops, link_stop) = (stop.child_token(), stop.child_token());
+        let version = self.release.version;
+        let (updater, ends) = self.updater(link_stop.clone())?;
+        let replaced = updater.replaced.clone();
         let documents = self.desk.documents();
         let (wake_front, wake_body) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         // nginx listens on a network that is made here. Without it nginx does not start, and both are
@@ -107,20 +118,20 @@ impl Agent {
             wake_front,
             wake_body,
         };
-        let (loops, link_stop) = (stop.child_token(), stop.child_token());
         let (ask, asked) = mpsc::channel(desk::QUEUE);
         let tasks = TaskTracker::new();
         tasks.spawn(front.run(loops.clone()));
         tasks.spawn(body.run(loops.clone()));
         tasks.spawn(observer.run(loops.clone()));
         tasks.spawn(self.desk.run(asked, loops.clone()));
+        tasks.spawn(updater.run(loops.clone()));
         let looker = looker(&self.settings, Arc::clone(&self.gateway));
         let (looked, stats) = watch::channel(None);
         tasks.spawn(looker.run(self.board.subscribe(), looked, loops.clone()));
         tasks.close();
 
         let seen = (self.board.subscribe(), stats);
-        let outcome = linked(&self.settings, ask, seen, link_stop).await;
+        let outcome = linked(&self.settings, version, (ask, seen, ends), link_stop).await;
         if let Err(error) = &outcome {
             tracing::error!(error = format!("{error:#}"), "no link");
             // A server that cannot enrol is of no use and ends; a customer is served on without us.
@@ -130,14 +141,50 @@ impl Agent {
             }
         }
         loops.cancel();
+        // Told to stop as well, it is a power-off.
+        let stays = replaced.is_cancelled() && !stop.is_cancelled();
         let ended = async {
             tasks.wait().await;
-            tokio::join!(self.gateway.leave(), self.nginx.stop());
+            if !stays {
+                tokio::join!(self.gateway.leave(), self.nginx.stop());
+            }
         };
         if timeout(STOP_DEADLINE, ended).await.is_err() {
             tracing::error!("not everything ended in time");
         }
         outcome
+    }
+}
+
+/// What the link and the updater have of each other.
+struct Ends {
+    line: watch::Sender<Option<link::Line>>,
+    updates: link::Updates,
+}
+
+impl Agent {
+    /// The updater, and the link's ends of it. When another version is to be started, the link ends.
+    fn updater(&self, link_stop: CancellationToken) -> anyhow::Result<(Updater, Ends)> {
+        let (line, fetches) = watch::channel(None);
+        let (wish, wanted) = watch::channel(None);
+        let (outcome, told) = watch::channel(None);
+        let artefacts = self.settings.own_dir("artefacts");
+        let artefacts = artefacts.context("prepare a place for artefacts")?;
+        let updater = Updater {
+            slots: Slots::of(&self.settings.state_dir),
+            depot: Depot::new(artefacts, fetches, link::Pace::default().backoff),
+            keys: self.settings.manifest.release_keys.clone(),
+            release: self.release.clone(),
+            wanted,
+            view: self.board.subscribe(),
+            outcome,
+            replaced: link_stop,
+        };
+        let updates = link::Updates {
+            wanted: wish,
+            outcome: told,
+        };
+        Ok((updater, Ends { line, updates }))
     }
 }
 
@@ -220,10 +267,14 @@ fn looker(settings: &Settings, gateway: Arc<OpenClaw>) -> Looker {
 /// Enrols if need be and keeps the link until `stop`.
 async fn linked(
     settings: &Settings,
-    ask: mpsc::Sender<desk::Request>,
-    (view, stats): (
-        watch::Receiver<desk::View>,
-        watch::Receiver<Option<stats::Look>>,
+    version: &str,
+    (ask, (view, stats), ends): (
+        mpsc::Sender<desk::Request>,
+        (
+            watch::Receiver<desk::View>,
+            watch::Receiver<Option<stats::Look>>,
+        ),
+        Ends,
     ),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -253,11 +304,13 @@ async fn linked(
         boot: rand::rngs::OsRng
             .try_next_u64()
             .context("draw a boot number")?,
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_version: version.to_owned(),
         openclaw_version: settings.manifest.openclaw_version.clone(),
         pace: link::Pace::default(),
         stats,
         status: watch::Sender::new(link::Status::default()),
+        line: ends.line,
+        updates: ends.updates,
     };
     link::run(config, ask, view, stop).await;
     Ok(())

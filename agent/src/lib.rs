@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod applied;
+pub mod artefact;
 pub mod converge;
 pub mod desk;
 mod disk;
@@ -21,8 +22,11 @@ pub mod nginx;
 pub mod observe;
 pub mod openclaw;
 mod plain_http;
+pub mod program;
 pub mod reload;
 pub mod runtime;
 pub mod settings;
+pub mod slots;
+pub mod update;
 pub mod stats;
 pub mod watchdog;

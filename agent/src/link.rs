@@ -7,8 +7,12 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use quinn::Connection;
 use rustls::pki_types::CertificateDer;
-use tidepool_shared::user_data::Coordinators;
+use tidepool_shared::{
+    message::{AgentOutcome, WantedAgent},
+    user_data::Coordinators,
+};
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
@@ -56,6 +60,35 @@ pub struct Config {
     pub stats: watch::Receiver<Option<Look>>,
     /// Told how the link is; for the service manager and for tests.
     pub status: watch::Sender<Status>,
+    /// The connection while it is up, for what fetches artefacts.
+    pub line: watch::Sender<Option<Line>>,
+    pub updates: Updates,
+}
+
+/// The link's ends of what keeps the agent at the wanted version.
+#[derive(Debug)]
+pub struct Updates {
+    pub wanted: watch::Sender<Option<WantedAgent>>,
+    /// Said at the beginning of every session and whenever it changes.
+    pub outcome: watch::Receiver<Option<AgentOutcome>>,
+}
+
+/// A connection to the coordinator that is up, for streams of its own.
+#[derive(Debug, Clone)]
+pub struct Line(pub(crate) Connection);
+
+impl Updates {
+    /// Passes a wish on. The same one, said again in another session, disturbs nobody.
+    fn want(&self, wanted: WantedAgent) {
+        let words = |it: &WantedAgent| (it.rollout, it.signed.clone(), it.trial_s);
+        self.wanted.send_if_modified(|held| {
+            let is_new = held.as_ref().map(words) != Some(words(&wanted));
+            if is_new {
+                *held = Some(wanted);
+            }
+            is_new
+        });
+    }
 }
 
 /// The link's waits and deadlines.
@@ -137,6 +170,7 @@ pub async fn run(
         let started = Instant::now();
         let ended = session::run(&mut config, &mut memory, &desk, &mut view, &cancel).await;
         config.status.send_modify(|status| status.epoch = None);
+        config.line.send_replace(None);
         memory.attempts = memory.attempts.wrapping_add(1);
         if started.elapsed() >= STEADY {
             failures = 0;

@@ -6,6 +6,7 @@ use std::{io, path::PathBuf};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 use tidepool_shared::{
+    artefact::ReleaseKeyId,
     capability,
     manifest::{ContainerManifest, ImageBuild, ImageManifest, PinnedImage},
 };
@@ -28,6 +29,9 @@ pub struct ManifestArguments {
     /// Docker's volume with browsers
     #[arg(long, requires = "container")]
     browsers: Option<String>,
+    /// A release key's public half: whose agents and images this server takes; more of them, more keys
+    #[arg(long = "release-key")]
+    release_keys: Vec<ReleaseKeyId>,
     /// A name for what the image was made from
     #[arg(long)]
     inputs: String,
@@ -46,7 +50,10 @@ pub enum NoManifest {
 }
 
 /// The manifest of the image that this program is in.
-pub fn of_image(arguments: ManifestArguments) -> Result<ImageManifest, NoManifest> {
+pub fn of_image(
+    arguments: ManifestArguments,
+    agent_version: &str,
+) -> Result<ImageManifest, NoManifest> {
     let table = Table::of(&arguments.openclaw_version)?;
     let program = std::env::current_exe().and_then(std::fs::read);
     let digest = Sha256::digest(program.map_err(NoManifest::Program)?);
@@ -63,13 +70,14 @@ pub fn of_image(arguments: ManifestArguments) -> Result<ImageManifest, NoManifes
         config_schema: arguments.config_schema,
         nginx: arguments.nginx,
         gateway_ports: 1,
+        release_keys: arguments.release_keys,
         container: arguments.container.map(|image| ContainerManifest {
             browsers: arguments.browsers,
             ..ContainerManifest::of(image)
         }),
         build: Some(ImageBuild {
             built_at: arguments.built_at,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_version: agent_version.to_owned(),
             agent_capability: capability::CURRENT,
             agent_sha256: format!("{digest:x}"),
             restart_signal: restart_signal.to_owned(),
@@ -89,6 +97,7 @@ mod tests {
             nginx: "/usr/sbin/nginx".into(),
             container: Some(format!("sha256:{}", "0a".repeat(32)).try_into().unwrap()),
             browsers: Some("browsers".to_owned()),
+            release_keys: Vec::new(),
             inputs: "abc".to_owned(),
             built_at: "2026-11-27T12:00:00Z".to_owned(),
         }
@@ -96,7 +105,7 @@ mod tests {
 
     #[test]
     fn it_says_what_the_agent_will_do_and_reads_back() {
-        let manifest = of_image(arguments("2026.9.5")).unwrap();
+        let manifest = of_image(arguments("2026.9.5"), "0.1.0").unwrap();
         let build = manifest.build.clone().unwrap();
         assert_eq!(build.restart_signal, "SIGUSR1");
         let container = manifest.container.clone().unwrap();
@@ -110,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_version_that_was_never_tried_becomes_no_image() {
-        let refused = of_image(arguments("2027.1.1"));
+        let refused = of_image(arguments("2027.1.1"), "0.1.0");
         assert!(matches!(refused, Err(NoManifest::Version(_))));
     }
 }

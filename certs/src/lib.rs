@@ -10,6 +10,7 @@
 
 pub mod authority;
 pub mod leaf;
+pub mod release;
 pub mod renewal;
 pub mod request;
 pub mod sealed;

@@ -8,6 +8,7 @@
 //!
 //! The OpenAPI document is made from the handlers, and the tests hold every answer against it.
 
+pub mod agents;
 pub mod auth;
 pub mod body;
 pub mod console;
@@ -120,6 +121,9 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(pool::show))
         .routes(routes!(pool::pause))
         .routes(routes!(pool::resume))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::begin))
+        .routes(routes!(agents::halt))
         .routes(routes!(servers::steps))
         .routes(routes!(servers::revoke))
         .routes(routes!(tokens::list))

@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 done, 1 refused by the server, 2 used wrongly, 69 the server cannot be reached.
 
+pub mod agent;
+pub mod artefact;
 pub mod basic_auth;
 pub mod client;
 pub mod config;
@@ -124,6 +126,12 @@ pub enum Command {
     /// The image that servers are made from
     #[command(subcommand)]
     Image(image::Command),
+    /// The agents' own versions
+    #[command(subcommand)]
+    Agent(agent::Command),
+    /// What servers fetch over their links: sign it, and put it there
+    #[command(subcommand)]
+    Artefact(artefact::Command),
     /// Print the API's OpenAPI document
     Openapi,
 }
@@ -146,6 +154,8 @@ pub enum CommandFailed {
     Unwell(usize),
     #[error("build the image")]
     Image(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("handle artefacts")]
+    Artefact(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("rotate the master key")]
     Rotate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("write output")]
@@ -162,6 +172,7 @@ impl CommandFailed {
             | Self::Doctor(_)
             | Self::Unwell(_)
             | Self::Image(_)
+            | Self::Artefact(_)
             | Self::Rotate(_)
             | Self::Output(_) => 1,
             Self::Usage(_) => 2,
@@ -204,6 +215,9 @@ async fn execute(
     if let Command::Image(command) = &command {
         return image::run(command, output).await;
     }
+    if let Command::Artefact(command) = &command {
+        return artefact::run(command, common, output);
+    }
     if let Command::Secrets(command) = &command {
         return secrets::run(command, common, output).await;
     }
@@ -214,9 +228,11 @@ async fn execute(
         | Command::Init(_)
         | Command::Doctor(_)
         | Command::Image(_)
+        | Command::Artefact(_)
         | Command::Secrets(_) => Err(CommandFailed::Usage("it is no client".to_owned())),
         Command::Instance(command) => instance::run(command, &client, output).await,
         Command::Pool { command } => pool::run(command, &client, output).await,
+        Command::Agent(command) => agent::run(command, &client, output).await,
         Command::Costs => costs::show(&client, output).await,
         Command::Provider(command) => models::provider(command, &client, output).await,
         Command::Model(command) => models::model(command, &client, output).await,

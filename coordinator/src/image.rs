@@ -12,7 +12,7 @@ use std::{
 
 use nix::unistd::geteuid;
 use serde::Serialize;
-use tidepool_shared::manifest::ImageManifest;
+use tidepool_shared::{artefact::ReleaseKeyId, manifest::ImageManifest};
 use tokio::time::Instant;
 
 mod inputs;
@@ -32,6 +32,8 @@ pub struct Recipe {
     /// The agent's program.
     pub agent: PathBuf,
     pub openclaw: OpenClaw,
+    /// Whose artefacts its servers take.
+    pub release_keys: Vec<ReleaseKeyId>,
     /// Where images are kept.
     pub directory: PathBuf,
 }

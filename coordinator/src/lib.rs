@@ -5,6 +5,7 @@
 
 pub mod ambient;
 pub mod api;
+pub mod artefacts;
 mod causes;
 pub mod cli;
 pub mod cloud;
@@ -26,6 +27,7 @@ pub mod purge;
 pub mod ready;
 pub mod restless;
 pub mod retention;
+pub mod rollout;
 pub mod routes;
 pub mod serve;
 mod signals;

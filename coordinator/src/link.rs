@@ -24,12 +24,14 @@ use tracing::{debug, error, info};
 
 use crate::{
     ambient::{Chance, Clock, Moment},
+    artefacts::Artefacts,
     causes::chain,
     doorbell::{Doorbell, Heard, Listener, Ring},
     store::Store,
 };
 
 mod admission;
+mod agents;
 mod allowance;
 mod audit;
 mod connection_id;
@@ -44,9 +46,11 @@ mod rate;
 mod recent;
 mod renewal;
 mod report;
+mod requests;
 mod right;
 mod session;
 mod stats;
+mod transfer;
 mod wire;
 
 use admission::{Address, Admission, Admissions, Verdict};
@@ -56,6 +60,8 @@ pub use keys::KeysError;
 pub use links::{Links, LogsError};
 use pace::Paces;
 use recent::Recent;
+pub use transfer::Pacing;
+use transfer::Transfers;
 
 /// How the link server is set up.
 #[derive(Debug, Clone)]
@@ -88,6 +94,9 @@ pub struct Settings {
     pub enrolments_at_once: usize,
     /// Connections of one address that are not welcomed yet.
     pub unwelcomed_per_source: usize,
+    /// What agents may fetch; beside the keys unless told otherwise.
+    pub artefacts: Artefacts,
+    pub pacing: Pacing,
 }
 
 impl Settings {
@@ -96,6 +105,8 @@ impl Settings {
         Self {
             coordinator,
             listen,
+            artefacts: Artefacts::new(keys.with_file_name("artefacts")),
+            pacing: Pacing::default(),
             keys,
             hello_deadline: Duration::from_secs(10),
             enrol_deadline: Duration::from_secs(10),
@@ -146,6 +157,7 @@ struct Context {
     paces: Paces,
     stats: stats::Unwritten,
     renewed: Recent<ServerId>,
+    transfers: Transfers,
 }
 
 /// The link server, bound.
@@ -179,6 +191,7 @@ impl LinkServer {
         let bell = doorbell.listen();
         let context = Arc::new(Context {
             admissions: Admissions::new(&settings),
+            transfers: Transfers::new(settings.artefacts.clone(), settings.pacing),
             settings,
             store,
             doorbell,

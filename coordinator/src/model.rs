@@ -48,6 +48,10 @@ macro_rules! words {
     };
 }
 
+mod agents;
+
+pub use self::agents::{Agent, AgentEnding, AgentRollout, NewAgentRollout};
+
 words! {
     /// The life of a server. `Failed` may follow any of the first four; such a server is replaced.
     ServerState {

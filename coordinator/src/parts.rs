@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ambient::{Chance, Clock},
     api::{self, ApiState, KeyTrial, Neighbours, PoolOutlook, Prices},
+    artefacts::Artefacts,
     cloud::Cloud,
     config::ConfigSchema,
     doorbell::{self, Doorbell, postgres::Messenger},
@@ -33,6 +34,7 @@ use crate::{
     ready::Readiness,
     restless::Watch,
     retention::Retention,
+    rollout::Rollouts,
     routes::{Routes, RoutesSettings},
     store::{self, Store},
     sweep::{self, Sweep},
@@ -69,6 +71,8 @@ pub struct Plan {
     pub introduction: Introduction,
     pub pools: Vec<Policy>,
     pub master_keys: PathBuf,
+    /// What servers can fetch from this coordinator.
+    pub artefacts: Artefacts,
     /// What a boot takes, before one was measured.
     pub expected_boot: Duration,
     pub sweep: (sweep::Policy, Duration),
@@ -97,6 +101,7 @@ struct Singletons {
     retention: Retention,
     watch: Watch,
     fleet: Fleet,
+    rollouts: Rollouts,
     routes: Option<Routes>,
 }
 
@@ -120,6 +125,7 @@ impl Singletons {
             self.retention.run(cancel.clone()),
             self.watch.run(cancel.clone()),
             self.fleet.run(cancel.clone()),
+            self.rollouts.run(cancel.clone()),
             tasks.wait(),
         );
     }
@@ -154,6 +160,7 @@ impl Parts {
             retention: ground.retention(),
             watch: ground.watch(),
             fleet: ground.fleet(&plan.pools),
+            rollouts: ground.rollouts(),
             routes: ground.routes(plan.routes.clone())?,
         };
         Ok(Self {
@@ -214,6 +221,7 @@ impl Ground {
     fn link(&self, plan: &Plan, authority: Authority) -> anyhow::Result<LinkServer> {
         let settings = link::Settings {
             reconnect_spread: plan.reconnect_spread,
+            artefacts: plan.artefacts.clone(),
             ..link::Settings::new(self.coordinator, plan.link, plan.link_keys.clone())
         };
         Ok(LinkServer::bind(
@@ -254,6 +262,7 @@ impl Ground {
             neighbours: Neighbours::new(self.coordinator),
             prices: Prices::of(Arc::clone(&self.cloud)),
             master_keys: plan.master_keys,
+            artefacts: plan.artefacts,
             key_trial: KeyTrial::new()?,
             pools,
             deletion_grace: plan.deletion_grace,
@@ -327,6 +336,13 @@ impl Ground {
             store: Arc::clone(&self.store),
             clock: Arc::clone(&self.clock),
             pools: pools.iter().map(|policy| policy.pool.clone()).collect(),
+        }
+    }
+
+    fn rollouts(&self) -> Rollouts {
+        Rollouts {
+            store: Arc::clone(&self.store),
+            doorbell: self.doorbell.clone(),
         }
     }
 

@@ -23,6 +23,7 @@ mod metrics;
 use self::config::{Cloud as CloudConfig, Config};
 use crate::{
     ambient::{Chance, Clock, SystemClock},
+    artefacts::Artefacts,
     cloud::{Cloud, hetzner::HetznerCloud, nspawn::NspawnCloud},
     config::ConfigSchema,
     edge::EdgeSettings,
@@ -153,6 +154,7 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
         introduction,
         pools: config.pools.iter().map(config::Pool::policy).collect(),
         master_keys: config.master_keys(),
+        artefacts: Artefacts::new(config.artefacts()),
         expected_boot: EXPECTED_BOOT,
         sweep: config.sweep(),
         deletion_grace: Duration::from_secs(config.deletion_grace_s),

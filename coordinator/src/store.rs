@@ -11,6 +11,7 @@
 //! over sqlx's drivers would need their bounds on every function, `sqlx::Any` knows neither bytes nor
 //! booleans, and a copy of each file would drift from the other.
 
+mod agents;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 #[cfg(test)]
@@ -50,6 +51,8 @@ use crate::{
         Spent, Stats, StatsRecord, StepMs, UsageCursor, UsageRecord, UsageSum,
     },
 };
+
+pub use agents::AgentStore;
 
 /// Opens the store that a URL names, and brings its tables up to date.
 pub async fn open(url: &DatabaseUrl, chance: Arc<Chance>) -> Stored<Arc<dyn Store>> {
@@ -584,6 +587,7 @@ pub trait Store:
     + EventStore
     + AccessStore
     + LeaseStore
+    + AgentStore
     + 'static
 {
 }
@@ -602,6 +606,7 @@ impl<S> Store for S where
         + EventStore
         + AccessStore
         + LeaseStore
+        + AgentStore
         + 'static
 {
 }

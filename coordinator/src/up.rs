@@ -29,6 +29,7 @@ mod screen;
 
 use crate::{
     ambient::{Chance, Clock, SystemClock},
+    artefacts::Artefacts,
     cli::target::Target,
     cloud::{
         Placement,
@@ -44,7 +45,7 @@ use crate::{
     store::Store,
     sweep,
 };
-pub(crate) use data::{DATABASE, MASTER_KEYS};
+pub(crate) use data::{ARTEFACTS, DATABASE, MASTER_KEYS};
 use data::{DataDir, LocalPlaces};
 use proxy::ProxyProcess;
 use screen::Screen;
@@ -287,6 +288,7 @@ fn plan(
         },
         pools: vec![policy(options)],
         master_keys: data.join(MASTER_KEYS),
+        artefacts: Artefacts::new(data.join(ARTEFACTS)),
         expected_boot: EXPECTED_BOOT,
         sweep: (sweep::Policy::default(), SWEEP_INTERVAL),
         deletion_grace: Duration::from_secs(options.deletion_grace),

@@ -46,6 +46,10 @@ impl Kind {
     pub const UNSUPPORTED: Self = Self(8);
     /// Agent to coordinator, now and then: [`crate::message::Stats`].
     pub const STATS: Self = Self(9);
+    /// Coordinator to agent: [`crate::message::WantedAgent`].
+    pub const WANTED_AGENT: Self = Self(10);
+    /// Agent to coordinator: [`crate::message::AgentOutcome`].
+    pub const AGENT_OUTCOME: Self = Self(11);
     /// Agent to coordinator on a stream of its own: [`crate::message::Renew`].
     pub const RENEW: Self = Self(16);
     /// Answer to renew and to enrol: [`crate::message::Issued`].
@@ -58,6 +62,10 @@ impl Kind {
     pub const LOG_REQUEST: Self = Self(32);
     /// Answer to a log request: [`crate::message::LogLines`].
     pub const LOG_LINES: Self = Self(33);
+    /// Agent to coordinator on a stream of its own: [`crate::message::FetchArtefact`].
+    pub const FETCH_ARTEFACT: Self = Self(34);
+    /// Answer to it, before the bytes: [`crate::message::ArtefactFollows`].
+    pub const ARTEFACT_FOLLOWS: Self = Self(35);
 
     /// The largest body this kind may have, in bytes.
     pub const fn max_body(self) -> usize {

@@ -6,6 +6,7 @@
 //! use it. Whatever is added is a compatibility promise: see [`capability`] for how it may change.
 
 pub mod admission;
+pub mod artefact;
 pub mod capability;
 pub mod config_schema;
 pub mod database_url;

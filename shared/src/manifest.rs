@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::artefact::ReleaseKeyId;
+
 /// `manifest.json` of an image. Paths are absolute on the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +28,9 @@ pub struct ImageManifest {
     /// The container that the gateway runs in; without it, it is a process of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerManifest>,
+    /// Whose signature makes an artefact one for this server; without any it takes none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub release_keys: Vec<ReleaseKeyId>,
     /// How the image came to be; a machine that never was an image has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<ImageBuild>,

@@ -3,9 +3,13 @@
 //! A field's number is never reused; new fields are optional. `tests/golden` keeps the bytes of every
 //! released capability, so that a change that breaks an old peer breaks a test first.
 
+mod artefact;
+
 use minicbor::{Decode, Encode};
 
 use crate::frame::{Kind, Message};
+
+pub use artefact::{AgentOutcome, ArtefactFollows, Ending, FetchArtefact, WantedAgent};
 
 /// The agent's first word on the control stream.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -354,10 +358,14 @@ kinds! {
     Ping = Kind::PING;
     Pong = Kind::PONG;
     Unsupported = Kind::UNSUPPORTED;
+    WantedAgent = Kind::WANTED_AGENT;
+    AgentOutcome = Kind::AGENT_OUTCOME;
     Enrol = Kind::ENROL;
     Renew = Kind::RENEW;
     Issued = Kind::ISSUED;
     Refused = Kind::REFUSED;
     LogRequest = Kind::LOG_REQUEST;
     LogLines = Kind::LOG_LINES;
+    FetchArtefact = Kind::FETCH_ARTEFACT;
+    ArtefactFollows = Kind::ARTEFACT_FOLLOWS;
 }

@@ -9,9 +9,9 @@ use std::{fmt::Debug, fs, path::PathBuf};
 use tidepool_shared::{
     frame::{Frame, HEADER_LEN, Header, Message},
     message::{
-        Desired, Enrol, GatewayStats, Health, Held, Hello, HostStats, Issued, LogLines, LogRequest,
-        Phase, Ping, Pong, Refused, Rejected, Renew, Report, Stats, Step, Unsupported, Verdict,
-        Welcome,
+        AgentOutcome, ArtefactFollows, Desired, Ending, Enrol, FetchArtefact, GatewayStats, Health,
+        Held, Hello, HostStats, Issued, LogLines, LogRequest, Phase, Ping, Pong, Refused, Rejected,
+        Renew, Report, Stats, Step, Unsupported, Verdict, WantedAgent, Welcome,
     },
 };
 
@@ -263,4 +263,32 @@ fn logs_are_golden() {
     is_golden("log_request", &LogRequest { lines: 200 });
     let lines = vec!["one".into(), "two ü".into()];
     is_golden("log_lines", &LogLines { lines });
+}
+
+#[test]
+fn artefacts_are_golden() {
+    let wanted = WantedAgent {
+        epoch: 9,
+        rollout: 3,
+        signed: "{}".into(),
+        trial_s: 90,
+    };
+    is_golden("wanted_agent", &wanted);
+    let endings = [Ending::Kept, Ending::Refused, Ending::RolledBack];
+    for (number, ending) in endings.into_iter().enumerate() {
+        let outcome = AgentOutcome {
+            rollout: 3,
+            ending,
+            reason: (ending != Ending::Kept).then(|| "no".into()),
+        };
+        is_golden(&format!("agent_outcome_{number}"), &outcome);
+    }
+    is_golden(
+        "fetch_artefact",
+        &FetchArtefact {
+            sha256: [0xab; 32],
+            offset: 65_536,
+        },
+    );
+    is_golden("artefact_follows", &ArtefactFollows { size: 15_000_000 });
 }

@@ -60,6 +60,12 @@ variable "inputs" {
   description = "A name for what the image is made from."
 }
 
+variable "release_keys" {
+  type        = string
+  default     = ""
+  description = "Public keys (`tidepool artefact keygen`), separated by spaces: whose agents servers take later."
+}
+
 variable "poll_interval" {
   type    = string
   default = "1s"
@@ -104,6 +110,7 @@ build {
       "TIDEPOOL_OPENCLAW=${var.openclaw}",
       "TIDEPOOL_OPENCLAW_REFERENCE=${var.openclaw_reference}",
       "TIDEPOOL_OPENCLAW_VERSION=${var.openclaw_version}",
+      "TIDEPOOL_RELEASE_KEYS=${var.release_keys}",
       "TIDEPOOL_INPUTS=${var.inputs}",
     ]
     inline_shebang = "/bin/sh -eu"

@@ -16,4 +16,5 @@ pub mod front;
 pub mod inside;
 pub mod programs;
 pub mod rack;
+pub mod release;
 pub mod stub;

@@ -40,6 +40,7 @@ pub fn stub_image(
         nginx: nginx()?,
         gateway_ports: 1,
         container,
+        release_keys: Vec::new(),
         build: None,
     };
     write_manifest(dir, &manifest)

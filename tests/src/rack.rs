@@ -8,6 +8,7 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 use tidepool_coordinator::cloud::nspawn::{NspawnCloud, NspawnSettings, switch::Switch, unpack};
 use tokio::process::Command;
 
-use crate::{api::Api, evidence, inside::World, programs};
+use crate::{api::Api, evidence, inside::World, programs, release::Releases};
 
 pub mod main_server;
 mod server;
@@ -77,11 +78,29 @@ impl Rack {
             Gateway::Own => {}
             Gateway::Stub => dress(&root)?,
         }
+        Self::put_up((dir, settings), &root, name, pool_size).await
+    }
+
+    /// One with the stub whose servers take what these releases' key has signed.
+    pub async fn trusting(releases: &Releases, name: &str, pool_size: u32) -> anyhow::Result<Self> {
+        let place = place(&image()?, name)?;
+        let (_, root) = unpack(&place.1).await.context("unpack the image")?;
+        dress(&root)?;
+        releases.trusted_in(&root.join(MANIFEST))?;
+        Self::put_up(place, &root, name, pool_size).await
+    }
+
+    async fn put_up(
+        (dir, settings): (TempDir, NspawnSettings),
+        root: &Path,
+        name: &str,
+        pool_size: u32,
+    ) -> anyhow::Result<Self> {
         // Before the proxy, which listens on this machine's end of it.
         Switch::put_up(&settings)
             .await
             .context("put up the switch")?;
-        let manifest = manifest_seen(dir.path(), &root)?;
+        let manifest = manifest_seen(dir.path(), root)?;
         let main = MainServer::start(&Plan {
             dir: dir.path().join("main"),
             address: settings.main(),
@@ -103,6 +122,20 @@ impl Rack {
             _dir: dir,
             settings,
         })
+    }
+
+    /// Puts a signed file where the servers fetch it.
+    pub async fn add_artefact(&self, file: &Path) -> anyhow::Result<()> {
+        let added = Command::new(programs::program("tidepool")?)
+            .args(["artefact", "add"])
+            .arg(file)
+            .arg("--config")
+            .arg(self.main.dir().join("tidepool.toml"))
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        ensure!(added.status.success(), "{added:?}");
+        Ok(())
     }
 
     /// What the cloud of this rack is made of.

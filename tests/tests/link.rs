@@ -1,5 +1,7 @@
 //! Both ends of the link against each other, over real QUIC on loopback, with the SQLite store.
 
+#[path = "link/artefacts.rs"]
+mod artefacts;
 #[path = "link/flood.rs"]
 mod flood;
 #[path = "link/rig.rs"]

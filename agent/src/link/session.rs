@@ -12,7 +12,10 @@ use tidepool_shared::{
     capability::{self, close},
     document::{Digest, Generation, SealedDocument},
     frame::{Frame, Kind},
-    message::{Desired, Hello, Ping, Pong, Stats, Unsupported, Verdict, Welcome},
+    message::{
+        AgentOutcome, Desired, Hello, Ping, Pong, Stats, Unsupported, Verdict, WantedAgent,
+        Welcome,
+    },
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -23,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Config, Dialled, Ended, Memory, announce_certificate,
+    Config, Dialled, Ended, Line, Memory, announce_certificate,
     dial::DialError,
     logs,
     renewal::{self, RenewError},
@@ -100,6 +103,8 @@ pub(super) async fn run(
         status.epoch = Some(welcome.epoch);
         status.sessions += 1;
     });
+    let line = Line(dialled.connection.clone());
+    config.line.send_replace(Some(line));
     let silence = (welcome.ping_interval_ms > 0)
         .then(|| (millis(welcome.ping_interval_ms) * SILENT_PINGS).max(SHORTEST_SILENCE));
     let mut session = Session {
@@ -228,6 +233,8 @@ impl Session<'_> {
     ) -> Result<Ended, WireError> {
         self.report(view).await?;
         self.tell_stats().await?;
+        let mut outcome = self.config.updates.outcome.clone();
+        outcome.mark_changed();
         let mut heard = Instant::now();
         let mut renew_at = self.next_renewal();
         loop {
@@ -245,6 +252,12 @@ impl Session<'_> {
                     Err(_) => return Ok(Ended::Stopped),
                 },
                 Ok(()) = self.config.stats.changed() => self.tell_stats().await?,
+                Ok(()) = outcome.changed() => {
+                    let ended = outcome.borrow_and_update().clone();
+                    if let Some(ended) = ended {
+                        wire::write(&mut self.send, &told(ended)).await?;
+                    }
+                }
                 Some(done) = self.chores.join_next() => match done {
                     Ok(Chore::Renewed(renewed)) => {
                         self.renewed(*renewed);
@@ -315,6 +328,12 @@ impl Session<'_> {
                     .spawn(async move { Chore::Pulsed(pulse(&desk, sequence).await) });
             }
             Kind::PING => {}
+            Kind::WANTED_AGENT => {
+                let wanted: WantedAgent = frame.message()?;
+                if wanted.epoch == self.epoch {
+                    self.config.updates.want(wanted);
+                }
+            }
             Kind::UNSUPPORTED => {
                 let Unsupported { kind } = frame.message()?;
                 if Kind(kind) == Kind::STATS {
@@ -423,6 +442,14 @@ impl Session<'_> {
             }
             Err(failure) => warn!(error = %chain(&failure), "certificate not renewed yet"),
         }
+    }
+}
+
+/// An outcome that fits a frame, whatever a program has said.
+fn told(outcome: AgentOutcome) -> AgentOutcome {
+    AgentOutcome {
+        reason: outcome.reason.map(|reason| report::cut(&reason)),
+        ..outcome
     }
 }
 

@@ -58,6 +58,11 @@ impl FrameReader {
         }
     }
 
+    /// The stream itself and what has come on it already, where no more frames follow.
+    pub(crate) fn into_rest(self) -> (RecvStream, Vec<u8>) {
+        (self.stream, self.assembly.into_rest())
+    }
+
     /// The next frame, which must come.
     pub(crate) async fn answer(&mut self) -> Result<Frame, WireError> {
         self.next().await?.ok_or(WireError::NoAnswer)

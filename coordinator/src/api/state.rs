@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     ambient::{Chance, Clock, Moment},
+    artefacts::Artefacts,
     config::ConfigSchema,
     doorbell::Doorbell,
     instance::PublicNames,
@@ -41,6 +42,8 @@ pub struct ApiState {
     pub prices: Prices,
     /// The file of the keys that seal: read each time, since they are rotated.
     pub master_keys: PathBuf,
+    /// What servers can fetch from this coordinator.
+    pub artefacts: Artefacts,
     /// Tries keys that customers give.
     pub key_trial: KeyTrial,
     /// The pools that customers may ask for; the first is the default, and the first of a tier is that

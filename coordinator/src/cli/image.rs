@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use tidepool_shared::artefact::ReleaseKeyId;
 
 use super::{CommandFailed, output::Output};
 use crate::image::{self, Built, OpenClaw, Recipe};
@@ -34,6 +35,10 @@ pub struct Build {
     /// REPOSITORY@sha256:..., or `none`
     #[arg(long, value_parser = openclaw)]
     openclaw: OpenClaw,
+    /// A public key (`tidepool artefact keygen`): its servers take agents that are signed by it; more of them,
+    /// more keys
+    #[arg(long = "release-key", value_name = "KEY")]
+    release_keys: Vec<ReleaseKeyId>,
 }
 
 fn openclaw(text: &str) -> Result<OpenClaw, String> {
@@ -76,6 +81,7 @@ impl Build {
             scripts: self.scripts.canonicalize()?,
             agent: crate::up::beside_this(self.agent.as_ref(), "tidepool-agent")?.canonicalize()?,
             openclaw,
+            release_keys: self.release_keys.clone(),
             directory: self.local.canonicalize()?,
         })
     }

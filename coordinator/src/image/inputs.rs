@@ -27,6 +27,9 @@ impl Inputs {
             OpenClaw::Reference(reference) => inputs.entry("reference", 0, reference.as_bytes()),
             OpenClaw::Absent => inputs.entry("no openclaw", 0, b""),
         }
+        for key in &recipe.release_keys {
+            inputs.entry("release key", 0, &key.0);
+        }
         Ok(inputs)
     }
 
@@ -79,6 +82,8 @@ impl Inputs {
 
 #[cfg(test)]
 mod tests {
+    use tidepool_shared::artefact::ReleaseKeyId;
+
     use super::*;
 
     fn name(recipe: &Recipe) -> String {
@@ -96,6 +101,7 @@ mod tests {
             scripts: scripts.clone(),
             agent: dir.path().join("agent"),
             openclaw: OpenClaw::Absent,
+            release_keys: Vec::new(),
             directory: dir.path().to_owned(),
         };
         let mut names = vec![name(&recipe)];
@@ -109,6 +115,8 @@ mod tests {
         fs::write(dir.path().join("agent"), "another").unwrap();
         names.push(name(&recipe));
         recipe.openclaw = OpenClaw::Reference("a@sha256:0".to_owned());
+        names.push(name(&recipe));
+        recipe.release_keys = vec![ReleaseKeyId([1; 32])];
         names.push(name(&recipe));
         let all = names.len();
         names.sort();

@@ -198,6 +198,9 @@ impl<'a> Steps<'a> {
             }
             OpenClaw::Absent => command.arg("--setenv=TIDEPOOL_OPENCLAW=none"),
         };
+        let keys = self.recipe.release_keys.iter().map(ToString::to_string);
+        let keys = keys.collect::<Vec<_>>().join(" ");
+        command.arg(format!("--setenv=TIDEPOOL_RELEASE_KEYS={keys}"));
         command.arg(format!("{INSIDE}/snapshot-image/provision.sh"));
         self.step("provisioning", "systemd-nspawn", command, tell)
             .await

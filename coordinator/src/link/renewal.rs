@@ -1,26 +1,19 @@
-//! Requests of a connected agent, each on a stream of its own. The one kind there is asks for the next
-//! certificate; it is for the server of the session's own certificate, whatever the request says.
+//! Renewal: the next certificate, for the server of the session's own certificate, whatever the request says.
 
 use std::time::Duration;
 
-use quinn::{RecvStream, SendStream};
 use tidepool_certs::request::CheckedRequest;
 use tidepool_shared::{
-    frame::Kind,
     id::ServerId,
-    message::{Issued, Refused, Renew, Unsupported},
+    message::{Issued, Refused},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
     Context,
-    issuing::{issue, not_now, refused},
+    issuing::{issue, not_now},
     recent::Recent,
-    wire::{self, FrameReader, WireError},
 };
-
-/// How long a request may take to arrive.
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A server gets one certificate in so much time, however often it connects anew.
 const PAUSE: Duration = Duration::from_mins(1);
@@ -33,36 +26,8 @@ pub(super) fn recent() -> Recent<ServerId> {
     Recent::new(PAUSE, REMEMBERED)
 }
 
-/// Answers one request.
-pub(super) async fn answer(
-    context: &Context,
-    server: ServerId,
-    mut send: SendStream,
-    recv: RecvStream,
-) -> Result<(), WireError> {
-    let frame = timeout(DEADLINE, FrameReader::control(recv).expect())
-        .await
-        .map_err(|_| WireError::Stalled)??;
-    if frame.kind == Kind::RENEW {
-        let Renew { csr } = frame.message()?;
-        let issued = match CheckedRequest::check(&csr) {
-            Ok(checked) => renew(context, server, &checked).await,
-            Err(_) => Err(refused()),
-        };
-        match issued {
-            Ok(issued) => wire::write(&mut send, &issued).await?,
-            Err(refused) => wire::write(&mut send, &refused).await?,
-        }
-    } else {
-        let kind = frame.kind.0;
-        wire::write(&mut send, &Unsupported { kind }).await?;
-    }
-    // A stream that is finished already was finished by us: nothing is lost.
-    drop(send.finish());
-    Ok(())
-}
-
-async fn renew(
+/// Issues the next certificate.
+pub(super) async fn renew(
     context: &Context,
     server: ServerId,
     request: &CheckedRequest,

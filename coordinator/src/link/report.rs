@@ -64,7 +64,7 @@ pub(super) fn for_store(report: &Report) -> ServerReport {
 }
 
 /// Without control characters, too: PostgreSQL takes no NUL, and JSON makes six bytes of one.
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.get(..text.floor_char_boundary(MAX_TEXT))
         .unwrap_or_default()
         .replace(char::is_control, " ")

@@ -51,11 +51,13 @@ pub(super) async fn to_open(
     if hello.capability < capability::MINIMUM || hello.minimum > capability::CURRENT {
         return Err(Denied::Refused("no common capability"));
     }
-    if hello.openclaw_version.len() > MAX_VERSION_LEN {
-        return Err(Denied::Refused("version is too long"));
-    }
-    if hello.openclaw_version.contains(char::is_control) {
-        return Err(Denied::Refused("version is no text"));
+    for version in [&hello.openclaw_version, &hello.agent_version] {
+        if version.len() > MAX_VERSION_LEN {
+            return Err(Denied::Refused("version is too long"));
+        }
+        if version.contains(char::is_control) {
+            return Err(Denied::Refused("version is no text"));
+        }
     }
     let row = served(context, server, Occasion::Hello).await?;
     if row.address != Some(from) {

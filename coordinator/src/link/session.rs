@@ -26,12 +26,13 @@ use tracing::{debug, error, info, warn};
 use super::{
     Context,
     admission::Admission,
+    agents::Told,
     allowance::Allowance,
     document::{self, Step},
     links::{Clones, Entered},
     pace::{Progress, Refusals},
-    renewal,
     report::{self, Rejection},
+    requests,
     right::{self, Denied},
     wire::{self, FrameReader, WireError},
 };
@@ -177,6 +178,8 @@ struct Session {
     last_report: Option<Report>,
     progress: Progress,
     refusals: Refusals,
+    /// About the agent's own version.
+    told: Told,
     /// A report that the store did not take, or that came too soon after others.
     unrecorded: Option<Report>,
     pinged: u64,
@@ -217,6 +220,7 @@ async fn open(
         )
         .await?;
     let (epoch, row) = opened.ok_or(right::NOT_SERVED)?;
+    context.store.agent_is(server, &hello.agent_version).await?;
     let entered = context.links.enter(server, epoch, connection.clone());
     let Entered::In { wake, clones } = entered else {
         return Err(End::Superseded);
@@ -235,6 +239,7 @@ async fn open(
         last_report: None,
         progress: Progress::default(),
         refusals: Refusals::default(),
+        told: Told::default(),
         unrecorded: None,
         pinged: 0,
         allowance: Allowance::default(),
@@ -271,10 +276,16 @@ impl Session {
             current_generation: wanted.as_ref().map_or(0, |wanted| wanted.generation.0),
         };
         wire::write(&mut self.send, &welcome).await?;
-        match wanted {
-            Some(wanted) => self.push(wanted).await,
-            None => Ok(()),
+        if let Some(wanted) = wanted {
+            self.push(wanted).await?;
         }
+        self.want().await
+    }
+
+    /// Says which version the agent should be.
+    async fn want(&mut self) -> Result<(), End> {
+        let wanted = self.context.store.wanted_agent(self.server.id).await?;
+        Ok(self.told.tell(wanted, self.epoch, &mut self.send).await?)
     }
 
     async fn run(&mut self, mut reader: FrameReader) -> End {
@@ -376,6 +387,14 @@ impl Session {
                     return Ok(Heard::Pong);
                 }
             }
+            Kind::AGENT_OUTCOME => {
+                let outcome = frame.message().map_err(WireError::from)?;
+                let heard = self.told.hear(&self.context, self.server.id, outcome).await;
+                if let Err(failure) = heard {
+                    // The agent says it again in the next session.
+                    warn!(server.id = %self.server.id, error = %chain(&failure), "what became of an agent is not recorded");
+                }
+            }
             Kind::UNSUPPORTED => {
                 let Unsupported { kind } = frame.message().map_err(WireError::from)?;
                 debug!(server.id = %self.server.id, frame.kind = kind, "agent does not know a kind");
@@ -454,7 +473,7 @@ impl Session {
         {
             self.push(wanted).await?;
         }
-        Ok(())
+        self.want().await
     }
 
     async fn push(&mut self, wanted: SealedDocument) -> Result<(), End> {
@@ -487,7 +506,7 @@ impl Session {
         let context = Arc::clone(&self.context);
         let server = self.server.id;
         self.requests.spawn(async move {
-            if let Err(failure) = renewal::answer(&context, server, send, recv).await {
+            if let Err(failure) = requests::answer(&context, server, send, recv).await {
                 debug!(server.id = %server, error = %chain(&failure), "request not answered");
             }
         });

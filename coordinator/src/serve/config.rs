@@ -324,6 +324,11 @@ impl Config {
         self.state_dir.join("master.keys")
     }
 
+    /// The directory of what servers fetch.
+    pub fn artefacts(&self) -> PathBuf {
+        self.state_dir.join("artefacts")
+    }
+
     /// The names under which browsers reach instances.
     pub fn names(&self) -> PublicNames {
         PublicNames {

@@ -6,6 +6,7 @@
 //! so a test counts them.
 
 pub mod access;
+pub mod agents;
 pub mod churn;
 pub mod claims;
 pub mod deletion;
@@ -94,6 +95,12 @@ macro_rules! conformance {
                 what_was_used_adds_up_by_day_model_and_payer,
                 records_are_read_once_each_in_their_order,
                 an_instance_without_a_rest_is_told_of_once_a_day,
+            }
+            agents {
+                an_agent_is_what_it_said_last,
+                a_server_wants_what_the_newest_rollout_wants_of_it,
+                what_became_of_an_agent_is_told_once,
+                a_rollout_that_failed_somewhere_goes_nowhere_else,
             }
             sagas {
                 steps_read_back_in_the_order_in_which_they_were_taken,

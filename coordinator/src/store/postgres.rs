@@ -13,6 +13,8 @@
 
 #[path = "sql/access.rs"]
 mod access;
+#[path = "sql/agents.rs"]
+mod agents;
 #[path = "sql/changes.rs"]
 mod changes;
 mod claim;

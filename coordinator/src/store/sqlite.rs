@@ -12,6 +12,8 @@
 
 #[path = "sql/access.rs"]
 mod access;
+#[path = "sql/agents.rs"]
+mod agents;
 #[path = "sql/changes.rs"]
 mod changes;
 #[path = "sql/claims.rs"]

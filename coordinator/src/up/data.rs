@@ -39,6 +39,8 @@ use crate::{
 };
 
 /// Opens the providers' keys in the store.
+/// What servers fetch.
+pub(crate) const ARTEFACTS: &str = "artefacts";
 pub(crate) const MASTER_KEYS: &str = "master.keys";
 pub(crate) const DATABASE: &str = "tidepool.db";
 

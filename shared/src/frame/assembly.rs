@@ -63,6 +63,11 @@ impl Assembly {
         Ok(Some(frame))
     }
 
+    /// What has arrived behind the last frame, on a stream that goes on without frames.
+    pub fn into_rest(self) -> Vec<u8> {
+        self.pending
+    }
+
     /// Whether the peer stopped in the middle of a frame.
     pub fn is_mid_frame(&self) -> bool {
         !self.pending.is_empty()

@@ -19,6 +19,7 @@ use tidepool_coordinator::{
         self, ApiState, GatewayLogs, KeyTrial, LogsUnavailable, Neighbours, PoolOutlook, Prices,
         auth,
     },
+    artefacts::Artefacts,
     cloud::memory::MemoryCloud,
     config::ConfigSchema,
     doorbell::{Doorbell, Ring},
@@ -137,6 +138,7 @@ impl World {
             logs: Arc::new(NoLinks),
             prices: Prices::of(Arc::new(MemoryCloud::default())),
             master_keys,
+            artefacts: Artefacts::new(dir.path().join("artefacts")),
             key_trial: KeyTrial::new()?,
             neighbours: Neighbours::new(format!("coord_{:026}", 1).parse()?),
             pools: vec![PoolOutlook::new(

@@ -16,10 +16,11 @@ use std::{
 use quinn::crypto::rustls::QuicClientConfig;
 use tempfile::TempDir;
 use tidepool_agent::{
+    artefact::Depot,
     desk::{QUEUE, Request, View},
     enrol::{self, EnrolError},
     identity::Identity,
-    link::{self, Backoff, Pace, Status},
+    link::{self, Backoff, Line, Pace, Status, Updates},
     stats::Look,
 };
 use tidepool_certs::{COORDINATOR_NAME, authority::Authority, request::AgentKey, tls};
@@ -33,10 +34,13 @@ use tidepool_coordinator::{
     },
 };
 use tidepool_shared::{
+    artefact::Sha256,
     document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, SealedDocument},
     frame::{Assembly, Frame, Message},
     id::{CoordinatorId, InstanceId, OperationId, ServerId},
-    message::{GatewayStats, Health, Held, Hello, HostStats, Phase, Renew, Welcome},
+    message::{
+        FetchArtefact, GatewayStats, Health, Held, Hello, HostStats, Phase, Renew, Welcome,
+    },
     user_data::UserData,
 };
 use tokio::{
@@ -67,7 +71,7 @@ pub(crate) struct Rig {
     next_address: AtomicU8,
     addresses: Mutex<HashMap<ServerId, IpAddr>>,
     _server: JoinSet<()>,
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     _temp: Option<TempDir>,
 }
 
@@ -332,6 +336,7 @@ pub(crate) fn held_of(document: &SealedDocument) -> Held {
 /// A real link client with a desk that takes everything.
 pub(crate) struct Agent {
     status: watch::Receiver<Status>,
+    line: watch::Receiver<Option<Line>>,
     view: watch::Sender<View>,
     stats: watch::Sender<Option<Look>>,
     offers: mpsc::Receiver<SealedDocument>,
@@ -348,6 +353,7 @@ impl Agent {
         coordinator: SocketAddr,
     ) -> Self {
         let (status_in, status) = watch::channel(Status::default());
+        let (line_in, line) = watch::channel(None);
         let (view, view_out) = watch::channel(View::default());
         let (stats, stats_out) = watch::channel(None);
         let (desk, requests) = mpsc::channel(QUEUE);
@@ -370,12 +376,18 @@ impl Agent {
             },
             stats: stats_out,
             status: status_in,
+            line: line_in,
+            updates: Updates {
+                wanted: watch::Sender::new(None),
+                outcome: watch::channel(None).1,
+            },
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(link::run(config, desk, view_out, cancel.clone()));
         tasks.spawn(serve_desk(requests, offered));
         Self {
             status,
+            line,
             view,
             stats,
             offers,
@@ -415,6 +427,11 @@ impl Agent {
             .expect("never renewed")
             .unwrap();
         status.certificate.as_ref().unwrap().0.clone()
+    }
+
+    /// Fetches into this directory.
+    pub(crate) fn depot(&self, directory: &Path) -> Depot {
+        Depot::new(directory.to_owned(), self.line.clone(), quick())
     }
 
     pub(crate) fn sessions(&self) -> u64 {
@@ -522,6 +539,18 @@ impl Raw {
             control: None,
             assembly: Assembly::default(),
         })
+    }
+
+    /// Asks for an artefact on a stream of its own.
+    pub(crate) async fn fetch(&self, sha256: Sha256, offset: u64) -> quinn::RecvStream {
+        let sha256 = sha256.0;
+        let bytes = Frame::of(&FetchArtefact { sha256, offset })
+            .encode()
+            .unwrap();
+        let (mut send, recv) = self.connection.open_bi().await.unwrap();
+        send.write_all(&bytes).await.unwrap();
+        send.finish().unwrap();
+        recv
     }
 
     /// Asks for the next certificate and gives the answer.

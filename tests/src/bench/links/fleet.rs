@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use tidepool_agent::{
     desk::{QUEUE, Request, View},
     identity::Identity,
-    link::{self, Pace, Status},
+    link::{self, Pace, Status, Updates},
 };
 use tidepool_certs::{
     authority::{Authority, LEAF_LIFE},
@@ -91,6 +91,11 @@ impl Fleet {
             // They have no machine of their own to tell of.
             stats: watch::Sender::new(None).subscribe(),
             status: watch::Sender::new(Status::default()),
+            line: watch::Sender::new(None),
+            updates: Updates {
+                wanted: watch::Sender::new(None),
+                outcome: watch::channel(None).1,
+            },
         };
         let cancel = self.cancel.clone();
         self.tasks.spawn(link::run(config, desk, seen, cancel));
