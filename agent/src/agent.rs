@@ -172,7 +172,11 @@ impl Agent {
         let artefacts = artefacts.context("prepare a place for artefacts")?;
         let updater = Updater {
             slots: Slots::of(&self.settings.state_dir),
-            depot: Depot::new(artefacts, fetches, link::Pace::default().backoff),
+            depot: Arc::new(Depot::new(
+                artefacts,
+                fetches,
+                link::Pace::default().backoff,
+            )),
             keys: self.settings.manifest.release_keys.clone(),
             release: self.release.clone(),
             wanted,

@@ -7,7 +7,7 @@
 //! is wanted (so the next update can reach it as well, and nobody has halted this one) and the gateway is as well
 //! as it was.
 
-use std::{io, path::Path, process::Stdio, time::Duration};
+use std::{io, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use tidepool_certs::release::{self, NotTrusted};
 use tidepool_shared::{
@@ -43,7 +43,7 @@ pub struct Release {
 #[derive(Debug)]
 pub struct Updater {
     pub slots: Slots,
-    pub depot: Depot,
+    pub depot: Arc<Depot>,
     /// The image's.
     pub keys: Vec<ReleaseKeyId>,
     pub release: Release,

@@ -27,6 +27,8 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         command @ (Command::Instance(_)
         | Command::Pool { .. }
+        | Command::Agent(_)
+        | Command::Artefact(_)
         | Command::Costs
         | Command::Provider(_)
         | Command::Model(_)

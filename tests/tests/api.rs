@@ -1,5 +1,7 @@
 //! The HTTP API over real HTTP and a real store. Every answer is held against the OpenAPI document.
 
+#[path = "api/agents.rs"]
+mod agents;
 #[path = "api/contract.rs"]
 mod contract;
 #[path = "api/models.rs"]

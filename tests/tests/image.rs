@@ -8,5 +8,7 @@ mod copies;
 mod life;
 #[path = "image/packets.rs"]
 mod packets;
+#[path = "image/update.rs"]
+mod update;
 #[path = "image/visitors.rs"]
 mod visitors;

@@ -23,6 +23,7 @@ pub enum Command {
 
 /// Which version, and how.
 #[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
 pub struct Rollout {
     version: String,
     /// So many servers must keep it before others get it

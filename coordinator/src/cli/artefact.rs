@@ -45,6 +45,7 @@ pub enum Command {
 
 /// What to sign, and as what.
 #[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
 pub struct Sign {
     file: PathBuf,
     /// `agent` (the agent's program) or `openclaw-image`

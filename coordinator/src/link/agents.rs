@@ -21,8 +21,8 @@ const TRIAL_S: u32 = 120;
 #[derive(Debug, Default)]
 pub(super) struct Told {
     rollout: Option<u64>,
-    /// What the agent said last; it repeats itself in every session.
-    outcome: Option<AgentOutcome>,
+    /// Of which rollout the agent has said what became of it.
+    heard: Option<u64>,
 }
 
 impl Told {
@@ -50,14 +50,17 @@ impl Told {
         Ok(())
     }
 
-    /// Takes in what the agent says, once.
+    /// Takes in what the agent says: once of what it was told, and once of what it was told in another session.
+    /// More it has no reason to say, and would cost a write each.
     pub(super) async fn hear(
         &mut self,
         context: &Context,
         server: ServerId,
         outcome: AgentOutcome,
     ) -> Result<(), StoreError> {
-        if self.outcome.as_ref() == Some(&outcome) {
+        let rollout = outcome.rollout;
+        let is_told = self.rollout == Some(rollout);
+        if self.heard == Some(rollout) || !(is_told || self.heard.is_none()) {
             return Ok(());
         }
         let ending = match outcome.ending {
@@ -66,7 +69,6 @@ impl Told {
             Ending::RolledBack => AgentEnding::RolledBack,
         };
         let reason = outcome.reason.as_deref().map(report::cut);
-        let rollout = outcome.rollout;
         let noted = context
             .store
             .agent_ended(
@@ -77,7 +79,7 @@ impl Told {
                 context.clock.now(),
             )
             .await?;
-        self.outcome = Some(outcome);
+        self.heard = Some(rollout);
         if noted == Transition::NotPossible {
             return Ok(());
         }
