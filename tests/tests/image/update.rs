@@ -48,7 +48,7 @@ async fn an_agent_updates_itself_and_goes_back_while_a_customer_is_connected() -
     let instance = rack.api.create("alice", 60).await?;
     let owner = Customer::owner_of(&rack.api, &instance).await?;
     let (mut socket, _) = owner.hello().await?;
-    let gateway = "pgrep -f 'stub-gateway gateway'";
+    let gateway = "pgrep -f '[s]tub-gateway gateway'";
     let before = server.run(gateway).await?;
 
     roll_out(&rack, &releases.forged("97.0.0").await?, "97.0.0").await?;
