@@ -15,6 +15,7 @@ pub mod console;
 pub mod costs;
 pub mod events;
 pub mod idempotency;
+pub mod images;
 pub mod instances;
 pub mod key_trial;
 pub mod limits;
@@ -124,6 +125,10 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(agents::list))
         .routes(routes!(agents::begin))
         .routes(routes!(agents::halt))
+        .routes(routes!(images::list))
+        .routes(routes!(images::verify))
+        .routes(routes!(images::promote))
+        .routes(routes!(images::verification))
         .routes(routes!(servers::steps))
         .routes(routes!(servers::revoke))
         .routes(routes!(tokens::list))

@@ -8,6 +8,7 @@ pub mod basic_auth;
 pub mod client;
 pub mod config;
 pub mod costs;
+pub mod deployment;
 pub mod doctor;
 pub mod events;
 pub mod image;
@@ -156,6 +157,11 @@ pub enum CommandFailed {
     Image(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("handle artefacts")]
     Artefact(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("speak for the deployment of this configuration")]
+    Deployment(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It was said why.
+    #[error("the image is not good enough")]
+    NotGoodEnough,
     #[error("rotate the master key")]
     Rotate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("write output")]
@@ -173,6 +179,8 @@ impl CommandFailed {
             | Self::Unwell(_)
             | Self::Image(_)
             | Self::Artefact(_)
+            | Self::Deployment(_)
+            | Self::NotGoodEnough
             | Self::Rotate(_)
             | Self::Output(_) => 1,
             Self::Usage(_) => 2,
@@ -213,7 +221,7 @@ async fn execute(
         return doctor::run(options, output).await;
     }
     if let Command::Image(command) = &command {
-        return image::run(command, output).await;
+        return image::run(command, common, output).await;
     }
     if let Command::Artefact(command) = &command {
         return artefact::run(command, common, output);

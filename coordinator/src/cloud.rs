@@ -47,6 +47,8 @@ pub struct Order {
     /// Beside those by which the cloud's client marks everything that is ours.
     pub labels: Labels,
     pub user_data: UserData,
+    /// What it is made from, if not from what [`Cloud::image`] says.
+    pub image: Option<String>,
 }
 
 /// Key to value, in the cloud's syntax.
@@ -61,6 +63,22 @@ pub struct CloudServer {
     pub address: IpAddr,
     /// What it was made from: the id of a snapshot.
     pub image: Option<String>,
+}
+
+/// Something that servers can be made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CloudImage {
+    /// The cloud's own id.
+    pub id: String,
+    /// By the cloud's clock.
+    pub created_at: Moment,
+    /// As it is kept, compressed; unknown while it is being made.
+    pub size_bytes: Option<u64>,
+    /// As far as the cloud knows what is in it.
+    pub openclaw_version: Option<String>,
+    pub agent_version: Option<String>,
+    /// New servers are made from it, where it fits.
+    pub is_promoted: bool,
 }
 
 /// What a sweep may find.
@@ -143,6 +161,13 @@ pub trait Cloud: Send + Sync + 'static {
     /// What a server of this type that is ordered now would be made from; idle servers of anything else
     /// are replaced. `None` if there is nothing that fits.
     async fn image(&self, server_type: &str) -> Result<Option<String>, CloudError>;
+    /// Every image that servers could be made from, whoever made it, oldest first.
+    async fn images(&self) -> Result<Vec<CloudImage>, CloudError>;
+    /// Whether a server of this type can be made from an image.
+    async fn fits(&self, image: &str, server_type: &str) -> Result<bool, CloudError>;
+    /// From now on new servers are made from this image, where it fits, and not from the one before, which is
+    /// kept. Repeating it is done. One at a time: two at once could leave none.
+    async fn promote(&self, image: &str) -> Result<(), CloudError>;
     /// Deletes the server of this name and sees it gone. That it is gone already is success.
     async fn delete(&self, name: &str) -> Result<(), CloudError>;
     /// Everything that bears our labels. Whole or an error: a page that failed voids it, because what

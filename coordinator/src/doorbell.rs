@@ -24,6 +24,8 @@ pub enum Ring {
     Instance(InstanceId),
     /// The number of servers or of waiting customers.
     Pool,
+    /// What new servers are made from.
+    Images,
     /// The event log grew.
     Events,
 }

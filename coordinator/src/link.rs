@@ -236,7 +236,7 @@ impl LinkServer {
                 },
                 heard = self.bell.hear() => match heard {
                     Heard::Ring(Ring::Server(server)) => self.context.links.wake(server),
-                    Heard::Ring(Ring::Instance(_) | Ring::Pool | Ring::Events) => {}
+                    Heard::Ring(Ring::Instance(_) | Ring::Pool | Ring::Images | Ring::Events) => {}
                     Heard::Missed => self.context.links.wake_all(),
                     Heard::Closed => break,
                 },

@@ -19,11 +19,13 @@ mod provider;
 pub mod sample;
 mod stats;
 mod usage;
+mod verification;
 
 pub use self::{
     provider::{CustomerKey, KINDS, ModelAlias, ModelLimits, Provider, Sealed},
     stats::{GatewayStats, HostStats, Stats, StatsRecord},
     usage::{NoCursor, Restless, Spent, UsageCursor, UsageRecord, UsageSum},
+    verification::{Baseline, Conclusion, Figures, NewVerification, Verification},
 };
 
 /// Declares an enum whose variants are stored and shown as snake-case words.
@@ -119,6 +121,20 @@ words! {
         Succeeded = "succeeded",
         Failed = "failed",
         Canceled = "canceled",
+    }
+}
+
+words! {
+    /// How far the trial of an image is.
+    VerificationState {
+        /// Asked for; no server yet.
+        Wanted = "wanted",
+        /// Its server comes, or is being measured.
+        Running = "running",
+        /// Good enough to be promoted.
+        Passed = "passed",
+        /// Not good enough, or it could not be told.
+        Refused = "refused",
     }
 }
 
@@ -230,6 +246,8 @@ pub struct Server {
     pub state_since: Moment,
     /// When it became warm for the first time.
     pub warmed_at: Option<Moment>,
+    /// How long its agent's steps took until then.
+    pub boot_steps: Vec<StepMs>,
 }
 
 /// What an agent's report means to the store.

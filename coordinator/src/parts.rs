@@ -28,7 +28,7 @@ use crate::{
     instance::PublicNames,
     lead::Leadership,
     link::{self, LinkServer},
-    pool::{Busy, Forecast, Introduction, Offer, Policy, Pool},
+    pool::{Busy, Forecast, Introduction, Offer, Policy, Pool, Trials},
     presence::{Heartbeat, Presence},
     purge::Purge,
     ready::Readiness,
@@ -95,6 +95,7 @@ pub struct Parts {
 /// What one coordinator at a time runs.
 struct Singletons {
     pools: Vec<Arc<Pool>>,
+    trials: Option<Trials>,
     sweep: Sweep,
     presence: Presence,
     purge: Purge,
@@ -117,8 +118,14 @@ impl Singletons {
                 routes.run(cancel.clone()).await;
             }
         };
+        let trials = async {
+            if let Some(trials) = &self.trials {
+                trials.run(cancel.clone()).await;
+            }
+        };
         tokio::join!(
             routes,
+            trials,
             self.sweep.run(cancel.clone()),
             self.presence.run(cancel.clone()),
             self.purge.run(cancel.clone()),
@@ -154,6 +161,7 @@ impl Parts {
             pools: pools
                 .map(|(policy, outlook)| Arc::new(ground.pool(&plan, policy, outlook)))
                 .collect(),
+            trials: ground.trials(&plan),
             sweep: ground.sweep(&plan.sweep),
             presence: ground.presence(),
             purge: ground.purge(),
@@ -261,6 +269,7 @@ impl Ground {
             logs: Arc::new(link.links()),
             neighbours: Neighbours::new(self.coordinator),
             prices: Prices::of(Arc::clone(&self.cloud)),
+            cloud: Arc::clone(&self.cloud),
             master_keys: plan.master_keys,
             artefacts: plan.artefacts,
             key_trial: KeyTrial::new()?,
@@ -285,6 +294,15 @@ impl Ground {
             offer: Offer::default(),
             busy: Busy::default(),
         }
+    }
+
+    /// Nothing without pools: there is no place for a server then.
+    fn trials(&self, plan: &Plan) -> Option<Trials> {
+        let policy = Trials::policy(&plan.pools)?;
+        let (target, boot) = (0, plan.expected_boot);
+        // Nobody asks what a trial's pool expects.
+        let outlook = PoolOutlook::new(policy.pool.clone(), target, boot, policy.creating_at_once);
+        Some(Trials::new(self.pool(plan, &policy, &outlook)))
     }
 
     fn sweep(&self, (policy, interval): &(sweep::Policy, Duration)) -> Sweep {

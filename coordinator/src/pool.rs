@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ambient::{Chance, Clock},
+    ambient::{Chance, Clock, Moment},
     api::PoolOutlook,
     causes::chain,
     cloud::{Cloud, Labels, Order, Placement},
@@ -32,12 +32,14 @@ mod gauges;
 mod offer;
 pub mod plan;
 mod saga;
+pub mod trial;
 
 pub use busy::Busy;
 pub use forecast::Forecast;
 pub use offer::Offer;
 pub use plan::{Action, Policy};
 use saga::Undone;
+pub use trial::Trials;
 
 /// A turn is taken at least this often, whatever the bell says.
 const TURN_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,7 +100,8 @@ impl Pool {
             let woken = async {
                 loop {
                     match bell.hear().await {
-                        Heard::Ring(Ring::Pool) | Heard::Missed | Heard::Closed => break,
+                        Heard::Ring(Ring::Images) | Heard::Missed => break self.offer.forget(),
+                        Heard::Ring(Ring::Pool) | Heard::Closed => break,
                         Heard::Ring(_) => {}
                     }
                 }
@@ -247,8 +250,25 @@ impl Pool {
     /// Commits the intent to have a server, before the cloud hears of it.
     async fn intend(&self, placement: Placement) -> Result<(ServerId, Order), Undone> {
         let now = self.clock.now();
+        let labels = Labels::from([
+            ("tier".to_owned(), self.policy.pool.tier.clone()),
+            ("region".to_owned(), self.policy.pool.region.clone()),
+        ]);
+        let (new, order) = self.intention("tidepool", placement, labels, now);
+        self.store.plan_server(&new, now).await?;
+        Ok((new.id, order))
+    }
+
+    /// A server to be: its row, and what the cloud will be asked for.
+    fn intention(
+        &self,
+        prefix: &str,
+        placement: Placement,
+        labels: Labels,
+        now: Moment,
+    ) -> (NewServer, Order) {
         let id = ServerId::new(self.chance.uuid(now));
-        let name = format!("tidepool-{}", id.to_string().replace('_', "-"));
+        let name = format!("{prefix}-{}", id.to_string().replace('_', "-"));
         let token = self.chance.secret();
         let new = NewServer {
             id,
@@ -258,7 +278,6 @@ impl Pool {
             token_hash: Sha256::digest(token.as_bytes()).into(),
             token_expires: now.plus(TOKEN_LIFETIME),
         };
-        self.store.plan_server(&new, now).await?;
         let user_data = UserData {
             server: id,
             enrolment_token: token,
@@ -270,13 +289,11 @@ impl Pool {
         let order = Order {
             name,
             placement,
-            labels: Labels::from([
-                ("tier".to_owned(), self.policy.pool.tier.clone()),
-                ("region".to_owned(), self.policy.pool.region.clone()),
-            ]),
+            labels,
             user_data,
+            image: None,
         };
-        Ok((id, order))
+        (new, order)
     }
 }
 

@@ -38,17 +38,19 @@ use sqlx::postgres::PgConnectOptions;
 use tidepool_shared::{
     database_url::DatabaseUrl,
     document::{Generation, SealedDocument},
-    id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId},
+    id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId, VerificationId},
+    manifest::ImageManifest,
 };
 
 use crate::{
     ambient::{Chance, Moment},
     cloud::{CloudServer, Placement},
     model::{
-        ApiToken, Blame, Coordinator, CustomerKey, Destination, DocumentChange, Event, Instance,
-        InstanceStatus, ModelAlias, ModelLimits, NewInstance, NewServer, Operation, PoolKey,
-        PoolStanding, Provider, Rename, Restless, Route, SagaStep, Sealed, Server, ServerReport,
-        Spent, Stats, StatsRecord, StepMs, UsageCursor, UsageRecord, UsageSum,
+        ApiToken, Blame, Conclusion, Coordinator, CustomerKey, Destination, DocumentChange, Event,
+        Instance, InstanceStatus, ModelAlias, ModelLimits, NewInstance, NewServer, NewVerification,
+        Operation, PoolKey, PoolStanding, Provider, Rename, Restless, Route, SagaStep, Sealed,
+        Server, ServerReport, Spent, Stats, StatsRecord, StepMs, UsageCursor, UsageRecord, UsageSum,
+        Verification,
     },
 };
 
@@ -268,6 +270,38 @@ pub trait SagaStore: Send + Sync {
     async fn note_step(&self, step: &SagaStep) -> Stored<()>;
     /// A server's steps, oldest first.
     async fn steps(&self, server: ServerId) -> Stored<Vec<SagaStep>>;
+}
+
+/// Trials of images, one at a time.
+#[async_trait]
+pub trait VerificationStore: Send + Sync {
+    /// Notes the wish, unless a trial is under way; the one that is, now.
+    async fn want_verification(&self, new: &NewVerification, now: Moment) -> Stored<Verification>;
+    /// The one that has not ended.
+    async fn open_verification(&self) -> Stored<Option<Verification>>;
+    async fn verification(&self, id: VerificationId) -> Stored<Option<Verification>>;
+    /// The last one that ended, of each image; of the 200 newest of them.
+    async fn last_verifications(&self) -> Stored<Vec<Verification>>;
+    /// The last one of an image that passed.
+    async fn passed_verification(&self, image: &str) -> Stored<Option<Verification>>;
+    /// `wanted` → `running`, with the intent to have its server in the same transaction.
+    async fn begin_verification(
+        &self,
+        id: VerificationId,
+        server: &NewServer,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// What an agent says that is in its image. Kept only of a server on which an image is tried.
+    async fn note_manifest(&self, server: ServerId, manifest: &ImageManifest) -> Stored<()>;
+    /// When a server spent its enrolment token.
+    async fn enrolled_at(&self, server: ServerId) -> Stored<Option<Moment>>;
+    /// `wanted|running` → `passed|refused`. Emits `image.verified` or `image.refused`.
+    async fn conclude_verification(
+        &self,
+        id: VerificationId,
+        conclusion: &Conclusion,
+        now: Moment,
+    ) -> Stored<Transition>;
 }
 
 /// What became of an enrolment token.
@@ -581,6 +615,7 @@ pub trait Store:
     + UsageStore
     + StatsStore
     + SagaStore
+    + VerificationStore
     + EnrolmentStore
     + InstanceStore
     + RouteStore
@@ -600,6 +635,7 @@ impl<S> Store for S where
         + UsageStore
         + StatsStore
         + SagaStore
+        + VerificationStore
         + EnrolmentStore
         + InstanceStore
         + RouteStore

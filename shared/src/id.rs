@@ -107,6 +107,8 @@ ids! {
     OperationId = "op";
     /// An entry of the event log.
     EventId = "evt";
+    /// The trial of an image.
+    VerificationId = "vrf";
     /// An API token (the public part of it).
     TokenId = "tok";
     /// A running coordinator; each start is another.

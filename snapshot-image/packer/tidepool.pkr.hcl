@@ -2,7 +2,7 @@
 #
 #   packer build -var agent=... -var openclaw_reference=REPOSITORY@sha256:... .
 #
-# The snapshot is not `promoted`: servers are made from it once `tidepool.toml`'s `image_selector` finds it.
+# The snapshot is not `promoted`: servers are made from it after `tidepool image verify` and `tidepool image promote`.
 
 variable "hcloud_token" {
   type      = string

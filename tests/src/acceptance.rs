@@ -226,7 +226,7 @@ edge_port = {SERVER_PORT}
                 network.address(1)
             ),
             placement: ["cx23", "nbg1"],
-            pool_size: 2,
+            room: [2, 2],
             boot_deadline: BOOT_DEADLINE,
         })
         .await?;

@@ -72,13 +72,23 @@ impl Rack {
         pool_size: u32,
         gateway: Gateway,
     ) -> anyhow::Result<Self> {
+        Self::with_room(image, name, [pool_size, pool_size], gateway).await
+    }
+
+    /// The same, with so many idle servers and so many in all.
+    pub async fn with_room(
+        image: &Path,
+        name: &str,
+        room: [u32; 2],
+        gateway: Gateway,
+    ) -> anyhow::Result<Self> {
         let (dir, settings) = place(image, name)?;
         let (_, root) = unpack(&settings).await.context("unpack the image")?;
         match gateway {
             Gateway::Own => {}
             Gateway::Stub => dress(&root)?,
         }
-        Self::put_up((dir, settings), &root, name, pool_size).await
+        Self::put_up((dir, settings), &root, name, room).await
     }
 
     /// One with the stub whose servers take what these releases' key has signed.
@@ -87,14 +97,14 @@ impl Rack {
         let (_, root) = unpack(&place.1).await.context("unpack the image")?;
         dress(&root)?;
         releases.trusted_in(&root.join(MANIFEST))?;
-        Self::put_up(place, &root, name, pool_size).await
+        Self::put_up(place, &root, name, [pool_size, pool_size]).await
     }
 
     async fn put_up(
         (dir, settings): (TempDir, NspawnSettings),
         root: &Path,
         name: &str,
-        pool_size: u32,
+        room: [u32; 2],
     ) -> anyhow::Result<Self> {
         // Before the proxy, which listens on this machine's end of it.
         Switch::put_up(&settings)
@@ -107,7 +117,7 @@ impl Rack {
             manifest: &manifest,
             cloud: cloud(&settings),
             placement: ["machine", "here"],
-            pool_size,
+            room,
             boot_deadline: PATIENCE,
         })
         .await;
@@ -130,7 +140,7 @@ impl Rack {
             .args(["artefact", "add"])
             .arg(file)
             .arg("--config")
-            .arg(self.main.dir().join("tidepool.toml"))
+            .arg(self.configuration())
             .stdin(Stdio::null())
             .output()
             .await?;
@@ -210,6 +220,11 @@ impl Rack {
             evidence::collect(&own, &kept);
             evidence::collect(&disk.join("var/lib/tidepool"), &kept);
         }
+    }
+
+    /// The coordinator's configuration.
+    pub fn configuration(&self) -> PathBuf {
+        self.main.dir().join("tidepool.toml")
     }
 
     fn journals(&self) -> String {

@@ -4,6 +4,8 @@
 mod agents;
 #[path = "api/contract.rs"]
 mod contract;
+#[path = "api/images.rs"]
+mod images;
 #[path = "api/models.rs"]
 mod models;
 #[path = "api/world.rs"]

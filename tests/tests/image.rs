@@ -1,4 +1,4 @@
-//! Servers of the real image, booted: enrolment, packets, bans, power, copies; and the image's own check.
+//! Servers of the real image, booted: enrolment, packets, bans, power, copies, trials; and the image's own check.
 
 #[path = "image/check.rs"]
 mod check;
@@ -8,6 +8,8 @@ mod copies;
 mod life;
 #[path = "image/packets.rs"]
 mod packets;
+#[path = "image/trial.rs"]
+mod trial;
 #[path = "image/update.rs"]
 mod update;
 #[path = "image/visitors.rs"]

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     ambient::{Chance, Clock, Moment},
     artefacts::Artefacts,
+    cloud::Cloud,
     config::ConfigSchema,
     doorbell::Doorbell,
     instance::PublicNames,
@@ -40,6 +41,8 @@ pub struct ApiState {
     /// Other coordinators, for what only the holder of a link can answer.
     pub neighbours: Neighbours,
     pub prices: Prices,
+    /// For images.
+    pub cloud: Arc<dyn Cloud>,
     /// The file of the keys that seal: read each time, since they are rotated.
     pub master_keys: PathBuf,
     /// What servers can fetch from this coordinator.

@@ -49,7 +49,9 @@ async fn rung(listener: &mut crate::doorbell::Listener, id: InstanceId) {
     loop {
         match listener.hear().await {
             Heard::Ring(Ring::Instance(rung)) if rung == id => return,
-            Heard::Ring(Ring::Instance(_) | Ring::Server(_) | Ring::Pool | Ring::Events) => {}
+            Heard::Ring(
+                Ring::Instance(_) | Ring::Server(_) | Ring::Pool | Ring::Images | Ring::Events,
+            ) => {}
             Heard::Missed => return,
             // Nobody will ring any more; the timer is left.
             Heard::Closed => std::future::pending().await,

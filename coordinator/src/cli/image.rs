@@ -9,14 +9,51 @@ use std::{
 use clap::{Args, Subcommand};
 use tidepool_shared::artefact::ReleaseKeyId;
 
-use super::{CommandFailed, output::Output};
-use crate::image::{self, Built, OpenClaw, Recipe};
+use super::{
+    CommandFailed, Common,
+    client::{Client, segment},
+    deployment,
+    output::Output,
+};
+use crate::{
+    api::images::ImageView,
+    image::{self, Built, OpenClaw, Recipe},
+};
+
+mod list;
+mod verify;
 
 /// What to do about images.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build an image on this machine, as root; what was built before is found again
     Build(Build),
+    /// List the images that servers can be made from
+    List(Whose),
+    /// Try an image on a server of its own: measure it once it is warm, compare it with the promoted image,
+    /// remove it; exit status 1 if the image is not good enough
+    Verify(Named),
+    /// Make new servers of an image that passed its verification, and replace idle ones of others; one of
+    /// before, to go back
+    Promote(Named),
+}
+
+/// Which image.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// As `list` shows it
+    image: String,
+    #[command(flatten)]
+    whose: Whose,
+}
+
+/// Of which deployment.
+#[derive(Debug, Args)]
+pub struct Whose {
+    /// Of the coordinator with this configuration, on this machine, without a token of one's own [default: the
+    /// API of --url and --token]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// What to build.
@@ -55,9 +92,42 @@ fn openclaw(text: &str) -> Result<OpenClaw, String> {
     Err("neither a file, nor REPOSITORY@sha256:..., nor `none`".to_owned())
 }
 
-/// Does it on this machine; no API is asked.
-pub async fn run(command: &Command, output: &mut Output) -> Result<(), CommandFailed> {
-    let Command::Build(build) = command;
+/// Does it: on this machine, or by the API.
+pub async fn run(
+    command: &Command,
+    common: &Common,
+    output: &mut Output,
+) -> Result<(), CommandFailed> {
+    let whose = match command {
+        Command::Build(build) => return run_build(build, output).await,
+        Command::List(whose) => whose,
+        Command::Verify(named) | Command::Promote(named) => &named.whose,
+    };
+    let lent = deployment::speak(common, whose.config.as_deref()).await?;
+    let done = ask(command, &lent.client, output).await;
+    // What was asked for has happened or not; a token that stays for its hour changes nothing of that.
+    if let Err(error) = lent.give_back().await {
+        output.complain(&error);
+    }
+    done
+}
+
+async fn ask(command: &Command, client: &Client, output: &mut Output) -> Result<(), CommandFailed> {
+    match command {
+        Command::Build(_) => Err(CommandFailed::Usage("it is no client".to_owned())),
+        Command::List(_) => list::run(client, output).await,
+        Command::Verify(named) => verify::run(&named.image, client, output).await,
+        Command::Promote(named) => {
+            let path = format!("/v1/images/{}/promote", segment(&named.image));
+            let image: ImageView = client.post(&path, &serde_json::json!({})).await?;
+            output.show(&image, |image| {
+                vec![format!("new servers are made from {}", image.id)]
+            })
+        }
+    }
+}
+
+async fn run_build(build: &Build, output: &mut Output) -> Result<(), CommandFailed> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| CommandFailed::Image(source);
     let recipe = build.recipe().map_err(|error| failed(error.into()))?;
     let mut tell = |line: &str| {

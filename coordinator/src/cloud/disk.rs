@@ -58,8 +58,13 @@ pub(super) fn write_record(dir: &Path, record: &impl Serialize) -> io::Result<()
 
 /// When the server of this directory was made.
 pub(super) fn made_at(dir: &Path) -> io::Result<Moment> {
-    let made = fs::metadata(dir.join(RECORD))?.modified()?;
-    let since_epoch = made
+    modified(&fs::metadata(dir.join(RECORD))?)
+}
+
+/// When a file was written last.
+pub(super) fn modified(file: &fs::Metadata) -> io::Result<Moment> {
+    let since_epoch = file
+        .modified()?
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     Ok(Moment(

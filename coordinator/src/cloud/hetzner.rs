@@ -18,7 +18,9 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore};
 
-use super::{Cloud, CloudError, CloudObject, CloudServer, Labels, ObjectKind, Order, PriceList};
+use super::{
+    Cloud, CloudError, CloudImage, CloudObject, CloudServer, Labels, ObjectKind, Order, PriceList,
+};
 use crate::ambient::{Chance, Clock};
 
 mod api;
@@ -193,6 +195,24 @@ impl Cloud for HetznerCloud {
             Err(Trouble::NoImage { .. }) => Ok(None),
             Err(trouble) => Err(trouble.during("find", "image")),
         }
+    }
+
+    async fn images(&self) -> Result<Vec<CloudImage>, CloudError> {
+        self.all_images()
+            .await
+            .map_err(|trouble| trouble.during("list", "images"))
+    }
+
+    async fn fits(&self, image: &str, server_type: &str) -> Result<bool, CloudError> {
+        self.image_fits(image, server_type)
+            .await
+            .map_err(|trouble| trouble.during("look at", image))
+    }
+
+    async fn promote(&self, image: &str) -> Result<(), CloudError> {
+        self.promote_image(image)
+            .await
+            .map_err(|trouble| trouble.during("promote", image))
     }
 
     async fn needed(&self) -> Result<HashSet<(ObjectKind, String)>, CloudError> {

@@ -17,7 +17,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::Stdio,
@@ -31,7 +31,7 @@ use nix::sys::signal::Signal;
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use tidepool_certs::secret_file;
-use tidepool_shared::database_url;
+use tidepool_shared::{database_url, manifest::ImageManifest};
 use tokio::{
     process::{Child, Command},
     sync::Mutex,
@@ -39,7 +39,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, disk};
+use super::{
+    Cloud, CloudError, CloudImage, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, disk,
+};
 use crate::process::ProcessMark;
 
 #[cfg(test)]
@@ -447,6 +449,26 @@ impl Cloud for LocalCloud {
         Ok(Some(self.settings.image.clone()))
     }
 
+    async fn images(&self) -> Result<Vec<CloudImage>, CloudError> {
+        let image = self.only_image();
+        image
+            .map(|image| vec![image])
+            .map_err(|source| failed("list", "images", source))
+    }
+
+    async fn fits(&self, image: &str, _server_type: &str) -> Result<bool, CloudError> {
+        Ok(image == self.settings.image)
+    }
+
+    /// There is one, which every server is made from.
+    async fn promote(&self, image: &str) -> Result<(), CloudError> {
+        if image == self.settings.image {
+            return Ok(());
+        }
+        let absent = io::Error::from(io::ErrorKind::NotFound);
+        Err(failed("promote", image, absent))
+    }
+
     async fn delete(&self, name: &str) -> Result<(), CloudError> {
         self.unmake(name)
             .await
@@ -465,6 +487,20 @@ impl Cloud for LocalCloud {
 }
 
 impl LocalCloud {
+    /// What this machine has installed.
+    fn only_image(&self) -> io::Result<CloudImage> {
+        let path = &self.settings.manifest;
+        let manifest: ImageManifest = serde_json::from_slice(&fs::read(path)?)?;
+        Ok(CloudImage {
+            id: self.settings.image.clone(),
+            created_at: disk::modified(&fs::metadata(path)?)?,
+            size_bytes: None,
+            agent_version: manifest.build.map(|build| build.agent_version),
+            openclaw_version: Some(manifest.openclaw_version),
+            is_promoted: true,
+        })
+    }
+
     fn object(&self, record: &ServerRecord) -> io::Result<CloudObject> {
         let made = disk::made_at(&self.dir(&record.name))?;
         Ok(CloudObject {

@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Cloud, CloudError, CloudObject, CloudServer, Fault, ObjectKind, Order};
+use super::{Cloud, CloudError, CloudImage, CloudObject, CloudServer, Fault, ObjectKind, Order};
 use crate::ambient::Moment;
 
 /// What goes wrong with a call.
@@ -34,8 +34,12 @@ pub enum Call {
     Inventory,
 }
 
+/// What servers can be made from; the first, until another one is promoted.
+const IMAGES: [&str; 2] = ["image-1", "image-2"];
+
 #[derive(Debug, Default)]
 struct State {
+    promoted: Option<String>,
     servers: BTreeMap<String, CloudServer>,
     made: Vec<String>,
     mishaps: BTreeMap<Call, VecDeque<Mishap>>,
@@ -73,7 +77,7 @@ impl MemoryCloud {
 
     /// A server shows up on its own: somebody's creation, asked for long ago.
     pub fn appear(&self, name: &str) {
-        self.with(|state| state.make(name));
+        self.with(|state| state.make(name, None));
     }
 
     /// How late a server may show up.
@@ -110,7 +114,12 @@ impl MemoryCloud {
 }
 
 impl State {
-    fn make(&mut self, name: &str) -> CloudServer {
+    fn promoted(&self) -> String {
+        let promoted = self.promoted.as_deref();
+        promoted.unwrap_or(IMAGES[0]).to_owned()
+    }
+
+    fn make(&mut self, name: &str, image: Option<&String>) -> CloudServer {
         if let Some(server) = self.servers.get(name) {
             return server.clone();
         }
@@ -121,7 +130,7 @@ impl State {
             id: number.to_string(),
             name: name.to_owned(),
             address: IpAddr::from([10, b, c, d]),
-            image: Some("image-1".to_owned()),
+            image: Some(image.cloned().unwrap_or_else(|| self.promoted())),
         };
         self.servers.insert(name.to_owned(), server.clone());
         server
@@ -132,7 +141,7 @@ impl State {
 impl Cloud for MemoryCloud {
     async fn create(&self, order: &Order) -> Result<CloudServer, CloudError> {
         self.call(Call::Create, "create", &order.name, |state| {
-            state.make(&order.name)
+            state.make(&order.name, order.image.as_ref())
         })
     }
 
@@ -151,7 +160,29 @@ impl Cloud for MemoryCloud {
     }
 
     async fn image(&self, _server_type: &str) -> Result<Option<String>, CloudError> {
-        Ok(Some("image-1".to_owned()))
+        Ok(Some(self.with(|state| state.promoted())))
+    }
+
+    async fn images(&self) -> Result<Vec<CloudImage>, CloudError> {
+        let promoted = self.with(|state| state.promoted());
+        let image = |id: &str| CloudImage {
+            id: id.to_owned(),
+            created_at: Moment(0),
+            size_bytes: Some(2_300_000_000),
+            openclaw_version: Some("2026.9.6".to_owned()),
+            agent_version: None,
+            is_promoted: id == promoted,
+        };
+        Ok(IMAGES.map(image).into())
+    }
+
+    async fn fits(&self, image: &str, _server_type: &str) -> Result<bool, CloudError> {
+        Ok(IMAGES.contains(&image))
+    }
+
+    async fn promote(&self, image: &str) -> Result<(), CloudError> {
+        self.with(|state| state.promoted = Some(image.to_owned()));
+        Ok(())
     }
 
     async fn delete(&self, name: &str) -> Result<(), CloudError> {

@@ -9,7 +9,8 @@
 //! [`NspawnCloud::supervise`]; only [`NspawnCloud::shut_down`] leaves it off. Needs root.
 //!
 //! ```text
-//! image-NAME/root/             the unpacked image, which all servers share
+//! promoted                     the name of the image that new servers are made from
+//! image-NAME/root/             an unpacked image, which all servers of it share
 //! servers/NAME/server.json     what the cloud knows of it
 //! servers/NAME/user-data.json  what the metadata service tells it (0600)
 //! servers/NAME/disk/           what the server has written
@@ -19,6 +20,7 @@
 //! ```
 
 use std::{
+    collections::HashSet,
     io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -34,7 +36,9 @@ use tokio::{sync::Mutex, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{machine::Machine, switch::Switch};
-use super::{Cloud, CloudError, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, disk};
+use super::{
+    Cloud, CloudError, CloudImage, CloudObject, CloudServer, Fault, Labels, ObjectKind, Order, disk,
+};
 
 mod image;
 pub mod machine;
@@ -72,26 +76,21 @@ enum Power {
 pub struct NspawnCloud {
     settings: Arc<NspawnSettings>,
     switch: Arc<Switch>,
-    /// The unpacked image, and its name.
-    root: PathBuf,
-    image: String,
     /// Held while servers come and go, and while machines are started.
     turn: Arc<Mutex<()>>,
 }
 
 impl NspawnCloud {
-    /// Unpacks the image if it is not there, and puts up the switch. Boots nothing.
+    /// Unpacks the image that servers are made from if it is not there, and puts up the switch. Boots nothing.
     pub async fn open(settings: NspawnSettings) -> io::Result<Self> {
         settings::check(&settings)?;
         secret_file::create_dir(&settings.directory)?;
         secret_file::create_dir(&servers_dir(&settings))?;
-        let (image, root) = image::unpack(&settings).await?;
+        image::unpacked(&settings, &image::promoted(&settings)?).await?;
         let switch = Switch::put_up(&settings).await?;
         Ok(Self {
             settings: Arc::new(settings),
             switch: Arc::new(switch),
-            root,
-            image,
             turn: Arc::default(),
         })
     }
@@ -125,12 +124,18 @@ impl NspawnCloud {
             let machine = self.machine(&record);
             if record.power == Power::On && !machine.is_running() {
                 tracing::info!(server.name = %record.name, "booting");
-                if let Err(error) = machine.boot(&self.root, &self.switch).await {
+                let booted = self.boot_machine(&record, &machine).await;
+                if let Err(error) = booted {
                     tracing::error!(server.name = %record.name, %error, "not booted");
                 }
             }
         }
         Ok(())
+    }
+
+    async fn boot_machine(&self, record: &ServerRecord, machine: &Machine) -> io::Result<()> {
+        let root = image::unpacked(&self.settings, &record.image).await?;
+        machine.boot(&root, &self.switch).await
     }
 
     fn records(&self) -> io::Result<Vec<ServerRecord>> {
@@ -154,8 +159,19 @@ impl NspawnCloud {
         }
     }
 
-    /// Makes a server that is off. Its user data is the agent's to understand.
+    /// Makes a server that is off, of the image that new ones are made from. Its user data is the agent's to
+    /// understand.
     pub async fn reserve(&self, name: &str, user_data: &[u8]) -> io::Result<CloudServer> {
+        self.reserve_of(&image::promoted(&self.settings)?, name, user_data)
+            .await
+    }
+
+    async fn reserve_of(
+        &self,
+        image: &str,
+        name: &str,
+        user_data: &[u8],
+    ) -> io::Result<CloudServer> {
         let _turn = self.turn.lock().await;
         let dir = self.dir(name);
         if let Some(record) = disk::server::<ServerRecord>(&dir)? {
@@ -169,7 +185,7 @@ impl NspawnCloud {
             name: name.to_owned(),
             number,
             address: self.settings.address(number),
-            image: self.image.clone(),
+            image: image.to_owned(),
             power: Power::Off,
         };
         secret_file::create_dir(&dir)?;
@@ -187,7 +203,7 @@ impl NspawnCloud {
         if machine.is_running() {
             return Ok(());
         }
-        machine.boot(&self.root, &self.switch).await
+        self.boot_machine(&record, &machine).await
     }
 
     /// Powers a server off in order; its disk stays, and it is off until [`NspawnCloud::boot`].
@@ -224,7 +240,16 @@ impl NspawnCloud {
         disk::remove(&dir).await
     }
 
-    /// Removes every server, the switch and the unpacked image.
+    async fn make_default(&self, name: &str) -> io::Result<()> {
+        let _turn = self.turn.lock().await;
+        image::promote(&self.settings, name)?;
+        let records = self.records()?;
+        let mut used: HashSet<String> = records.into_iter().map(|record| record.image).collect();
+        used.insert(name.to_owned());
+        image::clear(&self.settings, &used).await
+    }
+
+    /// Removes every server, the switch and the unpacked images.
     pub async fn tear_down(&self) -> io::Result<()> {
         for record in self.records()? {
             self.unmake(&record.name).await?;
@@ -252,7 +277,11 @@ impl Cloud for NspawnCloud {
         };
         let made = async {
             let text = serde_json::to_vec(&user_data).map_err(io::Error::other)?;
-            let server = self.reserve(&order.name, &text).await?;
+            let image = match &order.image {
+                Some(image) => image.clone(),
+                None => image::promoted(&self.settings)?,
+            };
+            let server = self.reserve_of(&image, &order.name, &text).await?;
             self.boot(&order.name).await?;
             Ok(server)
         };
@@ -277,7 +306,23 @@ impl Cloud for NspawnCloud {
     }
 
     async fn image(&self, _server_type: &str) -> Result<Option<String>, CloudError> {
-        Ok(Some(self.image.clone()))
+        image::promoted(&self.settings)
+            .map(Some)
+            .map_err(|source| failed("find", "image", source))
+    }
+
+    async fn images(&self) -> Result<Vec<CloudImage>, CloudError> {
+        image::all(&self.settings).map_err(|source| failed("list", "images", source))
+    }
+
+    async fn fits(&self, image: &str, _server_type: &str) -> Result<bool, CloudError> {
+        Ok(image::exists(&self.settings, image))
+    }
+
+    async fn promote(&self, image: &str) -> Result<(), CloudError> {
+        self.make_default(image)
+            .await
+            .map_err(|source| failed("promote", image, source))
     }
 
     async fn delete(&self, name: &str) -> Result<(), CloudError> {

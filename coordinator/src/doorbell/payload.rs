@@ -10,6 +10,7 @@ const MAX_BYTES: usize = 7_900;
 
 const POOL: &str = "p";
 const EVENTS: &str = "e";
+const IMAGES: &str = "i";
 const EVERYTHING: &str = "*";
 
 /// The texts that tell what waits: as few as hold it.
@@ -49,6 +50,7 @@ fn word(ring: Ring) -> String {
         Ring::Instance(id) => id.to_string(),
         Ring::Pool => POOL.to_owned(),
         Ring::Events => EVENTS.to_owned(),
+        Ring::Images => IMAGES.to_owned(),
     }
 }
 
@@ -56,6 +58,7 @@ fn heard(word: &str) -> Heard {
     let ring = match word {
         POOL => Some(Ring::Pool),
         EVENTS => Some(Ring::Events),
+        IMAGES => Some(Ring::Images),
         id => id
             .parse()
             .map(Ring::Server)
@@ -81,6 +84,7 @@ mod tests {
             Ring::Instance(InstanceId::new(uuid)),
             Ring::Pool,
             Ring::Events,
+            Ring::Images,
         ])
     }
 

@@ -28,7 +28,7 @@ pub(super) async fn follow(inner: Arc<Inner>, mut ear: Listener, cancel: Cancell
         };
         let done = match heard {
             Heard::Ring(Ring::Instance(id)) => refresh(&inner, id).await,
-            Heard::Ring(Ring::Server(_) | Ring::Pool | Ring::Events) => Ok(()),
+            Heard::Ring(Ring::Server(_) | Ring::Pool | Ring::Images | Ring::Events) => Ok(()),
             Heard::Missed => {
                 next_look = Instant::now() + LOOK_OVER;
                 rebuild(&inner).await

@@ -103,7 +103,10 @@ async fn enrol(
     let token_hash = Sha256::digest(request.token.as_bytes()).into();
     let now = context.clock.now();
     match context.store.redeem(token_hash, server, address, now).await {
-        Ok(Redemption::Accepted) => issue(context, server, &checked).await,
+        Ok(Redemption::Accepted) => {
+            note_manifest(context, server, &request.manifest).await;
+            issue(context, server, &checked).await
+        }
         Ok(Redemption::TooEarly) => Err(not_now()),
         Ok(Redemption::Unknown) => {
             if let Some(suppressed) = context.audit.strangers.pass(Instant::now()) {
@@ -127,6 +130,20 @@ async fn enrol(
             error!(server.id = %server, error = %chain(&failure), "enrolment not decided");
             Err(not_now())
         }
+    }
+}
+
+/// What the agent says that is in its image, for whoever tries that image. Nothing of a server depends on it.
+async fn note_manifest(context: &Context, server: ServerId, text: &str) {
+    let manifest = match serde_json::from_str(text) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            debug!(server.id = %server, %error, "an agent's manifest is not understood");
+            return;
+        }
+    };
+    if let Err(failure) = context.store.note_manifest(server, &manifest).await {
+        error!(server.id = %server, error = %chain(&failure), "an agent's manifest is not noted");
     }
 }
 

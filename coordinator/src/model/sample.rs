@@ -51,6 +51,7 @@ pub fn server(id: ServerId) -> Server {
         created_at: Moment(0),
         state_since: Moment(0),
         warmed_at: None,
+        boot_steps: Vec::new(),
     }
 }
 

@@ -81,6 +81,11 @@ impl Pool {
 }
 
 impl Offer {
+    /// It has changed: the next turn looks it up.
+    pub(super) fn forget(&self) {
+        self.with(|last| *last = None);
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Option<(Moment, Known)>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -185,7 +185,7 @@ const PRESENT: [ServerState; 5] = [
 ];
 
 /// What must be done whatever the numbers are.
-fn upkeep(policy: &Policy, view: &View<'_>) -> Vec<Action> {
+pub(super) fn upkeep(policy: &Policy, view: &View<'_>) -> Vec<Action> {
     all_ours(policy, view)
         .filter(|server| !view.busy.contains(&server.id))
         .filter_map(|server| match server.state {

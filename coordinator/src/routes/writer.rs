@@ -157,7 +157,7 @@ impl<'r> Writer<'r> {
                     Heard::Ring(Ring::Instance(_) | Ring::Server(_) | Ring::Pool) | Heard::Missed => {
                         is_due = true;
                     }
-                    Heard::Ring(Ring::Events) => {}
+                    Heard::Ring(Ring::Images | Ring::Events) => {}
                     // The program ends, and with it this task.
                     Heard::Closed => std::future::pending().await,
                 },

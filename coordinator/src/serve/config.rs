@@ -17,7 +17,7 @@ use crate::{
     cloud::{Placement, hetzner::HetznerSettings, nspawn::NspawnSettings},
     instance::PublicNames,
     model::PoolKey,
-    pool::Policy,
+    pool::{Policy, trial},
     routes::{RedisUrl, RoutesSettings},
     sweep,
 };
@@ -270,6 +270,10 @@ impl Config {
         ensure!(!config.pools.is_empty(), "no [[pool]] is given");
         for (index, pool) in config.pools.iter().enumerate() {
             let name = pool.key();
+            ensure!(
+                pool.tier != trial::TIER,
+                "pool {name}: the tier is that of servers on which images are tried"
+            );
             ensure!(!pool.placements.is_empty(), "pool {name} has no placements");
             ensure!(
                 pool.floor <= pool.most_idle && pool.most_idle <= pool.max_servers,
@@ -442,6 +446,11 @@ mod tests {
                 "floor = 1",
                 "floor = 9",
                 "floor <= most_idle <= max_servers",
+            ),
+            (
+                "tier = \"basic\"",
+                "tier = \"image-trial\"",
+                "images are tried",
             ),
             ("creating_at_once = 5", "creating_at_once = 6", "1 to 5"),
             ("hits_per_mille = 990", "hits_per_mille = 1000", "0 to 999"),

@@ -24,6 +24,7 @@ pub mod sagas;
 pub mod servers;
 pub mod stats;
 pub mod usage;
+pub mod verifications;
 pub(crate) mod world;
 
 use std::{any::Any, sync::Arc};
@@ -104,6 +105,16 @@ macro_rules! conformance {
             }
             sagas {
                 steps_read_back_in_the_order_in_which_they_were_taken,
+            }
+            verifications {
+                one_image_is_tried_at_a_time,
+                wishes_at_once_are_answered_with_one_trial,
+                a_trial_begins_once_with_its_server,
+                a_trial_whose_time_is_over_gets_no_server,
+                a_trial_ends_once_and_is_told,
+                the_last_word_about_an_image_counts_and_the_last_good_one_is_found,
+                what_is_in_an_image_is_noted_while_it_is_tried,
+                a_boot_is_noted_from_enrolment_to_the_first_time_that_it_is_warm,
             }
             reports {
                 a_warm_report_makes_a_booting_server_warm,
@@ -269,6 +280,7 @@ mod tests {
             include_str!("conformance/servers.rs"),
             include_str!("conformance/stats.rs"),
             include_str!("conformance/usage.rs"),
+            include_str!("conformance/verifications.rs"),
         ];
         let cases = sources
             .iter()

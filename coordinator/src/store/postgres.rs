@@ -60,6 +60,8 @@ mod stats;
 mod tests;
 #[path = "sql/usage.rs"]
 mod usage;
+#[path = "sql/verifications.rs"]
+mod verifications;
 
 use std::{sync::Arc, time::Duration};
 

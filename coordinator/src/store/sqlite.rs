@@ -57,6 +57,8 @@ mod stats;
 mod tests;
 #[path = "sql/usage.rs"]
 mod usage;
+#[path = "sql/verifications.rs"]
+mod verifications;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

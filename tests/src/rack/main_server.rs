@@ -34,7 +34,8 @@ pub struct Plan<'a> {
     pub cloud: String,
     /// A server type and a location of that cloud.
     pub placement: [&'a str; 2],
-    pub pool_size: u32,
+    /// So many idle servers, and so many in all.
+    pub room: [u32; 2],
     pub boot_deadline: Duration,
 }
 
@@ -160,7 +161,7 @@ region = "here"
 placements = [{{ server_type = "{server_type}", location = "{location}" }}]
 floor = {pool_size}
 most_idle = {pool_size}
-max_servers = {pool_size}
+max_servers = {max_servers}
 creating_at_once = 2
 boot_deadline_s = {boot_deadline}
 address_rest_s = 0
@@ -171,7 +172,8 @@ address_rest_s = 0
         cloud = plan.cloud,
         server_type = plan.placement[0],
         location = plan.placement[1],
-        pool_size = plan.pool_size,
+        pool_size = plan.room[0],
+        max_servers = plan.room[1],
         boot_deadline = plan.boot_deadline.as_secs(),
     )
 }

@@ -136,6 +136,7 @@ impl World {
             },
             schema: Arc::new(ConfigSchema::read(&schema)?),
             logs: Arc::new(NoLinks),
+            cloud: Arc::new(MemoryCloud::default()),
             prices: Prices::of(Arc::new(MemoryCloud::default())),
             master_keys,
             artefacts: Artefacts::new(dir.path().join("artefacts")),

@@ -128,6 +128,7 @@ impl World {
 
 pub(crate) fn order(name: &str) -> Order {
     Order {
+        image: None,
         name: name.to_owned(),
         placement: Placement {
             server_type: "cx23".to_owned(),

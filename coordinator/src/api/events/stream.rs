@@ -162,7 +162,7 @@ async fn rung(listener: &mut Listener) {
     loop {
         match listener.hear().await {
             Heard::Ring(Ring::Events) | Heard::Missed => return,
-            Heard::Ring(Ring::Server(_) | Ring::Instance(_) | Ring::Pool) => {}
+            Heard::Ring(Ring::Server(_) | Ring::Instance(_) | Ring::Pool | Ring::Images) => {}
             Heard::Closed => std::future::pending().await,
         }
     }

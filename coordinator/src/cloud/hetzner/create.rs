@@ -13,6 +13,7 @@ use super::{
     api::Twice,
     call::{Answer, Call, CallFailed},
     code::Meaning,
+    image,
     request::{CreateServer, EnabledNet, FirewallRef},
     trouble::Trouble,
     wire::Server,
@@ -57,7 +58,10 @@ impl HetznerCloud {
             name: &order.name,
             server_type: &order.placement.server_type,
             location: &order.placement.location,
-            image: self.image_for(&order.placement.server_type).await?,
+            image: match &order.image {
+                Some(id) => image::id(id)?,
+                None => self.image_for(&order.placement.server_type).await?,
+            },
             labels: &labels,
             user_data: &user_data,
             firewalls: [FirewallRef {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What can be listed as ours.
-trait Owned: Resource {
+pub(super) trait Owned: Resource {
     const KIND: ObjectKind;
 
     fn name(&self) -> &str;
@@ -110,7 +110,7 @@ impl HetznerCloud {
         }
     }
 
-    async fn still_ours<R: Owned>(&self, id: u64) -> Result<Option<R>, Trouble> {
+    pub(super) async fn still_ours<R: Owned>(&self, id: u64) -> Result<Option<R>, Trouble> {
         match self.api.get::<R>(id).await? {
             Some(thing) if !self.mark.is_on(thing.labels()) => {
                 Err(Trouble::NotOurs(thing.name().to_owned()))

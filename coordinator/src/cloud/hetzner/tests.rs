@@ -208,6 +208,7 @@ fn settings() -> HetznerSettings {
 /// The token in its user data is `einmalig`.
 fn order(name: &str) -> Order {
     Order {
+        image: None,
         name: name.to_owned(),
         placement: Placement {
             server_type: "cx23".to_owned(),

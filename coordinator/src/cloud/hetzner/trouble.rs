@@ -29,6 +29,10 @@ pub(super) enum Trouble {
         architecture: String,
         disk: f64,
     },
+    #[error(
+        "`image_selector` is `{0}`: what has no `promoted=true` in it is not moved by a promotion"
+    )]
+    Selector(String),
     #[error("user data of {0} bytes is more than Hetzner takes")]
     UserData(usize),
     #[error("write the user data")]
@@ -82,6 +86,7 @@ impl Trouble {
             | Self::NotOurs(_)
             | Self::NoSuchType(_)
             | Self::NoImage { .. }
+            | Self::Selector(_)
             | Self::UserData(_)
             | Self::UserDataJson(_)
             | Self::NoAddress

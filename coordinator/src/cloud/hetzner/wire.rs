@@ -216,6 +216,9 @@ pub(super) struct Image {
     pub(super) architecture: String,
     /// GB.
     pub(super) disk_size: f64,
+    /// GB, compressed; null while it is being made.
+    #[serde(default)]
+    pub(super) image_size: Option<f64>,
     #[serde(default)]
     pub(super) labels: Labels,
 }

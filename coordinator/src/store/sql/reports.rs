@@ -194,6 +194,11 @@ fn afterwards(before: &Server, report: &ServerReport, now: Moment) -> Option<Ser
         state,
         state_since: if moved { now } else { before.state_since },
         warmed_at: before.warmed_at.or(warmed_now),
+        boot_steps: if before.warmed_at.is_none() && state == ServerState::Warm {
+            report.steps.clone()
+        } else {
+            before.boot_steps.clone()
+        },
         served: report.served,
         observed: report.observed,
         health: report.health,
@@ -210,7 +215,8 @@ fn afterwards(before: &Server, report: &ServerReport, now: Moment) -> Option<Ser
 async fn update(tx: &mut Connection, after: &Server) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE servers SET state = $2, state_since = $3, served = $4, observed = $5,
-                health = $6, reasons = $7, gateway_starts = $8, failure = $9, warmed_at = $10
+                health = $6, reasons = $7, gateway_starts = $8, failure = $9, warmed_at = $10,
+                boot_steps = $11
          WHERE id = $1",
     )
     .bind(after.id.to_string())
@@ -223,6 +229,7 @@ async fn update(tx: &mut Connection, after: &Server) -> sqlx::Result<()> {
     .bind(rows::as_integer(after.gateway_starts))
     .bind(after.failure.as_deref())
     .bind(after.warmed_at.map(|at| at.0))
+    .bind(rows::as_json(&after.boot_steps)?)
     .execute(tx)
     .await?;
     Ok(())

@@ -14,7 +14,7 @@ use crate::{
     model::{
         ApiToken, Coordinator, Event, Health, Instance, InstanceStatus, Operation, OperationKind,
         OperationState, PoolKey, PoolStanding, Route, SagaKind, SagaStep, Server, ServerState,
-        StepState,
+        StepState, Verification, VerificationState,
     },
 };
 
@@ -56,6 +56,7 @@ pub(super) fn server(row: &Row) -> sqlx::Result<Server> {
         created_at: moment(row, "created_at")?,
         state_since: moment(row, "state_since")?,
         warmed_at: maybe_moment(row, "warmed_at")?,
+        boot_steps: json(row, "boot_steps")?,
     })
 }
 
@@ -125,6 +126,22 @@ pub(super) fn saga_step(row: &Row) -> sqlx::Result<SagaStep> {
         state: word(row, "state", StepState::from_word)?,
         error: row.try_get("error")?,
         at: moment(row, "at")?,
+    })
+}
+
+pub(super) fn verification(row: &Row) -> sqlx::Result<Verification> {
+    Ok(Verification {
+        id: parsed(row, "id")?,
+        image: row.try_get("image")?,
+        state: word(row, "state", VerificationState::from_word)?,
+        server: maybe_parsed(row, "server_id")?,
+        manifest: maybe_json(row, "manifest")?,
+        figures: maybe_json(row, "figures")?,
+        baseline: maybe_json(row, "baseline")?,
+        problems: json(row, "problems")?,
+        created_at: moment(row, "created_at")?,
+        expires_at: moment(row, "expires_at")?,
+        finished_at: maybe_moment(row, "finished_at")?,
     })
 }
 
@@ -244,7 +261,7 @@ pub(super) fn moment(row: &Row, column: &'static str) -> sqlx::Result<Moment> {
     row.try_get(column).map(Moment)
 }
 
-fn maybe_moment(row: &Row, column: &'static str) -> sqlx::Result<Option<Moment>> {
+pub(super) fn maybe_moment(row: &Row, column: &'static str) -> sqlx::Result<Option<Moment>> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(Moment))
 }
 
@@ -258,6 +275,12 @@ pub(super) fn hash(row: &Row, column: &'static str) -> sqlx::Result<[u8; 32]> {
 pub(super) fn json<T: DeserializeOwned>(row: &Row, column: &'static str) -> sqlx::Result<T> {
     let text: &str = row.try_get(column)?;
     serde_json::from_str(text).map_err(|error| misfit(column, error))
+}
+
+fn maybe_json<T: DeserializeOwned>(row: &Row, column: &'static str) -> sqlx::Result<Option<T>> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(|text| serde_json::from_str(text).map_err(|error| misfit(column, error)))
+        .transpose()
 }
 
 fn misfit(

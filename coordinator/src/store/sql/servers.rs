@@ -212,7 +212,7 @@ pub(super) async fn find(
         .transpose()
 }
 
-async fn plan(
+pub(super) async fn plan(
     tx: &mut Connection,
     mut journal: Journal<'_>,
     new: &NewServer,
