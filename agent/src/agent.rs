@@ -107,13 +107,14 @@ impl Agent {
         let body = Body {
             gateway: Arc::clone(&self.gateway),
             applied: self.applied,
-            documents,
+            documents: documents.clone(),
             board: Arc::clone(&self.board),
             wake: Arc::clone(&wake_body),
         };
         let observer = Observer {
             gateway: Arc::clone(&self.gateway),
             nginx: Arc::clone(&self.nginx),
+            documents,
             board: Arc::clone(&self.board),
             wake_front,
             wake_body,

@@ -166,7 +166,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use tidepool_shared::{
-        document::{EdgeProof, GatewayLimits},
+        document::{EdgeProof, GatewayLimits, Power},
         id::InstanceId,
     };
     use uuid::Uuid;
@@ -191,6 +191,8 @@ mod tests {
             config: serde_json::Value::Null,
             restarts: 0,
             limits: GatewayLimits::default(),
+            power: Power::On,
+            evictions: 0,
         })
     }
 

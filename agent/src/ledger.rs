@@ -195,7 +195,7 @@ pub enum UnreadableLedger {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tidepool_shared::document::{EdgeProof, GatewayLimits};
+    use tidepool_shared::document::{EdgeProof, GatewayLimits, Power};
     use uuid::Uuid;
 
     use super::*;
@@ -210,6 +210,8 @@ mod tests {
             config: serde_json::json!({}),
             restarts,
             limits: GatewayLimits::default(),
+            power: Power::On,
+            evictions: 0,
         })
     }
 

@@ -5,6 +5,10 @@
 //! that a request takes: it names the configuration that answered ([`Rendered::fingerprint`]), and
 //! no worker of an older one takes connections. Then no request can be answered by the old names.
 //!
+//! Workers of an older configuration finish what they carry, for as long as that takes. If the document says
+//! that somebody's access ended since ([`eviction`]), they are ended at once, and what they carry with them:
+//! streams of models to the gateway, too, which asks again.
+//!
 //! nginx is a daemon of its own and outlives the agent; see [`master`].
 //!
 //! Limits that are known: the proof is compared by a regular expression and not in constant time, so
@@ -21,21 +25,22 @@ use std::{
 
 use nix::sys::signal::Signal;
 use tidepool_certs::secret_file;
-use tidepool_shared::document::DesiredDocument;
+use tidepool_shared::document::{DesiredDocument, Power};
 use tokio::{
     process::Command,
     time::{Instant, sleep, timeout},
 };
 
+use self::{eviction::Eviction, logs::Rotation, master::Master};
 pub use self::{
     logs::MAX_LOG_BYTES,
     names::{Claim, UnusableDocument},
     template::{Llm, Rendered, Site, Worker},
 };
-use self::{logs::Rotation, master::Master};
 use crate::openclaw::HOST as INTERNAL_HOST;
 
 mod ask;
+mod eviction;
 mod logs;
 mod master;
 mod names;
@@ -75,19 +80,40 @@ impl Nginx {
 
     /// Makes nginx answer to this document's names and to no other; without one, to none.
     pub async fn serve(&self, document: Option<&DesiredDocument>) -> Result<Served, NotServing> {
-        let claim = document.map(Claim::of).transpose()?;
+        // Switched off, it answers to nobody, as before a claim.
+        let claim = document
+            .filter(|document| document.power == Power::On)
+            .map(Claim::of)
+            .transpose()?;
         let wanted = self.site.render(claim.as_ref());
         let running = Master::find(&self.site.prefix);
-        if running.is_some() && self.is_true(&wanted, claim.as_ref()).await {
+        let eviction = Eviction::of(&self.site.prefix);
+        if running.is_some() && !eviction.is_due() && self.is_true(&wanted, claim.as_ref()).await {
             return Ok(Served::Already);
         }
-        self.install(&wanted).await?;
-        if let Some(master) = running {
-            self.reload(&master, &wanted, claim.as_ref()).await?;
-            return Ok(Served::Reloaded);
+        if eviction::is_wanted(self.on_disk().as_deref(), &wanted.text) {
+            eviction.note().map_err(|source| NotServing::Write {
+                path: self.site.prefix.clone(),
+                source,
+            })?;
         }
-        self.start(&wanted, claim.as_ref()).await?;
-        Ok(Served::Started)
+        self.install(&wanted).await?;
+        let served = match running {
+            Some(master) => {
+                self.reload(&master, &wanted, claim.as_ref(), &eviction)
+                    .await?;
+                Served::Reloaded
+            }
+            None => {
+                self.start(&wanted, claim.as_ref()).await?;
+                Served::Started
+            }
+        };
+        eviction.done().map_err(|source| NotServing::Write {
+            path: self.site.prefix.clone(),
+            source,
+        })?;
+        Ok(served)
     }
 
     /// Whether nginx runs.
@@ -125,9 +151,13 @@ impl Nginx {
 
     /// Whether exactly this is on disk and running.
     async fn is_true(&self, wanted: &Rendered, claim: Option<&Claim>) -> bool {
-        let on_disk = secret_file::read(&self.config_path());
-        matches!(on_disk, Ok(Some(text)) if text == wanted.text.as_bytes())
-            && self.answers(wanted, claim).await
+        self.on_disk().is_some_and(|text| text == wanted.text) && self.answers(wanted, claim).await
+    }
+
+    /// The configuration that was written last; one that cannot be read is none.
+    fn on_disk(&self) -> Option<String> {
+        let bytes = secret_file::read(&self.config_path()).ok().flatten()?;
+        String::from_utf8(bytes).ok()
     }
 
     async fn answers(&self, wanted: &Rendered, claim: Option<&Claim>) -> bool {
@@ -196,6 +226,7 @@ impl Nginx {
         master: &Master,
         wanted: &Rendered,
         claim: Option<&Claim>,
+        eviction: &Eviction,
     ) -> Result<(), NotServing> {
         let deadline = Instant::now() + RELOAD_DEADLINE;
         let old = master.workers();
@@ -212,6 +243,9 @@ impl Nginx {
             }
         }
         self.await_answer(wanted, claim, deadline).await?;
+        if eviction.is_due() && !master.evict(&old, deadline).await {
+            return Err(NotServing::OldStillCarries);
+        }
         if !master.retire(&old, deadline).await {
             return Err(NotServing::OldStillAnswers);
         }
@@ -289,6 +323,8 @@ pub enum NotServing {
     NoAnswer,
     #[error("an nginx worker of the old configuration still takes connections")]
     OldStillAnswers,
+    #[error("an nginx worker still carries connections of those who lost access")]
+    OldStillCarries,
 }
 
 /// How nginx's program failed.

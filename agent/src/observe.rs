@@ -4,9 +4,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidepool_shared::message::Health;
+use tidepool_shared::{
+    document::{DesiredDocument, Power},
+    message::Health,
+};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -27,6 +30,7 @@ const SILENT_LOOKS: u32 = 5;
 pub struct Observer<G> {
     pub gateway: Arc<G>,
     pub nginx: Arc<Nginx>,
+    pub documents: watch::Receiver<Option<Arc<DesiredDocument>>>,
     pub board: Arc<Board>,
     pub wake_front: Arc<Notify>,
     pub wake_body: Arc<Notify>,
@@ -55,6 +59,9 @@ impl<G: Gateway> Observer<G> {
         self.gateway.tend();
         if self.gateway.process().await.is_none() {
             *silent_looks = 0;
+            if self.is_switched_off() {
+                return self.board.gateway_rests();
+            }
             self.board
                 .trouble(Part::Gateway, Health::Down, "gateway is not running");
             self.wake_body.notify_one();
@@ -83,6 +90,13 @@ impl<G: Gateway> Observer<G> {
                     .trouble(Part::Gateway, health, "gateway does not answer");
             }
         }
+    }
+
+    fn is_switched_off(&self) -> bool {
+        let document = self.documents.borrow();
+        document
+            .as_ref()
+            .is_some_and(|document| document.power == Power::Off)
     }
 
     fn look_at_nginx(&self) {

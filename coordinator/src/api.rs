@@ -79,6 +79,10 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(instances::create::create))
         .routes(routes!(instances::restart::restart))
         .routes(routes!(instances::rename::rename))
+        .routes(routes!(instances::stop::stop))
+        .routes(routes!(instances::stop::start))
+        .routes(routes!(instances::suspend::suspend))
+        .routes(routes!(instances::suspend::unsuspend))
         .routes(routes!(instances::undelete::undelete))
         .routes(routes!(instances::undelete::purge))
         .route_layer(middleware::from_fn_with_state(

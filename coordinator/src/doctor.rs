@@ -71,6 +71,9 @@ pub async fn examine(
     let name = format!("doctor-{label}.{}", config.edge.domain);
     let mut findings = vec![front::edge(config, &name).await];
     findings.extend(front::visitor(config, &name, examination).await);
+    if config.edge.redis.is_some() && findings.iter().all(|it| it.verdict != Verdict::Wrong) {
+        findings.push(front::sign_in(config, &name, examination).await);
+    }
     match config.routes() {
         Ok(Some(settings)) => findings.extend(routes::inspect(&settings, store).await),
         Ok(None) => {}

@@ -25,6 +25,7 @@ mod forward;
 mod guesses;
 mod handle;
 mod headers;
+mod hop;
 mod host;
 mod login;
 mod logout;
@@ -40,6 +41,7 @@ mod verify;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -52,8 +54,13 @@ use tidepool_shared::{hops::Hops, id::InstanceId, quota::Quota};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{access::Gate, body::Body, host::Site, table::Table};
-pub use self::{authorize::PATH as AUTHORIZE, headers::claims_pattern, verify::NotReachable};
+use self::{access::Gate, body::Body, hop::Secrets, host::Site, table::Table};
+pub use self::{
+    authorize::{CHECK, PATH as AUTHORIZE},
+    headers::claims_pattern,
+    hop::{HOP, renew as renew_hop_secret},
+    verify::NotReachable,
+};
 use crate::{
     ambient::{Chance, Clock, Moment},
     doorbell::{Doorbell, Listener},
@@ -79,9 +86,8 @@ pub struct EdgeSettings {
     pub max_connections_of_one: usize,
     /// What stands in front of this edge and says who visits; bounds for one address are not for it.
     pub trusted_hops: Hops,
-    /// Hops ask about requests to names below this domain, never by such a name. `None`: nobody asks, and
-    /// nobody is answered.
-    pub asked_about: Option<String>,
+    /// `None`: hops ask nothing, and nobody is answered.
+    pub questions: Option<Questions>,
     /// WebSockets at the same time to one instance.
     pub max_websockets_of_one: usize,
     /// How long requests under way may take to end at shutdown.
@@ -99,11 +105,20 @@ impl Default for EdgeSettings {
             max_connections: 10_000,
             max_connections_of_one: 512,
             trusted_hops: Hops::default(),
-            asked_about: None,
+            questions: None,
             max_websockets_of_one: 256,
             drain: Duration::from_secs(10),
         }
     }
+}
+
+/// What hops ask about, and how they are known.
+#[derive(Debug, Clone)]
+pub struct Questions {
+    /// Requests to names below it; never asked by such a name.
+    pub domain: String,
+    /// The file of secrets, one of which a hop must know.
+    pub secrets: PathBuf,
 }
 
 /// What the edge reads of the store.
@@ -155,6 +170,7 @@ struct Inner {
     store: EdgeStore,
     table: Table,
     gate: Gate,
+    hop_secrets: Option<Secrets>,
     clock: Arc<dyn Clock>,
     chance: Arc<Chance>,
     /// Pooled connections to the servers (and, for `verify`, to this very edge).
@@ -202,6 +218,10 @@ impl Edge {
         let inner = Arc::new(Inner {
             address,
             gate: Gate::new(access, &site, Arc::clone(&clock), &chance),
+            hop_secrets: settings
+                .questions
+                .as_ref()
+                .map(|questions| Secrets::of(&questions.secrets)),
             site,
             table,
             store,

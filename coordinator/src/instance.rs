@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, SealedDocument},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
     id::{InstanceId, OperationId},
 };
 
 pub use self::name::{InvalidName, Name};
 use crate::{
     ambient::{Chance, Moment},
-    model::{DocumentChange, Instance, NewInstance, OperationKind, PoolKey, Rename},
+    model::{
+        DocumentChange, Instance, InstanceStatus, NewInstance, OperationKind, PoolKey, Rename,
+    },
 };
 
 /// Under which names instances are reached by browsers.
@@ -72,6 +74,8 @@ pub fn prepare(wish: Wish, names: &PublicNames, now: Moment, chance: &Chance) ->
         config: wish.config.clone(),
         restarts: 0,
         limits: wish.limits,
+        power: Power::On,
+        evictions: 0,
     });
     NewInstance {
         id,
@@ -114,7 +118,7 @@ pub fn restart(
 /// out by then.
 const MOVED_FOR: Duration = Duration::from_hours(30 * 24);
 
-/// Another name for an instance.
+/// Another name for an instance. Whoever came in by the old one is cut off.
 pub fn rename(
     instance: &Instance,
     name: Name,
@@ -128,6 +132,7 @@ pub fn rename(
         name: name.into(),
         url: names.origin(&host),
         hosts: vec![host],
+        evictions: instance.evictions.saturating_add(1),
         ..instance.clone()
     };
     let change = change(
@@ -147,14 +152,22 @@ pub fn rename(
     }
 }
 
-/// The next document of an instance that comes back from deletion: the same, to be proven again.
+/// The next document of an instance that comes back from deletion: the same, to be proven again, and still
+/// suspended if it was.
 pub fn undelete(
     instance: &Instance,
     operation: OperationId,
     limits: GatewayLimits,
 ) -> DocumentChange {
+    let back = Instance {
+        status: match instance.suspension {
+            Some(_) => InstanceStatus::Suspended,
+            None => InstanceStatus::Starting,
+        },
+        ..instance.clone()
+    };
     let (kind, config) = (OperationKind::Undelete, instance.config.clone());
-    change(instance, kind, config, instance.restarts, operation, limits)
+    change(&back, kind, config, instance.restarts, operation, limits)
 }
 
 fn change(
@@ -174,6 +187,8 @@ fn change(
         config: config.clone(),
         restarts,
         limits,
+        power: instance.status.power(),
+        evictions: instance.evictions,
     });
     DocumentChange {
         instance: instance.id,
@@ -182,6 +197,7 @@ fn change(
         expected: instance.generation,
         config,
         restarts,
+        evictions: instance.evictions,
         document,
     }
 }

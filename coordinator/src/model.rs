@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use tidepool_shared::{
-    document::{EdgeProof, Generation, SealedDocument},
+    document::{EdgeProof, Generation, Power, SealedDocument},
     id::{CoordinatorId, EventId, InstanceId, OperationId, ServerId, TokenId},
 };
 
@@ -87,6 +87,10 @@ words! {
         Starting = "starting",
         /// Answered through the edge as its owner.
         Running = "running",
+        /// Switched off by its customer; its server is kept.
+        Stopped = "stopped",
+        /// Switched off by the operator: nobody gets in and no models are served; its server is kept.
+        Suspended = "suspended",
         /// Deleted: routes, trust and sessions are gone, the server is kept until it is purged.
         Deleted = "deleted",
         /// Deleted for good.
@@ -108,9 +112,18 @@ words! {
         Configure = "configure",
         Restart = "restart",
         Rename = "rename",
+        Stop = "stop",
+        Start = "start",
+        Suspend = "suspend",
+        Unsuspend = "unsuspend",
         Delete = "delete",
         Undelete = "undelete",
     }
+}
+
+words! {
+    /// Why an instance is suspended.
+    SuspensionReason { Billing = "billing", Abuse = "abuse", Operator = "operator", }
 }
 
 words! {
@@ -310,8 +323,12 @@ pub struct Instance {
     pub generation: Generation,
     pub observed: Generation,
     pub restarts: u64,
+    /// As in its document.
+    pub evictions: u64,
     pub config: serde_json::Value,
     pub edge_proof: EdgeProof,
+    /// Kept through deletion, so that whoever comes back from there is still suspended.
+    pub suspension: Option<Suspension>,
     /// `user:bcrypt` of HTTP basic auth, if it is on.
     pub basic_auth: Option<String>,
     /// Whether a warm server was there when it was created.
@@ -327,6 +344,27 @@ pub struct Instance {
     pub deleted_at: Option<Moment>,
     /// When a deleted one is purged, or was.
     pub purge_at: Option<Moment>,
+}
+
+impl InstanceStatus {
+    /// Whether the gateway is to run.
+    pub const fn power(self) -> Power {
+        match self {
+            Self::Pending | Self::Starting | Self::Running | Self::Failed => Power::On,
+            Self::Stopped | Self::Suspended | Self::Deleted | Self::Purged => Power::Off,
+        }
+    }
+}
+
+/// The operator's word that an instance is not to be used for now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    pub reason: SuspensionReason,
+    /// Shown to whoever comes to its URL.
+    pub message: Option<String>,
+    pub since: Moment,
+    /// Whether its customer had stopped it: then it is stopped again when this ends.
+    pub was_stopped: bool,
 }
 
 /// A step of an operation.
@@ -363,6 +401,7 @@ pub struct DocumentChange {
     pub expected: Generation,
     pub config: serde_json::Value,
     pub restarts: u64,
+    pub evictions: u64,
     pub document: SealedDocument,
 }
 
@@ -402,6 +441,8 @@ pub struct Route {
     /// `user:bcrypt`, if HTTP basic auth is on.
     pub basic_auth: Option<String>,
     pub status: InstanceStatus,
+    /// What the operator has to say about a suspension.
+    pub notice: Option<String>,
     /// A host that the instance had before: the URL that it has now.
     pub moved_to: Option<String>,
 }

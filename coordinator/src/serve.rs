@@ -26,7 +26,7 @@ use crate::{
     artefacts::Artefacts,
     cloud::{Cloud, hetzner::HetznerCloud, nspawn::NspawnCloud},
     config::ConfigSchema,
-    edge::EdgeSettings,
+    edge::{EdgeSettings, Questions},
     parts::{Ground, Parts, Plan},
     pool::Introduction,
     signals::Signals,
@@ -141,11 +141,10 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
             public_port: Some(config.edge.public_port()),
             http_port: config.edge.server_port,
             trusted_hops: Hops::of(&config.edge.trusted_hops),
-            asked_about: config
-                .edge
-                .redis
-                .as_ref()
-                .map(|_| config.edge.domain.clone()),
+            questions: config.edge.redis.as_ref().map(|_| Questions {
+                domain: config.edge.domain.clone(),
+                secrets: config.traefik_secrets(),
+            }),
             ..EdgeSettings::default()
         },
         routes: config.routes()?,

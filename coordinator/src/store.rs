@@ -46,11 +46,7 @@ use crate::{
     ambient::{Chance, Moment},
     cloud::{CloudServer, Placement},
     model::{
-        ApiToken, Blame, Conclusion, Coordinator, CustomerKey, Destination, DocumentChange, Event,
-        Instance, InstanceStatus, ModelAlias, ModelLimits, NewInstance, NewServer, NewVerification,
-        Operation, PoolKey, PoolStanding, Provider, Rename, Restless, Route, SagaStep, Sealed,
-        Server, ServerReport, Spent, Stats, StatsRecord, StepMs, UsageCursor, UsageRecord, UsageSum,
-        Verification,
+        ApiToken, Blame, Conclusion, Coordinator, CustomerKey, Destination, DocumentChange, Event, Instance, InstanceStatus, ModelAlias, ModelLimits, NewInstance, NewServer, NewVerification, Operation, PoolKey, PoolStanding, Provider, Rename, Restless, Route, SagaStep, Sealed, Server, ServerReport, Spent, Stats, StatsRecord, StepMs, SuspensionReason, UsageCursor, UsageRecord, UsageSum, Verification,
     },
 };
 
@@ -423,11 +419,43 @@ pub trait InstanceStore: Send + Sync {
         rename: &Rename,
         now: Moment,
     ) -> Result<Instance, ChangeRefused>;
-    /// Sets or removes basic auth (`user:bcrypt`); no new generation, the edge decides.
+    /// Sets or removes basic auth (`user:bcrypt`). The edge decides; the new generation only has the server
+    /// cut off whom it let in before.
     async fn set_basic_auth(
         &self,
         id: InstanceId,
         credentials: Option<&str>,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// `starting|running|stopped` → `suspended`: no route leads to its server, no session or login link opens
+    /// it, other operations are canceled, its document says that the gateway is off. Trust row, server and
+    /// sessions stay.
+    async fn suspend_instance(
+        &self,
+        id: InstanceId,
+        operation: OperationId,
+        why: (SuspensionReason, Option<&str>),
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// `suspended` → `starting`, or `stopped` if it was that before.
+    async fn unsuspend_instance(
+        &self,
+        id: InstanceId,
+        operation: OperationId,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// `starting|running` → `stopped`, as for a suspension.
+    async fn stop_instance(
+        &self,
+        id: InstanceId,
+        operation: OperationId,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// `stopped` → `starting`.
+    async fn start_instance(
+        &self,
+        id: InstanceId,
+        operation: OperationId,
         now: Moment,
     ) -> Stored<Transition>;
     /// Any status before it → `deleted`: routes, trust row, sessions and login links go in the same
@@ -441,7 +469,7 @@ pub trait InstanceStore: Send + Sync {
         purge_at: Moment,
         now: Moment,
     ) -> Stored<Transition>;
-    /// `deleted` → `starting` on the server it had, or `pending` if it had none: routes and trust are back, with a
+    /// `deleted` → `starting` on the server it had, `pending` if it had none, `suspended` if it was that: routes and trust are back, with a
     /// new generation of the document so that everything is proven again.
     async fn undelete_instance(
         &self,
@@ -470,7 +498,8 @@ pub trait InstanceStore: Send + Sync {
     ) -> Stored<Vec<Instance>>;
     /// How many of the pool wait for a server.
     async fn pending_count(&self, pool: &PoolKey) -> Stored<u32>;
-    /// The document a server should hold, if it belongs to an instance.
+    /// The document a server should hold, if it belongs to an instance, or did until it was sent away: the last
+    /// one shuts its doors.
     async fn document_for(&self, server: ServerId) -> Stored<Option<SealedDocument>>;
     async fn operation(&self, id: OperationId) -> Stored<Option<Operation>>;
     /// The operation that is under way, if any.

@@ -73,6 +73,7 @@ mod tests {
                     .unwrap(),
                 tier: "free".into(),
                 limits: crate::limits::Limits::default(),
+                standing: crate::directory::Standing::Good,
             }),
         }
     }

@@ -50,6 +50,15 @@ pub struct Customer {
     pub instance: InstanceId,
     pub tier: Arc<str>,
     pub limits: Limits,
+    pub standing: Standing,
+}
+
+/// Whether a customer is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Good,
+    /// By the operator.
+    Suspended,
 }
 
 /// Why a caller was not identified.
@@ -201,6 +210,7 @@ mod tests {
             instance: InstanceId::new(Uuid::from_u128(8)),
             tier: "basic".into(),
             limits: Limits::default(),
+            standing: Standing::Good,
         };
         let reading = async {
             tokio::time::sleep(Duration::from_secs(3)).await;

@@ -30,7 +30,7 @@ use crate::{
     catalog::{Target, Unresolved},
     demo,
     dialect::Dialect,
-    directory::{Caller, Customer, Directory},
+    directory::{Caller, Customer, Directory, Standing},
     ledger::{Ledger, Payer},
     metrics,
     price::Prices,
@@ -136,6 +136,10 @@ impl Forwarder {
         request: Request,
     ) -> Result<Response, Refusal> {
         let begun = Instant::now();
+        let standing = caller.customer.as_ref().map(|customer| customer.standing);
+        if standing == Some(Standing::Suspended) {
+            return Err(Refusal::Suspended);
+        }
         let (head, body) = request.into_parts();
         let whole = self.bodies.read(caller.server, body).await?;
         let body = whole.bytes.clone();

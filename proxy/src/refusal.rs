@@ -22,6 +22,8 @@ use crate::{
 pub enum Refusal {
     UnknownAddress,
     IdentityUnavailable,
+    /// The operator has suspended the instance.
+    Suspended,
     Busy,
     TooLarge,
     TooSlow,
@@ -105,6 +107,7 @@ impl Refusal {
                 Ours,
                 "identity_unavailable",
             ),
+            Self::Suspended => (StatusCode::FORBIDDEN, Stranger, "suspended"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, Ours, "busy"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, Invalid, "request_too_large"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, Invalid, "request_timeout"),
@@ -140,6 +143,7 @@ impl Refusal {
         let text = match self {
             Self::UnknownAddress => "this address is not known to the model proxy",
             Self::IdentityUnavailable => "the caller cannot be identified right now",
+            Self::Suspended => "this agent is suspended; please contact whoever runs this service",
             Self::Busy => "too many large requests at once",
             Self::TooLarge => "the request is larger than 20 MB",
             Self::TooSlow => "the request did not arrive in time",

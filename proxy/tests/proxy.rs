@@ -80,7 +80,7 @@ impl Proxy {
         let mut database = open(&proxy.database).await;
         sqlx::raw_sql(
             "CREATE TABLE trust (address TEXT PRIMARY KEY, server_id TEXT NOT NULL, instance_id TEXT);
-             CREATE TABLE instances (id TEXT PRIMARY KEY, tier TEXT NOT NULL)",
+             CREATE TABLE instances (id TEXT PRIMARY KEY, tier TEXT NOT NULL, status TEXT NOT NULL)",
         )
         .execute(&mut database)
         .await
@@ -97,7 +97,7 @@ impl Proxy {
         .execute(&mut database)
         .await
         .unwrap();
-        sqlx::query("INSERT INTO instances VALUES (?, 'free')")
+        sqlx::query("INSERT INTO instances VALUES (?, 'free', 'running')")
             .bind(INSTANCE)
             .execute(&mut database)
             .await

@@ -79,6 +79,12 @@ pub struct DesiredDocument {
     pub restarts: u64,
     #[serde(default, skip_serializing_if = "GatewayLimits::are_none")]
     pub limits: GatewayLimits,
+    /// Whether the gateway runs and its doors are open.
+    #[serde(default)]
+    pub power: Power,
+    /// Raised when somebody's access ended: whatever was let in before is cut off.
+    #[serde(default)]
+    pub evictions: u64,
 }
 
 /// The most that a gateway may take, with all that it starts: its tier's. Whatever is absent is as the machine
@@ -140,6 +146,16 @@ impl GatewayLimits {
         }
         Ok(())
     }
+}
+
+/// Whether an instance's gateway is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Power {
+    #[default]
+    On,
+    /// No gateway, and nobody is let in; what it keeps on disk stays.
+    Off,
 }
 
 /// A shared secret between edge and nginx. Its `Debug` does not show it.
@@ -215,7 +231,19 @@ mod tests {
             config: serde_json::json!({"ui": {"name": "x"}}),
             restarts: 0,
             limits: GatewayLimits::default(),
+            power: Power::On,
+            evictions: 0,
         }
+    }
+
+    #[test]
+    fn what_an_old_document_does_not_say_is_on() {
+        let mut old = serde_json::to_value(document()).unwrap();
+        let fields = old.as_object_mut().unwrap();
+        fields.remove("power");
+        fields.remove("evictions");
+        let read: DesiredDocument = serde_json::from_value(old).unwrap();
+        assert_eq!(read, document());
     }
 
     #[test]

@@ -91,6 +91,13 @@ impl Customer {
         Ok(true)
     }
 
+    /// Sends a login link's form to an instance that is switched off. Whether that let this customer in.
+    pub async fn open_link_when_closed(&self, link: &str) -> anyhow::Result<bool> {
+        let path = link.splitn(4, '/').nth(3).context("a link has a path")?;
+        let answer = self.post(&format!("/{path}")).send().await?;
+        Ok(answer.headers().contains_key("set-cookie"))
+    }
+
     /// This customer's cookie, to be tried where it does not belong.
     pub fn cookie(&self) -> Option<&str> {
         self.cookie.as_deref()

@@ -382,6 +382,48 @@ async fn a_configuration_changes_only_for_who_read_the_present_one() -> anyhow::
     world.end().await
 }
 
+#[tokio::test]
+async fn a_suspension_is_shown_and_what_it_supersedes_and_refuses_is_told() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (id, _) = world.running("anna", 1).await?;
+    let path = format!("/v1/instances/{id}");
+    let restart = world.post(&format!("{path}/restart"), &json!({})).await?;
+    let why = json!({"reason": "abuse", "message": " Call us. "});
+    let suspended = world.post(&format!("{path}/suspend"), &why).await?;
+    assert_eq!(
+        (suspended.status, suspended.text("/status")),
+        (202, "suspended")
+    );
+    assert_eq!(suspended.text("/suspension/message"), "Call us.");
+    assert_eq!(suspended.text("/operation/kind"), "suspend");
+    let actions = suspended.at("/allowed_actions");
+    assert_eq!(actions, &json!(["set_basic_auth", "unsuspend", "delete"]));
+    let superseded = restart.text("/operation/id");
+    let superseded = world.get(&format!("/v1/operations/{superseded}")).await?;
+    assert_eq!(superseded.text("/state"), "canceled");
+    for (rest, code) in [("suspend", 409), ("start", 409), ("login_links", 409)] {
+        let body = if rest == "suspend" {
+            why.clone()
+        } else {
+            json!({})
+        };
+        let refused = world.post(&format!("{path}/{rest}"), &body).await?;
+        assert_eq!(
+            (refused.status, refused.text("/code")),
+            (code, "not_possible")
+        );
+    }
+    let control = json!({"reason": "abuse", "message": "two\nlines"});
+    let refused = world.post(&format!("{path}/suspend"), &control).await?;
+    assert_eq!(refused.status, 422);
+    let back = world.post(&format!("{path}/unsuspend"), &json!({})).await?;
+    assert_eq!((back.status, back.text("/status")), (202, "starting"));
+    assert_eq!(back.at("/suspension"), &Value::Null);
+    let again = world.post(&format!("{path}/unsuspend"), &json!({})).await?;
+    assert_eq!((again.status, again.text("/code")), (409, "not_possible"));
+    world.end().await
+}
+
 const START_OF_REPORT: tidepool_coordinator::ambient::Moment =
     tidepool_coordinator::ambient::Moment(1_795_417_201_000_000);
 

@@ -11,6 +11,8 @@ mod world;
 
 #[path = "edge/access.rs"]
 mod access;
+#[path = "edge/closed.rs"]
+mod closed;
 #[path = "edge/crossing.rs"]
 mod crossing;
 #[path = "edge/ends.rs"]

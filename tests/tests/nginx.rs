@@ -14,6 +14,7 @@ use tidepool_agent::{
     nginx::Served,
     openclaw::{HOST as INTERNAL_HOST, ORIGIN as INTERNAL_ORIGIN, OWNER as INTERNAL_USER},
 };
+use tidepool_shared::document::Power;
 
 const OWN: &str = "a1.localhost";
 /// What the edge sends with a signed-in user's request.
@@ -282,6 +283,65 @@ async fn an_open_websocket_survives_a_switch() {
     let wanted = document(2, &[OWN, "second.localhost"]);
     place.nginx.serve(Some(&wanted)).await.unwrap();
     assert_eq!(socket.echo("after").await, "after");
+}
+
+#[tokio::test]
+async fn whoever_lost_access_is_cut_off_at_once() {
+    let place = Place::claimed(&document(1, &[OWN])).await;
+    let mut finishing = place.upgraded(OWN).await;
+    // A switch that ends nobody's access leaves it with a worker that finishes.
+    let second = document(2, &[OWN, "second.localhost"]);
+    place.nginx.serve(Some(&second)).await.unwrap();
+    let mut present = place.upgraded(OWN).await;
+    assert_eq!(finishing.echo("before").await, "before");
+    assert_eq!(present.echo("before").await, "before");
+
+    let mut evicting = document(3, &[OWN, "second.localhost"]);
+    evicting.evictions = 1;
+    let served = place.nginx.serve(Some(&evicting)).await.unwrap();
+    assert_eq!(served, Served::Reloaded);
+    // Both are gone by then.
+    assert!(finishing.has_ended().await && present.has_ended().await);
+    assert_eq!(place.get(OWN, OWNER).await.status, 200);
+    let mut fresh = place.upgraded(OWN).await;
+    let again = place.nginx.serve(Some(&evicting)).await.unwrap();
+    assert_eq!(again, Served::Already);
+    assert_eq!(fresh.echo("after").await, "after");
+}
+
+#[tokio::test]
+async fn what_is_switched_off_answers_nobody_and_carries_nothing() {
+    let place = Place::claimed(&document(1, &[OWN])).await;
+    let mut socket = place.upgraded(OWN).await;
+    assert_eq!(socket.echo("before").await, "before");
+    let mut off = document(2, &[OWN]);
+    off.power = Power::Off;
+    off.evictions = 1;
+    place.nginx.serve(Some(&off)).await.unwrap();
+    assert!(socket.has_ended().await);
+    assert_eq!(place.get(OWN, OWNER).await.status, 403);
+    let again = place.nginx.serve(Some(&off)).await.unwrap();
+    assert_eq!(again, Served::Already);
+    let mut on = document(3, &[OWN]);
+    on.evictions = 1;
+    place.nginx.serve(Some(&on)).await.unwrap();
+    assert_eq!(place.get(OWN, OWNER).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_agent_that_died_before_it_cut_anybody_off_does_so_when_it_is_back() {
+    let place = Place::claimed(&document(1, &[OWN])).await;
+    let mut socket = place.upgraded(OWN).await;
+    assert_eq!(socket.echo("before").await, "before");
+    // As if it had died after the reload: the new configuration is there, and the note that it is owed.
+    let next = document(2, &[OWN, "second.localhost"]);
+    place.nginx.serve(Some(&next)).await.unwrap();
+    std::fs::write(place.prefix().join("evict"), "").unwrap();
+    let served = place.nginx.serve(Some(&next)).await.unwrap();
+    assert_eq!(served, Served::Reloaded);
+    assert!(socket.has_ended().await);
+    let again = place.nginx.serve(Some(&next)).await.unwrap();
+    assert_eq!(again, Served::Already);
 }
 
 #[tokio::test]

@@ -104,6 +104,14 @@ impl Board {
         });
     }
 
+    /// There is none, as is wanted: nobody knows how it would be.
+    pub fn gateway_rests(&self) {
+        self.amend(|troubles| {
+            troubles.has_answered = false;
+            troubles.by_part.remove(&Part::Gateway);
+        });
+    }
+
     /// A part is in trouble, which makes the server this unwell.
     pub fn trouble(&self, part: Part, health: Health, reason: &str) {
         let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();

@@ -187,6 +187,14 @@ impl<G: Gateway> Body<G> {
                 self.board.change(|view| view.gateway_starts = starts);
                 self.gateway.start().await
             }
+            Action::StopGateway => {
+                self.gateway.stop().await;
+                if self.gateway.process().await.is_some() {
+                    anyhow::bail!("the gateway runs on after it was stopped");
+                }
+                self.board.gateway_rests();
+                Ok(())
+            }
             Action::AwaitGateway => self.await_started().await,
             Action::WarmUp => {
                 self.board.phase(Phase::WarmingUp);
@@ -236,6 +244,10 @@ impl<G: Gateway> Body<G> {
             }
             if self.gateway.process().await.is_none() {
                 anyhow::bail!("gateway ended while it started");
+            }
+            // It may be wanted no more.
+            if self.documents.has_changed().unwrap_or(false) {
+                return Ok(());
             }
             if last_answer.elapsed() > SILENCE_DEADLINE || begun.elapsed() > START_DEADLINE {
                 self.gateway.stop().await;
@@ -337,6 +349,7 @@ pub fn first_view(applied: &AppliedFile, held: Option<Generation>) -> View {
 const fn step_name(action: Action) -> Option<&'static str> {
     match action {
         Action::StartGateway => Some("gateway_start"),
+        Action::StopGateway => Some("gateway_stop"),
         Action::AwaitGateway => Some("gateway_started"),
         Action::WarmUp => Some("warm_up"),
         Action::AdoptRestarts(_) | Action::Conclude => None,

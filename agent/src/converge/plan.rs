@@ -1,6 +1,6 @@
 //! What to do next with the gateway: a pure function of what is wanted, what was done and what is seen.
 
-use tidepool_shared::document::{DesiredDocument, Generation};
+use tidepool_shared::document::{DesiredDocument, Generation, Power};
 
 use crate::applied::Applied;
 
@@ -19,6 +19,8 @@ pub struct Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     StartGateway,
+    /// The instance is switched off.
+    StopGateway,
     AwaitGateway,
     /// Have the gateway do its first, slow turn before it has a customer.
     WarmUp,
@@ -36,6 +38,11 @@ pub enum Action {
 /// A claimed gateway is never warmed up, not even after a crash: the turn would be a conversation on
 /// the customer's account, and a slow first answer is better than a stranger's words in their agent.
 pub fn plan(desired: Option<&DesiredDocument>, applied: &Applied, seen: &Seen) -> Option<Action> {
+    if let Some(desired) = desired
+        && desired.power == Power::Off
+    {
+        return plan_off(desired, applied, seen);
+    }
     if seen.process.is_none() {
         return Some(Action::StartGateway);
     }
@@ -61,6 +68,21 @@ pub fn plan(desired: Option<&DesiredDocument>, applied: &Applied, seen: &Seen) -
     (applied.observed < desired.generation).then_some(Action::Conclude)
 }
 
+/// The gateway ends whether or not nginx has shut its doors by then. What a gateway that does not run cannot be
+/// given, it is given when it runs again; a restart that was asked of it is done by that.
+fn plan_off(desired: &DesiredDocument, applied: &Applied, seen: &Seen) -> Option<Action> {
+    if seen.process.is_some() {
+        return Some(Action::StopGateway);
+    }
+    if seen.served < desired.generation {
+        return None;
+    }
+    if applied.restarts < Some(desired.restarts) {
+        return Some(Action::AdoptRestarts(desired.restarts));
+    }
+    (applied.observed < desired.generation).then_some(Action::Conclude)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -82,6 +104,8 @@ mod tests {
             config: serde_json::Value::Null,
             restarts,
             limits: GatewayLimits::default(),
+            power: Power::On,
+            evictions: 0,
         }
     }
 
@@ -140,6 +164,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_switched_off_is_stopped_and_left_alone_until_it_is_on_again() {
+        let mut applied = Applied {
+            configured: Generation(1),
+            observed: Generation(1),
+            restarts: Some(0),
+            ..Applied::default()
+        };
+        let off = DesiredDocument {
+            power: Power::Off,
+            ..wanted(2, 0)
+        };
+        let mut seen = up("a", 1);
+        assert_eq!(plan(Some(&off), &applied, &seen), Some(Action::StopGateway));
+        seen.process = None;
+        seen.started = false;
+        // Its doors are not shut yet.
+        assert_eq!(plan(Some(&off), &applied, &seen), None);
+        seen.served = Generation(2);
+        assert_eq!(plan(Some(&off), &applied, &seen), Some(Action::Conclude));
+        applied.observed = Generation(2);
+        assert_eq!(plan(Some(&off), &applied, &seen), None);
+        let on = wanted(3, 0);
+        assert_eq!(plan(Some(&on), &applied, &seen), Some(Action::StartGateway));
+        assert_eq!(
+            plan(Some(&on), &applied, &up("b", 3)),
+            Some(Action::Configure)
+        );
+    }
+
+    #[test]
     fn a_generation_is_done_only_when_the_gateway_is_back_from_its_restart() {
         let applied = Applied {
             configured: Generation(2),
@@ -162,9 +216,10 @@ mod tests {
         #[test]
         fn doing_what_is_planned_ends_with_nothing_to_do(
             generation in 0u64..4, restarts in 0u64..4,
-            observed in 0u64..4, done in proptest::option::of(0u64..4), running: bool
+            observed in 0u64..4, done in proptest::option::of(0u64..4), running: bool, off: bool
         ) {
-            let desired = (generation > 0).then(|| wanted(generation, restarts));
+            let power = if off { Power::Off } else { Power::On };
+            let desired = (generation > 0).then(|| DesiredDocument { power, ..wanted(generation, restarts) });
             let mut applied = Applied { observed: Generation(observed), restarts: done, ..Applied::default() };
             let mut seen = up("a", generation);
             if !running {
@@ -174,11 +229,15 @@ mod tests {
             for _ in 0..8 {
                 match plan(desired.as_ref(), &applied, &seen) {
                     None => {
-                        prop_assert!(seen.started);
+                        prop_assert_eq!(seen.started, desired.is_none() || !off);
                         prop_assert!(applied.observed.0 >= generation);
                         return Ok(());
                     }
                     Some(Action::StartGateway) => seen.process = Some("b".into()),
+                    Some(Action::StopGateway) => {
+                        seen.process = None;
+                        seen.started = false;
+                    }
                     Some(Action::AwaitGateway) => seen.started = true,
                     Some(Action::WarmUp) => {
                         prop_assert!(desired.is_none());

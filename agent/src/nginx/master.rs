@@ -22,6 +22,9 @@ use tokio::time::{Instant, sleep};
 /// How often a wish is looked after.
 const POLL: Duration = Duration::from_millis(2);
 
+/// The title of a worker that only finishes what it carries.
+const FINISHING: &str = "nginx: worker process is shutting down";
+
 /// A running nginx.
 #[derive(Debug, Clone)]
 pub(super) struct Master {
@@ -90,6 +93,28 @@ impl Master {
         until(deadline, || {
             let accepting = self.workers();
             !workers.iter().any(|worker| accepting.contains(worker))
+        })
+        .await
+    }
+
+    /// Ends these workers and all that are finishing, with whatever they carry, and waits until they are gone.
+    pub(super) async fn evict(&self, workers: &[Pid], deadline: Instant) -> bool {
+        let finishing = |pid: &Pid| title(pid.as_raw()) == FINISHING;
+        let evicted: Vec<Pid> = children(self.pid)
+            .into_iter()
+            .filter(|pid| workers.contains(pid) || finishing(pid))
+            .collect();
+        for worker in &evicted {
+            match kill(*worker, Signal::SIGTERM) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => tracing::warn!(%error, "old nginx worker not ended"),
+            }
+        }
+        until(deadline, || {
+            let left = children(self.pid);
+            !evicted.iter().any(|worker| {
+                left.contains(worker) && stat(worker.as_raw()).is_some_and(|stat| !stat.is_zombie)
+            })
         })
         .await
     }

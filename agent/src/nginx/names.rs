@@ -14,6 +14,8 @@ pub struct Claim {
     pub(super) hosts: Vec<String>,
     pub(super) origins: Vec<String>,
     pub(super) proof: String,
+    /// How often whoever was let in has been cut off.
+    pub(super) evictions: u64,
 }
 
 impl Claim {
@@ -41,6 +43,7 @@ impl Claim {
             hosts: without_repeats(&document.hosts),
             origins: without_repeats(&document.origins),
             proof,
+            evictions: document.evictions,
         })
     }
 

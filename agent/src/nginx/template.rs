@@ -169,6 +169,7 @@ impl Site {
                 ("origins", &origins),
                 ("proof", claim.proof()),
                 ("fingerprint", fingerprint),
+                ("evictions", &claim.evictions.to_string()),
                 ("internal_host", INTERNAL_HOST),
                 ("internal_origin", INTERNAL_ORIGIN),
                 ("internal_user", INTERNAL_USER),
@@ -232,6 +233,7 @@ mod tests {
             hosts: vec!["h.x".into()],
             origins: vec!["https://h.x".into()],
             proof: "ab".into(),
+            evictions: 0,
         };
         let marked = fill(&format!("{MAIN}{INSTANCE}"), &[]);
         assert!(!marked.contains("{{") && !marked.contains("}}"));
@@ -265,6 +267,7 @@ mod tests {
             hosts: vec!["h.x".into()],
             origins: Vec::new(),
             proof: proof.into(),
+            evictions: 0,
         };
         let (a, b) = (claim("aa"), claim("bb"));
         assert_ne!(

@@ -12,6 +12,8 @@ pub mod read;
 pub mod rename;
 pub mod restart;
 pub mod sessions;
+pub mod stop;
+pub mod suspend;
 pub mod undelete;
 pub mod view;
 pub mod wait;
@@ -45,6 +47,8 @@ async fn find_living(state: &ApiState, key: &str) -> Result<Instance, Problem> {
         InstanceStatus::Pending
         | InstanceStatus::Starting
         | InstanceStatus::Running
+        | InstanceStatus::Stopped
+        | InstanceStatus::Suspended
         | InstanceStatus::Failed => Ok(instance),
     }
 }

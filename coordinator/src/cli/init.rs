@@ -19,10 +19,11 @@ mod traefik;
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tidepool_certs::secret_file;
 
 use self::{redis::Access, traefik::Front};
 use super::{CommandFailed, output::Output};
-use crate::serve::config::Config;
+use crate::{ambient::Chance, edge::renew_hop_secret, serve::config::Config};
 
 /// What to write.
 #[derive(Debug, Subcommand)]
@@ -126,6 +127,7 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
     };
     let access = config.routes()?.map(|routes| Access::of(&routes.redis));
     let access = access.transpose()?;
+    let secrets = config.traefik_secrets();
     let asks_itself = access.is_some() && edges.len() > 1;
     ensure!(
         !asks_itself || edge.trusted_hops.contains(&Ipv4Addr::LOCALHOST.into()),
@@ -134,13 +136,20 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
     fs::create_dir_all(&options.out)
         .with_context(|| format!("make `{}`", options.out.display()))?;
     let out = options.out.canonicalize()?;
-    let front = Front {
+    let mut front = Front {
         options,
         domain,
         edges,
         access: access.as_ref(),
+        hop: String::new(),
         out: &out,
     };
+    if access.is_some() {
+        // Before Traefik hears of it: the edge knows it as soon as it is in the file.
+        let renewing = secret_file::create_dir(&config.state_dir)
+            .and_then(|()| renew_hop_secret(&secrets, &Chance::from_os()));
+        front.hop = renewing.with_context(|| format!("write `{}`", secrets.display()))?;
+    }
     let mut written = vec![out.join("traefik.yml"), front.dynamic_path()];
     let texts = [front.statics(), front.dynamic()?];
     for (path, text) in written.iter().zip(&texts) {
@@ -149,12 +158,12 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
     if let Some(access) = &access {
         let path = out.join("redis.acl");
         write(&path, &access.acl())?;
-        written.push(path);
+        written.extend([path, secrets]);
     }
     Ok(written)
 }
 
-/// For its owner only: Traefik's password for Redis is in one of them.
+/// For its owner only: Traefik's password for Redis is in one of them, and what the edge knows it by.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let writing = || {
         let mut options = fs::OpenOptions::new();
@@ -200,6 +209,7 @@ mod tests {
             domain: "apps.example.com",
             edges: &edges,
             access,
+            hop: "made".to_owned(),
             out: Path::new("/etc/traefik"),
         };
         format!("{}---\n{}", front.statics(), front.dynamic().unwrap())

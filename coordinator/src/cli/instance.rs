@@ -40,6 +40,22 @@ pub enum Command {
     Undelete { name: String },
     /// End a deleted one's grace now: all that it holds is gone
     Purge { name: String },
+    /// Stop its gateway; its server and all that is on it are kept
+    Stop { name: String },
+    /// Start a stopped one
+    Start { name: String },
+    /// Suspend one: nobody gets in, and no models are served
+    Suspend {
+        name: String,
+        /// billing, abuse or operator; not shown to its visitors
+        #[arg(long)]
+        reason: String,
+        /// Shown to whoever comes to its URL
+        #[arg(long, value_name = "TEXT")]
+        message: Option<String>,
+    },
+    /// End its suspension
+    Unsuspend { name: String },
     /// Restart its gateway
     Restart { name: String },
     /// Give it another name; its old URL leads to the new one for 30 days
@@ -103,6 +119,32 @@ pub(super) async fn run(
         Command::Purge { name } => {
             let view: InstanceView = client.post(&path(&name, "/purge"), &json!({})).await?;
             output.show(&view, |view| vec![format!("{} is gone", view.name)])
+        }
+        Command::Stop { name } => {
+            let view: InstanceView = client.post(&path(&name, "/stop"), &json!({})).await?;
+            output.show(&view, |view| vec![format!("{} is stopped", view.name)])
+        }
+        Command::Start { name } => {
+            let view: InstanceView = client.post(&path(&name, "/start"), &json!({})).await?;
+            output.show(&view, |view| vec![format!("{} is starting", view.name)])
+        }
+        Command::Suspend {
+            name,
+            reason,
+            message,
+        } => {
+            let body = match message {
+                Some(message) => json!({ "reason": reason, "message": message }),
+                None => json!({ "reason": reason }),
+            };
+            let view: InstanceView = client.post(&path(&name, "/suspend"), &body).await?;
+            output.show(&view, |view| vec![format!("{} is suspended", view.name)])
+        }
+        Command::Unsuspend { name } => {
+            let view: InstanceView = client.post(&path(&name, "/unsuspend"), &json!({})).await?;
+            output.show(&view, |view| {
+                vec![format!("{} is {}", view.name, view.status.word())]
+            })
         }
         Command::Restart { name } => {
             let view: InstanceView = client.post(&path(&name, "/restart"), &json!({})).await?;

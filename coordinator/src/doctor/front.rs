@@ -12,6 +12,7 @@ use super::{Examination, Finding, Verdict};
 use crate::{
     ambient::{Clock as _, SystemClock},
     causes::chain,
+    edge::CHECK,
     serve::config::Config,
 };
 
@@ -49,6 +50,46 @@ pub(super) async fn edge(config: &Config, name: &str) -> Finding {
     }
 }
 
+/// Whether the edge answers Traefik's question who may pass.
+pub(super) async fn sign_in(config: &Config, name: &str, examination: &Examination) -> Finding {
+    let check = "sign-in";
+    let port = config.edge.public_port();
+    let url = format!("{}://{name}:{port}{CHECK}", config.edge.scheme);
+    let asked = async {
+        let builder = match examination.at {
+            Some(address) => client().resolve(name, SocketAddr::new(address, port)),
+            None => client(),
+        };
+        let client = knowing(builder, examination).build()?;
+        client.get(&url).send().await?.text().await
+    };
+    match asked.await {
+        Ok(body) if body.contains("urn:tidepool:edge:sign-in-works") => {
+            Finding::fine(check, "the edge knows Traefik by its secret".to_owned())
+        }
+        Ok(body) if body.contains("urn:tidepool:edge:unknown-hop") => Finding::wrong(
+            check,
+            format!(
+                "the edge does not know Traefik's secret: run `tidepool init traefik` again, and see that every coordinator has the same `{}`",
+                config.traefik_secrets().display()
+            ),
+        ),
+        Ok(_) => Finding::wrong(
+            check,
+            "Traefik does not ask the edge who may pass: run `tidepool init traefik` again"
+                .to_owned(),
+        ),
+        Err(error) => Finding::wrong(check, chain(&error)),
+    }
+}
+
+fn knowing(builder: ClientBuilder, examination: &Examination) -> ClientBuilder {
+    match &examination.authority {
+        Some(authority) => builder.add_root_certificate(authority.clone()),
+        None => builder,
+    }
+}
+
 /// What a visitor meets.
 pub(super) async fn visitor(
     config: &Config,
@@ -66,12 +107,10 @@ pub(super) async fn visitor(
             Err(finding) => return vec![finding],
         },
     };
-    let mut builder = client()
+    let builder = client()
         .tls_info(true)
         .resolve(name, SocketAddr::new(address, port));
-    if let Some(authority) = &examination.authority {
-        builder = builder.add_root_certificate(authority.clone());
-    }
+    let builder = knowing(builder, examination);
     let url = format!("{}://{name}:{port}/", config.edge.scheme);
     let asked = async { builder.build()?.get(&url).send().await };
     match asked.await {

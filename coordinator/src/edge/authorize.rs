@@ -1,6 +1,7 @@
 //! Traefik's question, whether a request that it would pass to a server itself may pass (`forwardAuth`).
 //!
-//! The request in question is told in forwarding headers, which count from trusted hops only. Whoever may
+//! The request in question is told in forwarding headers, which count from trusted hops only, and of these
+//! from the one that knows the secret ([`super::hop`]). Whoever may
 //! pass is answered by the headers that the server's nginx must get; everybody else by the very page that
 //! the edge would show. The instance's proof is in that answer and nowhere else on the way: a router of
 //! Traefik's that does not ask here reaches a server that refuses it.
@@ -16,6 +17,7 @@ use super::{
     headers::{self, BasicAuth},
     host, own,
     page::{self, Answer, text},
+    table::Entry,
 };
 use crate::{model::InstanceStatus, routes::SERVER};
 
@@ -26,23 +28,41 @@ const FORWARDED_HOST: &str = "x-forwarded-host";
 const FORWARDED_METHOD: &str = "x-forwarded-method";
 const FORWARDED_URI: &str = "x-forwarded-uri";
 
+/// Where `tidepool doctor` comes by way of Traefik, to see whether Traefik's question is answered.
+pub const CHECK: &str = "/.tidepool/sign-in-check";
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// It is no question.
+    Nobody,
+    Hop,
+    /// Somebody with a hop's address who does not know its secret.
+    Pretender,
+}
+
 /// Whether a hop asks in its own name. What it passes on from a visitor has the visitor's `Host`, which is
 /// an instance's, and the forwarded one too: whoever could ask so would be told an instance's proof.
-pub(super) fn is_question<B>(inner: &Inner, peer: IpAddr, request: &Request<B>) -> bool {
-    let Some(domain) = &inner.settings.asked_about else {
-        return false;
+pub(super) fn asker<B>(inner: &Inner, peer: IpAddr, request: &Request<B>) -> Asker {
+    let (Some(questions), Some(secrets)) = (&inner.settings.questions, &inner.hop_secrets) else {
+        return Asker::Nobody;
     };
     let forwarded = only(request.headers(), FORWARDED_HOST).and_then(host::canonical);
     let asked = host::of(request);
     let is_visitors = asked.as_ref().is_none_or(|host| {
-        let name = host.strip_suffix(&domain.to_ascii_lowercase());
+        let name = host.strip_suffix(&questions.domain.to_ascii_lowercase());
         name.is_some_and(|name| name.is_empty() || name.ends_with('.'))
     });
-    request.uri().path() == PATH
+    let is_question = request.uri().path() == PATH
         && inner.settings.trusted_hops.has(peer)
         && forwarded.is_some()
         && forwarded != asked
-        && !is_visitors
+        && !is_visitors;
+    match is_question {
+        true if secrets.are_shown(request.headers()) => Asker::Hop,
+        true => Asker::Pretender,
+        false => Asker::Nobody,
+    }
 }
 
 /// Answers it.
@@ -53,7 +73,7 @@ pub(super) async fn answer<B>(
 ) -> Response<Body> {
     let passed = match asked_about(request) {
         Some(asked) => pass(inner, visitor, &asked).await,
-        None => Err(&text::BAD_REQUEST),
+        None => Err(page::answer(&text::BAD_REQUEST, request.headers())),
     };
     match passed {
         Ok(vouched) => {
@@ -61,7 +81,7 @@ pub(super) async fn answer<B>(
             *response.headers_mut() = vouched;
             response
         }
-        Err(answer) => page::answer(answer, request.headers()),
+        Err(answer) => answer,
     }
 }
 
@@ -77,14 +97,33 @@ fn asked_about<B>(request: &Request<B>) -> Option<Request<()>> {
     Some(asked)
 }
 
-/// What is vouched for to the server.
+/// What is vouched for to the server, or what the visitor is answered.
 async fn pass(
     inner: &Inner,
     visitor: IpAddr,
     asked: &Request<()>,
+) -> Result<HeaderMap, Response<Body>> {
+    let refused = |answer: &Answer| page::answer(answer, asked.headers());
+    let host = host::of(asked).ok_or_else(|| refused(&text::BAD_REQUEST))?;
+    if asked.uri().path() == CHECK {
+        return Err(refused(&text::SIGN_IN_WORKS));
+    }
+    let entry = inner.table.find(&host);
+    let entry = entry.ok_or_else(|| refused(&text::UNKNOWN_HOST))?;
+    match handle::closed(&entry, asked.headers()) {
+        Some(page) if entry.route.moved_to.is_none() => Err(page),
+        _ => vouched(inner, visitor, asked, &entry)
+            .await
+            .map_err(refused),
+    }
+}
+
+async fn vouched(
+    inner: &Inner,
+    visitor: IpAddr,
+    asked: &Request<()>,
+    entry: &Entry,
 ) -> Result<HeaderMap, &'static Answer> {
-    let host = host::of(asked).ok_or(&text::BAD_REQUEST)?;
-    let entry = inner.table.find(&host).ok_or(&text::UNKNOWN_HOST)?;
     // Its route in Traefik is about to go, and then the edge is asked for the page itself.
     if entry.route.moved_to.is_some() {
         return Err(&text::STARTING);
@@ -92,7 +131,7 @@ async fn pass(
     if asked.uri().path().starts_with(own::PREFIX) {
         return Err(&text::NO_SUCH_PAGE);
     }
-    let grant = handle::judge(inner, asked, &entry, visitor).await?;
+    let grant = handle::judge(inner, asked, entry, visitor).await?;
     // Traefik may not have heard yet that the name leads elsewhere, and what is vouched for is for the
     // instance's own server only.
     let server = only(asked.headers(), SERVER).and_then(|address| address.parse().ok());

@@ -101,6 +101,8 @@ pub(super) fn waiting(status: InstanceStatus) -> &'static page::Answer {
         InstanceStatus::Starting => &text::STARTING,
         InstanceStatus::Failed => &text::FAILED,
         InstanceStatus::Running => &text::UNREACHABLE,
+        InstanceStatus::Stopped => &text::STOPPED,
+        InstanceStatus::Suspended => &text::SUSPENDED,
         InstanceStatus::Deleted | InstanceStatus::Purged => &text::UNKNOWN_HOST,
     }
 }

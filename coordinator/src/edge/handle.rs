@@ -5,15 +5,17 @@ use std::{net::IpAddr, sync::Arc};
 use super::{
     Inner,
     access::{Grant, Verdict},
-    authorize,
+    authorize::{self, Asker},
     body::Body,
     forward, headers, host, own,
     page::{self, Answer, text},
     serve::ConnectionPlace,
     table::Entry,
 };
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
+
+use crate::model::InstanceStatus;
 
 /// The connection that a request came on.
 #[derive(Clone)]
@@ -32,10 +34,12 @@ pub(super) async fn handle(
 ) -> Response<Body> {
     let hop = connection.peer;
     connection.peer = visitor(&inner, hop, &request);
-    if authorize::is_question(&inner, hop, &request) {
-        return authorize::answer(&inner, connection.peer, &request).await;
-    }
     let refuse = |answer| page::answer(answer, request.headers());
+    match authorize::asker(&inner, hop, &request) {
+        Asker::Nobody => {}
+        Asker::Hop => return authorize::answer(&inner, connection.peer, &request).await,
+        Asker::Pretender => return refuse(&text::UNKNOWN_HOP),
+    }
     let Some(host) = host::of(&request).filter(|_| request.method() != Method::CONNECT) else {
         return refuse(&text::BAD_REQUEST);
     };
@@ -45,12 +49,36 @@ pub(super) async fn handle(
     if let Some(url) = &entry.route.moved_to {
         return page::moved(url, request.uri());
     }
+    if let Some(page) = closed(&entry, request.headers()) {
+        return page;
+    }
     if request.uri().path().starts_with(own::PREFIX) {
         return own::answer(&inner, &request, &entry).await;
     }
     match judge(&inner, &request, &entry, connection.peer).await {
         Ok(grant) => forward::forward(&inner, &connection, &entry, grant, request).await,
         Err(answer) => refuse(answer),
+    }
+}
+
+/// What everybody is told of an instance that is switched off, its owner and web hooks too: nobody can sign in
+/// to be told more.
+pub(super) fn closed(entry: &Entry, client: &HeaderMap) -> Option<Response<Body>> {
+    match entry.route.status {
+        InstanceStatus::Stopped => Some(page::answer(&text::STOPPED, client)),
+        InstanceStatus::Suspended => {
+            let answer = &text::SUSPENDED;
+            Some(match &entry.route.notice {
+                Some(notice) => page::worded(answer, notice, client),
+                None => page::answer(answer, client),
+            })
+        }
+        InstanceStatus::Pending
+        | InstanceStatus::Starting
+        | InstanceStatus::Running
+        | InstanceStatus::Failed
+        | InstanceStatus::Deleted
+        | InstanceStatus::Purged => None,
     }
 }
 

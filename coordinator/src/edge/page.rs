@@ -1,6 +1,7 @@
 //! What the edge says itself: a small page for people, a problem document for programs.
 //!
-//! All texts are constants; nothing of a request is ever shown, so there is nothing to escape.
+//! All texts are constants but one, the operator's word about a suspension, which is escaped; nothing of a
+//! request is ever shown.
 
 pub(super) mod text;
 
@@ -22,7 +23,10 @@ pub(super) struct Answer {
 /// Whether looking again soon may help.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Retry {
+    /// A page looks again by itself.
     Soon,
+    /// A person has to do something first; programs should come back some time.
+    Later,
     Never,
 }
 
@@ -33,14 +37,20 @@ enum Challenge {
     Password,
 }
 
-const RETRY_AFTER_SECONDS: u16 = 2;
+const RETRY_SOON_SECONDS: u16 = 2;
+const RETRY_LATER_SECONDS: u16 = 300;
 
 /// The answer in the form that the client reads.
 pub(super) fn answer(answer: &Answer, client: &HeaderMap) -> Response<Body> {
+    worded(answer, answer.detail, client)
+}
+
+/// The same with a detail of the operator's own.
+pub(super) fn worded(answer: &Answer, detail: &str, client: &HeaderMap) -> Response<Body> {
     let (body, kind) = if wants_page(client) {
-        (page(answer), "text/html; charset=utf-8")
+        (page(answer, detail), "text/html; charset=utf-8")
     } else {
-        (problem(answer), "application/problem+json")
+        (problem(answer, detail), "application/problem+json")
     };
     let mut response = Response::new(whole(body));
     *response.status_mut() = answer.status;
@@ -60,8 +70,13 @@ pub(super) fn answer(answer: &Answer, client: &HeaderMap) -> Response<Body> {
             "Basic realm=\"agent\", charset=\"UTF-8\"",
         );
     }
-    if answer.retry == Retry::Soon {
-        headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+    let retry_after = match answer.retry {
+        Retry::Soon => Some(RETRY_SOON_SECONDS),
+        Retry::Later => Some(RETRY_LATER_SECONDS),
+        Retry::Never => None,
+    };
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }
@@ -90,12 +105,29 @@ pub(super) fn wants_page(client: &HeaderMap) -> bool {
             .any(|value| value.contains("text/html"))
 }
 
-fn page(answer: &Answer) -> String {
+fn page(answer: &Answer, detail: &str) -> String {
     let refresh = match answer.retry {
-        Retry::Soon => format!("<meta http-equiv=\"refresh\" content=\"{RETRY_AFTER_SECONDS}\">"),
-        Retry::Never => String::new(),
+        Retry::Soon => format!("<meta http-equiv=\"refresh\" content=\"{RETRY_SOON_SECONDS}\">"),
+        Retry::Later | Retry::Never => String::new(),
     };
-    document(answer.title, &refresh, &format!("<p>{}</p>", answer.detail))
+    let body = format!("<p>{}</p>", escaped(detail));
+    document(answer.title, &refresh, &body)
+}
+
+/// Fit to stand between two tags.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            char => escaped.push(char),
+        }
+    }
+    escaped
 }
 
 /// A page in the edge's looks.
@@ -110,12 +142,12 @@ pub(super) fn document(title: &str, head: &str, body: &str) -> String {
     )
 }
 
-fn problem(answer: &Answer) -> String {
+fn problem(answer: &Answer, detail: &str) -> String {
     serde_json::json!({
         "type": format!("urn:tidepool:edge:{}", answer.slug),
         "title": answer.title,
         "status": answer.status.as_u16(),
-        "detail": answer.detail,
+        "detail": detail,
     })
     .to_string()
 }

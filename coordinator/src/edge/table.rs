@@ -144,13 +144,14 @@ fn ended(before: &[Arc<Entry>], after: &[Route]) -> HashSet<InstanceId> {
         .collect()
 }
 
-/// A change of status alone ends nobody's connection.
+/// A change of status alone ends nobody's connection, unless it shuts the door.
 fn same_access(a: &Route, b: &Route) -> bool {
     a.instance == b.instance
         && a.upstream == b.upstream
         && a.edge_proof == b.edge_proof
         && a.basic_auth == b.basic_auth
         && a.moved_to == b.moved_to
+        && a.status.power() == b.status.power()
 }
 
 #[cfg(test)]
@@ -173,6 +174,7 @@ mod tests {
             edge_proof: EdgeProof("ab".to_owned()),
             basic_auth: None,
             status: InstanceStatus::Starting,
+            notice: None,
             moved_to: None,
         }
     }

@@ -8,7 +8,10 @@ use tidepool_shared::{capability, id::ServerId, message::Hello};
 use tracing::warn;
 
 use super::{Context, issuing::is_served};
-use crate::{model::Server, store::StoreError};
+use crate::{
+    model::{Server, ServerState},
+    store::StoreError,
+};
 
 /// The longest version text that is kept.
 const MAX_VERSION_LEN: usize = 64;
@@ -85,7 +88,9 @@ pub(super) async fn served(
         let data = json!({ "during": during });
         context.audit("revoked_refused", server, data).await;
     }
-    if is_served(&row) {
+    // Its last document shuts its doors: whoever was let in is not kept for as long as its address rests.
+    let is_leaving = occasion == Occasion::Live && row.state == ServerState::Draining;
+    if is_served(&row) || (is_leaving && !row.revoked) {
         Ok(row)
     } else {
         Err(NOT_SERVED)

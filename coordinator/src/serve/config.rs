@@ -26,8 +26,9 @@ use crate::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Certificates, the link's keys, the master keys (which open providers' keys in the store) and this
-    /// coordinator's id. All but the id are the same on every coordinator of a store: copy them.
+    /// Certificates, the link's keys, the master keys (which open providers' keys in the store), the secrets by
+    /// which Traefik is known and this coordinator's id. All but the id are the same on every coordinator of a
+    /// store: copy them.
     pub state_dir: PathBuf,
     /// `sqlite:PATH` or `postgres://...`; the environment's TIDEPOOL_DATABASE_URL wins.
     pub database_url: Option<String>,
@@ -331,6 +332,11 @@ impl Config {
     /// The directory of what servers fetch.
     pub fn artefacts(&self) -> PathBuf {
         self.state_dir.join("artefacts")
+    }
+
+    /// The file with the secrets by which edges know Traefik.
+    pub fn traefik_secrets(&self) -> PathBuf {
+        self.state_dir.join("traefik.secrets")
     }
 
     /// The names under which browsers reach instances.

@@ -13,6 +13,7 @@ pub mod deletion;
 pub mod documents;
 pub mod enrolment;
 pub mod events;
+pub mod halts;
 pub mod instances;
 pub mod keys;
 pub mod leases;
@@ -203,6 +204,15 @@ macro_rules! conformance {
                 an_undeletion_and_a_purge_at_once_have_one_winner,
                 a_deleted_instance_whose_server_is_lost_is_purged,
             }
+            halts {
+                a_suspension_shuts_every_door_and_keeps_what_is_behind,
+                switching_off_has_succeeded_when_the_agent_has_observed_it,
+                an_unsuspended_instance_runs_again_as_it_did,
+                what_its_customer_had_stopped_is_stopped_after_a_suspension,
+                what_cannot_be_switched_is_left_as_it_is,
+                a_deletion_does_not_end_a_suspension,
+                whoever_was_let_in_is_cut_off_when_access_changes,
+            }
             events {
                 sequence_numbers_have_no_gaps_under_concurrency,
                 events_are_read_onwards_and_by_instance,
@@ -270,6 +280,7 @@ mod tests {
             include_str!("conformance/documents.rs"),
             include_str!("conformance/enrolment.rs"),
             include_str!("conformance/events.rs"),
+            include_str!("conformance/halts.rs"),
             include_str!("conformance/instances.rs"),
             include_str!("conformance/keys.rs"),
             include_str!("conformance/leases.rs"),

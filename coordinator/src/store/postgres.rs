@@ -23,10 +23,14 @@ mod claims;
 #[path = "sql/deletion.rs"]
 mod deletion;
 mod dialect;
+#[path = "sql/documents.rs"]
+mod documents;
 #[path = "sql/enrolment.rs"]
 mod enrolment;
 #[path = "sql/events.rs"]
 mod events;
+#[path = "sql/halts.rs"]
+mod halts;
 #[path = "sql/instances.rs"]
 mod instances;
 #[path = "sql/keys.rs"]

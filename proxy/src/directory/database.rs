@@ -14,7 +14,7 @@ use tidepool_shared::{
     quota::neighbourhood,
 };
 
-use super::{Caller, Copy, Customer};
+use super::{Caller, Copy, Customer, Standing};
 use crate::{
     catalog::{AliasRow, Catalog, CustomerKeyRow, Keyring, ProviderRow},
     limits::{self, LimitsRow},
@@ -25,7 +25,8 @@ const CONNECTIONS: u32 = 2;
 /// Longer than the coordinator holds a lock.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-const TRUST: &str = "SELECT trust.address, trust.server_id, trust.instance_id, instance.tier
+const TRUST: &str =
+    "SELECT trust.address, trust.server_id, trust.instance_id, instance.tier, instance.status
      FROM trust LEFT JOIN instances AS instance ON instance.id = trust.instance_id";
 const PROVIDERS: &str = "SELECT name, kind, base_url, sealed_key FROM providers";
 const ALIASES: &str = "SELECT tier, alias, targets FROM model_aliases";
@@ -46,6 +47,7 @@ struct TrustRow {
     server_id: String,
     instance_id: Option<String>,
     tier: Option<String>,
+    status: Option<String>,
 }
 
 impl Database {
@@ -121,6 +123,10 @@ fn caller(row: &TrustRow, limits: &limits::Table) -> Option<(IpAddr, Caller)> {
                     limits: limits.limits_of(instance, &tier),
                     instance,
                     tier,
+                    standing: match row.status.as_deref() {
+                        Some("suspended") => Standing::Suspended,
+                        _ => Standing::Good,
+                    },
                 })
             }
             (None, _) => None,

@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::directory::Standing;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -133,6 +134,7 @@ fn customer(requests: Option<u64>, tokens: Option<u64>) -> Customer {
             tokens_per_minute: tokens,
             ..Limits::default()
         },
+        standing: Standing::Good,
     }
 }
 

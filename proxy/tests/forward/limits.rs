@@ -137,6 +137,33 @@ async fn a_spent_budget_ends_turns_in_every_dialect_and_costs_no_provider_a_call
 }
 
 #[tokio::test]
+async fn a_suspended_agent_is_told_so_in_every_dialect_whoever_pays() {
+    let rig = Rig::start().await;
+    rig.give_own_key("main", "sk-theirs").await;
+    rig.run("UPDATE instances SET status = 'suspended'").await;
+    rig.is_read().await;
+    let request = chat("default", false);
+    let (status, answer) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(
+        (status, &error_of(&answer)["code"]),
+        (403, &json!("suspended"))
+    );
+    let message = json!({"model": "claude", "max_tokens": 10, "messages": []});
+    let (status, answer) = rig.post("/v1/messages", &message).await;
+    assert_eq!(
+        (status, &error_of(&answer)["type"]),
+        (403, &json!("permission_error"))
+    );
+    let path = "/v1beta/models/gemini:generateContent";
+    let (status, answer) = rig.post(path, &json!({"contents": []})).await;
+    assert_eq!(
+        (status, &error_of(&answer)["status"]),
+        (403, &json!("PERMISSION_DENIED"))
+    );
+    assert_eq!(rig.upstream.heard().len(), 0);
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_say_what_is_left_is_a_refusal() {
     let rig = Rig::start().await;
     rig.limit("tier/free", &json!({"day_microcents": 1_000_000}))

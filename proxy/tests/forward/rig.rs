@@ -114,7 +114,7 @@ impl Rig {
     /// A second customer, whose server has this address; its client.
     pub(crate) async fn second_customer(&self, id: &str, address: Ipv4Addr) -> reqwest::Client {
         let mut connection = open(&self.database).await;
-        sqlx::query("INSERT INTO instances VALUES (?, 'free')")
+        sqlx::query("INSERT INTO instances VALUES (?, 'free', 'running')")
             .bind(id)
             .execute(&mut connection)
             .await
@@ -282,7 +282,7 @@ async fn lay_out(database: &std::path::Path, master: &MasterKeys, upstream: Sock
     let mut connection = open(database).await;
     sqlx::raw_sql(
         "CREATE TABLE trust (address TEXT PRIMARY KEY, server_id TEXT NOT NULL, instance_id TEXT);
-         CREATE TABLE instances (id TEXT PRIMARY KEY, tier TEXT NOT NULL)",
+         CREATE TABLE instances (id TEXT PRIMARY KEY, tier TEXT NOT NULL, status TEXT NOT NULL)",
     )
     .execute(&mut connection)
     .await
@@ -299,7 +299,7 @@ async fn lay_out(database: &std::path::Path, master: &MasterKeys, upstream: Sock
     .execute(&mut connection)
     .await
     .unwrap();
-    sqlx::query("INSERT INTO instances VALUES (?, 'free')")
+    sqlx::query("INSERT INTO instances VALUES (?, 'free', 'running')")
         .bind(INSTANCE)
         .execute(&mut connection)
         .await

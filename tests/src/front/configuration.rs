@@ -1,6 +1,6 @@
 //! A configuration of `serve` for one edge behind Traefik, from the example.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -22,11 +22,18 @@ impl Places<'_> {
         format!("http://127.0.0.1:{}", self.ports.status)
     }
 
-    /// Writes the example with its edge at these places.
+    /// The file of secrets that belongs to a configuration.
+    pub fn secrets(path: &Path) -> PathBuf {
+        path.with_file_name("state").join("traefik.secrets")
+    }
+
+    /// Writes the example with its edge at these places, and its state beside it.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let example =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../coordinator/tidepool.example.toml");
         let text = std::fs::read_to_string(example)?;
+        let state = path.with_file_name("state");
+        let text = text.replacen("/var/lib/tidepool", &state.to_string_lossy(), 1);
         let (before, rest) = text.split_once("[edge]").context("the example's edge")?;
         let (_, after) = rest.split_once("[sweep]").context("the example's sweep")?;
         let edge = format!(

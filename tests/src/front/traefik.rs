@@ -9,6 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use reqwest::{
     Client, ClientBuilder, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -81,9 +85,10 @@ impl Traefik {
         let folder = TempDir::with_prefix("tidepool-traefik-")?;
         let [certificate, key] =
             ["wildcard.pem", "wildcard.key"].map(|name| folder.path().join(name));
-        let made = rcgen::generate_simple_self_signed([format!("*.{domain}")])?;
-        std::fs::write(&certificate, made.cert.pem())?;
-        std::fs::write(&key, made.signing_key.serialize_pem())?;
+        let (authority, made, made_key) = wildcard(domain)?;
+        std::fs::write(folder.path().join("authority.pem"), &authority)?;
+        std::fs::write(&certificate, made)?;
+        std::fs::write(&key, made_key)?;
         let port = |port: u16| port.to_string();
         let written = Command::new(programs::program("tidepool")?)
             .args(["init", "traefik", "--config"])
@@ -110,7 +115,7 @@ impl Traefik {
         Ok(Self {
             program: program.to_owned(),
             ports,
-            root: reqwest::Certificate::from_pem(made.cert.pem().as_bytes())?,
+            root: reqwest::Certificate::from_pem(authority.as_bytes())?,
             folder,
             status: Client::builder().no_proxy().timeout(PATIENCE).build()?,
             process: None,
@@ -122,9 +127,9 @@ impl Traefik {
         self.folder.path().join("traefik").join(name)
     }
 
-    /// The certificate of all names; its own authority.
-    pub fn certificate(&self) -> PathBuf {
-        self.folder.path().join("wildcard.pem")
+    /// The certificate of the authority that made the one of all names.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.path().join("authority.pem")
     }
 
     /// Starts it and waits until it answers.
@@ -215,6 +220,25 @@ impl Traefik {
             .dns_resolver(Arc::new(Here))
             .http1_only()
     }
+}
+
+/// An authority's certificate, one of it for all names below a domain, and that one's key; PEM.
+fn wildcard(domain: &str) -> anyhow::Result<(String, String, String)> {
+    let authority_key = KeyPair::generate()?;
+    let mut authority = CertificateParams::new(Vec::<String>::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    authority
+        .distinguished_name
+        .push(DnType::CommonName, "Tidepool's tests");
+    let root = authority.self_signed(&authority_key)?.pem();
+    let key = KeyPair::generate()?;
+    let mut leaf = CertificateParams::new([format!("*.{domain}")])?;
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    leaf.use_authority_key_identifier_extension = true;
+    let issuer = Issuer::new(authority, authority_key);
+    let certificate = leaf.signed_by(&key, &issuer)?.pem();
+    Ok((root, certificate, key.serialize_pem()))
 }
 
 impl Drop for Traefik {

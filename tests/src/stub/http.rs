@@ -4,17 +4,22 @@ use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    HeaderMap, Request, Response, StatusCode, body::Incoming, header, server::conn::http1,
+    HeaderMap, Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    header,
+    server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{handshake::derive_accept_key, protocol::Role},
@@ -25,6 +30,8 @@ use super::{Shared, config::Config, session};
 
 const PAGE: &str = "<!doctype html>\n<html><head><title>OpenClaw</title></head>\
     <body><openclaw-app></openclaw-app></body></html>\n";
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Serves until it is stopped. Connections end with it.
 pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
@@ -93,7 +100,7 @@ async fn answer(
     mut request: Request<Incoming>,
     peer: SocketAddr,
     shared: Arc<Shared>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
     let config = shared.config.read().await.clone();
     let caller = Caller::of(request.headers(), peer.ip(), &config);
     let path = request.uri().path();
@@ -136,17 +143,14 @@ async fn answer(
             StatusCode::UNAUTHORIZED,
             &json!({"error": {"message": "Unauthorized", "type": "unauthorized"}}),
         ),
+        "/download" if caller == Caller::Owner => download(),
         // Like the real one: any unknown path, for anybody.
         _ => page(),
     })
 }
 
 /// Accepts the upgrade from anybody; who it is and where from is judged at `connect`.
-fn upgrade(
-    request: &mut Request<Incoming>,
-    caller: Caller,
-    shared: Arc<Shared>,
-) -> Response<Full<Bytes>> {
+fn upgrade(request: &mut Request<Incoming>, caller: Caller, shared: Arc<Shared>) -> Response<Body> {
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
         return reply(
             StatusCode::BAD_REQUEST,
@@ -176,21 +180,34 @@ fn upgrade(
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, "websocket")
         .header(header::SEC_WEBSOCKET_ACCEPT, accept)
-        .body(Full::default())
-        .unwrap_or_default()
+        .body(whole(""))
+        .unwrap_or_else(|_| Response::new(whole("")))
 }
 
-fn reply(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+fn reply(status: StatusCode, body: &Value) -> Response<Body> {
     Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-        .body(Full::from(body.to_string()))
-        .unwrap_or_default()
+        .body(whole(body.to_string()))
+        .unwrap_or_else(|_| Response::new(whole("")))
 }
 
-fn page() -> Response<Full<Bytes>> {
+/// A plain answer that never ends, for those who want to see it cut.
+fn download() -> Response<Body> {
+    let drops = stream::unfold((), async |()| {
+        sleep(Duration::from_millis(50)).await;
+        Some((Ok(Frame::data(Bytes::from_static(b"drop\n"))), ()))
+    });
+    Response::new(StreamBody::new(drops).boxed_unsync())
+}
+
+fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed_unsync()
+}
+
+fn page() -> Response<Body> {
     Response::builder()
         .header(header::CONTENT_TYPE, "text/html; charset=utf-8")
-        .body(Full::from(PAGE))
-        .unwrap_or_default()
+        .body(whole(PAGE))
+        .unwrap_or_else(|_| Response::new(whole("")))
 }

@@ -1,18 +1,26 @@
 //! Traefik's question, without Traefik: who is answered at all.
 
 use http::{Method, StatusCode};
-use tidepool_coordinator::{doorbell::Doorbell, edge::EdgeSettings, edge::EdgeStore};
+use tidepool_coordinator::{
+    ambient::Chance,
+    doorbell::Doorbell,
+    edge::{EdgeSettings, EdgeStore, Questions, renew_hop_secret},
+    model::{InstanceStatus, Route},
+};
 use tidepool_shared::hops::Hops;
 
 use super::{
     fake::FakeStore,
-    world::{World, route, settings},
+    world::{Got, World, route, settings},
 };
 
 const QUESTION: &str = "/.tidepool/authorize";
 
 /// A world with an instance, whose hop is this machine.
-async fn world(asked_about: Option<&str>, hops: &[std::net::IpAddr]) -> (World, String) {
+async fn world(asked_about: Option<&str>, hops: &[std::net::IpAddr]) -> Asked {
+    let folder = tempfile::tempdir().unwrap();
+    let secrets = folder.path().join("secrets");
+    let secret = renew_hop_secret(&secrets, &Chance::from_os()).unwrap();
     let store = std::sync::Arc::new(FakeStore::default());
     let views = EdgeStore {
         routes: store.clone(),
@@ -20,7 +28,10 @@ async fn world(asked_about: Option<&str>, hops: &[std::net::IpAddr]) -> (World, 
     };
     let settings = EdgeSettings {
         trusted_hops: Hops::of(hops),
-        asked_about: asked_about.map(str::to_owned),
+        questions: asked_about.map(|domain| Questions {
+            domain: domain.to_owned(),
+            secrets,
+        }),
         ..settings()
     };
     let world = World::with(settings, views, store, Doorbell::default()).await;
@@ -28,16 +39,35 @@ async fn world(asked_about: Option<&str>, hops: &[std::net::IpAddr]) -> (World, 
         .publish(route("a.localhost", 1, Some([127, 0, 0, 1].into())))
         .await;
     let cookie = world.sign_in("a.localhost", 1).await;
-    (world, cookie)
+    Asked {
+        world,
+        cookie,
+        secret,
+        _folder: folder,
+    }
 }
 
-async fn ask(world: &World, host: &str, cookie: &str) -> (StatusCode, bool) {
-    ask_of(world, host, cookie, "127.0.0.1").await
+/// An edge, somebody who is signed in there, and what the hop knows.
+struct Asked {
+    world: World,
+    cookie: String,
+    secret: String,
+    _folder: tempfile::TempDir,
+}
+
+async fn ask(asked: &Asked, host: &str, cookie: &str) -> (StatusCode, bool) {
+    ask_of(asked, host, cookie, "127.0.0.1").await
 }
 
 /// By a route that leads to this server.
-async fn ask_of(world: &World, host: &str, cookie: &str, server: &str) -> (StatusCode, bool) {
+async fn ask_of(asked: &Asked, host: &str, cookie: &str, server: &str) -> (StatusCode, bool) {
+    let got = question(asked, host, cookie, server, &asked.secret).await;
+    (got.status, got.headers.contains_key("x-tidepool-proof"))
+}
+
+async fn question(asked: &Asked, host: &str, cookie: &str, server: &str, secret: &str) -> Got {
     let shown = [
+        ("x-tidepool-hop", secret),
         ("x-tidepool-server", server),
         ("x-forwarded-host", "a.localhost"),
         ("x-forwarded-method", "GET"),
@@ -45,14 +75,53 @@ async fn ask_of(world: &World, host: &str, cookie: &str, server: &str) -> (Statu
         ("x-forwarded-for", "192.0.2.7"),
         ("cookie", cookie),
     ];
-    let got = world.ask(Method::GET, host, QUESTION, &shown).await;
-    (got.status, got.headers.contains_key("x-tidepool-proof"))
+    asked.world.ask(Method::GET, host, QUESTION, &shown).await
+}
+
+#[tokio::test]
+async fn whoever_has_a_hops_address_and_not_its_secret_is_told_nothing() {
+    let here = [127, 0, 0, 1].into();
+    let asked = world(Some("localhost"), &[here]).await;
+    let guesses = [
+        "",
+        "guess",
+        &asked.secret[1..],
+        &asked.secret.to_uppercase(),
+    ];
+    for guess in guesses {
+        let got = question(&asked, "127.0.0.1", &asked.cookie, "127.0.0.1", guess).await;
+        assert_eq!(got.status, StatusCode::SERVICE_UNAVAILABLE, "{guess}");
+        assert!(!got.headers.contains_key("x-tidepool-proof"));
+        assert!(got.body.contains("edge:unknown-hop"), "{}", got.body);
+    }
+}
+
+#[tokio::test]
+async fn of_an_instance_that_is_switched_off_a_hop_is_told_what_its_visitors_are() {
+    let asked = world(Some("localhost"), &[[127, 0, 0, 1].into()]).await;
+    let suspended = Route {
+        status: InstanceStatus::Suspended,
+        ..route("a.localhost", 1, None)
+    };
+    asked.world.publish(suspended).await;
+    let got = question(
+        &asked,
+        "127.0.0.1",
+        &asked.cookie,
+        "127.0.0.1",
+        &asked.secret,
+    )
+    .await;
+    assert_eq!(got.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(got.body.contains("edge:suspended") && got.headers.contains_key("retry-after"));
+    assert!(!got.headers.contains_key("x-tidepool-proof"));
 }
 
 #[tokio::test]
 async fn only_a_hop_is_answered_only_in_its_own_name_and_only_where_hops_ask() {
     let here = [127, 0, 0, 1].into();
-    let (asked, cookie) = world(Some("localhost"), &[here]).await;
+    let asked = world(Some("localhost"), &[here]).await;
+    let cookie = asked.cookie.clone();
     assert_eq!(
         ask(&asked, "127.0.0.1", &cookie).await,
         (StatusCode::OK, true)
@@ -65,25 +134,25 @@ async fn only_a_hop_is_answered_only_in_its_own_name_and_only_where_hops_ask() {
         let (status, is_told) = ask(&asked, host, &cookie).await;
         assert_eq!((status, is_told), (StatusCode::NOT_FOUND, false), "{host}");
     }
-    let (nobody_asks, cookie) = world(None, &[here]).await;
+    let nobody_asks = world(None, &[here]).await;
     assert_eq!(
-        ask(&nobody_asks, "127.0.0.1", &cookie).await,
+        ask(&nobody_asks, "127.0.0.1", &nobody_asks.cookie).await,
         (StatusCode::NOT_FOUND, false)
     );
-    let (stranger, cookie) = world(Some("localhost"), &[[192, 0, 2, 1].into()]).await;
+    let stranger = world(Some("localhost"), &[[192, 0, 2, 1].into()]).await;
     assert_eq!(
-        ask(&stranger, "127.0.0.1", &cookie).await,
+        ask(&stranger, "127.0.0.1", &stranger.cookie).await,
         (StatusCode::NOT_FOUND, false)
     );
 }
 
 #[tokio::test]
 async fn what_is_vouched_for_is_for_the_instances_own_server() {
-    let (world, cookie) = world(Some("localhost"), &[[127, 0, 0, 1].into()]).await;
+    let asked = world(Some("localhost"), &[[127, 0, 0, 1].into()]).await;
     for server in ["127.0.0.2", "", "nobody", "127.0.0.1, 127.0.0.1"] {
-        let told = ask_of(&world, "127.0.0.1", &cookie, server).await;
+        let told = ask_of(&asked, "127.0.0.1", &asked.cookie, server).await;
         assert_eq!(told, (StatusCode::SERVICE_UNAVAILABLE, false), "{server}");
-        let stranger = ask_of(&world, "127.0.0.1", "x=1", server).await;
+        let stranger = ask_of(&asked, "127.0.0.1", "x=1", server).await;
         assert_eq!(stranger, (StatusCode::UNAUTHORIZED, false), "{server}");
     }
 }

@@ -12,7 +12,7 @@ use tidepool_coordinator::{
     store::{AccessStore as _, InstanceStore as _, ServerStore as _, Store, sqlite::SqliteStore},
 };
 use tidepool_shared::{
-    document::{DesiredDocument, Digest, EdgeProof, GatewayLimits, Generation, SealedDocument},
+    document::{DesiredDocument, Digest, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
     id::{CoordinatorId, InstanceId, ServerId},
 };
 
@@ -87,6 +87,8 @@ async fn claim(store: &SqliteStore, id: InstanceId) -> Instance {
         config: serde_json::json!({}),
         restarts: 0,
         limits: GatewayLimits::default(),
+        power: Power::On,
+        evictions: 0,
     });
     let new = NewInstance {
         id,

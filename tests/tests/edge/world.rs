@@ -259,6 +259,7 @@ pub(crate) fn route(host: &str, instance: u128, upstream: Option<IpAddr>) -> Rou
         edge_proof: EdgeProof(format!("proof-{instance}")),
         basic_auth: None,
         status: InstanceStatus::Running,
+        notice: None,
         moved_to: None,
     }
 }

@@ -35,7 +35,7 @@ use tidepool_coordinator::{
 };
 use tidepool_shared::{
     artefact::Sha256,
-    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, SealedDocument},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
     frame::{Assembly, Frame, Message},
     id::{CoordinatorId, InstanceId, OperationId, ServerId},
     message::{
@@ -265,6 +265,8 @@ impl Rig {
             config: serde_json::json!({}),
             restarts: 0,
             limits: GatewayLimits::default(),
+            power: Power::On,
+            evictions: 0,
         });
         let new = NewInstance {
             id,

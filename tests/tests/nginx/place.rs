@@ -14,7 +14,7 @@ use nix::{
 use tempfile::TempDir;
 use tidepool_agent::nginx::{Llm, Nginx, Site, Worker};
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power},
     id::InstanceId,
 };
 use tokio::{
@@ -57,6 +57,13 @@ impl Socket {
             .unwrap();
         String::from_utf8(bytes).unwrap()
     }
+
+    /// Whether it ends within a second, without another word.
+    pub(crate) async fn has_ended(&mut self) -> bool {
+        let mut byte = [0];
+        let read = timeout(Duration::from_secs(1), self.0.read(&mut byte));
+        matches!(read.await, Ok(Ok(0) | Err(_)))
+    }
 }
 
 pub(crate) fn document(generation: u64, hosts: &[&str]) -> DesiredDocument {
@@ -72,6 +79,8 @@ pub(crate) fn document(generation: u64, hosts: &[&str]) -> DesiredDocument {
         config: serde_json::json!({}),
         restarts: 0,
         limits: GatewayLimits::default(),
+        power: Power::On,
+        evictions: 0,
     }
 }
 

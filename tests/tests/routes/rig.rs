@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 use tidepool_coordinator::{
     ambient::{Chance, Moment, SystemClock},
     doorbell::{Doorbell, Ring},
-    edge::{Edge, EdgeHandle, EdgeSettings, EdgeStore},
+    edge::{Edge, EdgeHandle, EdgeSettings, EdgeStore, Questions},
     model::{Destination, Event, InstanceStatus, Route},
     routes::{RedisUrl, Routes, RoutesSettings, RoutesStore},
     store::{EventStore, Stored},
@@ -121,7 +122,14 @@ impl Rig {
         );
         let (mut handles, mut edges) = (Vec::new(), Vec::new());
         for port in edge_ports {
-            let edge = edge(&store, &bell, &places, port).await;
+            let edge = edge(
+                &store,
+                &bell,
+                &places,
+                Places::secrets(&configuration),
+                port,
+            )
+            .await;
             let token = cancel.child_token();
             handles.push(edge.handle());
             running.spawn(edge.run(token.clone()));
@@ -184,6 +192,7 @@ impl Rig {
                 edge_proof: EdgeProof(proof(number)),
                 basic_auth: None,
                 status: InstanceStatus::Running,
+                notice: None,
                 moved_to: None,
             });
             let secret = Digest::of(secret(number).as_bytes()).0;
@@ -329,14 +338,23 @@ pub(crate) fn cookie(number: u32) -> String {
     format!("__Host-tidepool_session={}", secret(number))
 }
 
-async fn edge(store: &Arc<FakeStore>, bell: &Doorbell, places: &Places<'_>, port: u16) -> Edge {
+async fn edge(
+    store: &Arc<FakeStore>,
+    bell: &Doorbell,
+    places: &Places<'_>,
+    secrets: PathBuf,
+    port: u16,
+) -> Edge {
     let settings = EdgeSettings {
         listen: ([127, 0, 0, 1], port).into(),
         https: true,
         public_port: Some(places.ports.https),
         http_port: places.server_port,
         trusted_hops: Hops::of(&[Ipv4Addr::LOCALHOST.into()]),
-        asked_about: Some(DOMAIN.to_owned()),
+        questions: Some(Questions {
+            domain: DOMAIN.to_owned(),
+            secrets,
+        }),
         drain: Duration::from_secs(3),
         ..EdgeSettings::default()
     };

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, ensure};
 use futures_util::StreamExt as _;
-use reqwest::{Client, Method, StatusCode, Upgraded};
+use reqwest::{Client, Method, Response, StatusCode, Upgraded};
 use serde_json::{Value, json};
 use tidepool_tests::{
     api::Api,
@@ -21,6 +21,9 @@ use tokio::{
 use tokio_tungstenite::WebSocketStream;
 
 use super::{DOMAIN, PATIENCE, Visitor, alice, guesses_are_counted_by_visitor, here};
+
+/// For what was under way when somebody's access ended.
+const CUT_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Where nginx listens on the world's machines.
 const SERVER_PORT: u16 = 8080;
@@ -61,9 +64,9 @@ async fn server_of_alice(api: &Api) -> anyhow::Result<(String, String)> {
     Ok((name, text("address").context("it has an address")?))
 }
 
-/// Until Traefik leads alice's name to her server by itself.
-async fn route_is_live(traefik: &Traefik, name: &str) -> anyhow::Result<()> {
-    let rule = json!(format!("Host(`alice.{DOMAIN}`)"));
+/// Until Traefik leads a name to this server by itself.
+async fn route_is_live(traefik: &Traefik, host: &str, name: &str) -> anyhow::Result<()> {
+    let rule = json!(format!("Host(`{host}.{DOMAIN}`)"));
     let deadline = Instant::now() + PATIENCE;
     loop {
         let shown = traefik.shows("routers", name).await?;
@@ -82,7 +85,7 @@ async fn a_customer_comes_by_a_route_of_their_own_and_nobody_else_does() -> anyh
     };
     let (api, id) = alice(&world).await?;
     let (name, address) = server_of_alice(api).await?;
-    route_is_live(&traefik, &name).await?;
+    route_is_live(&traefik, "alice", &name).await?;
     let mut visitor = Visitor::of(&traefik, here())?;
     let status = async |path: &str| {
         let answer = visitor.get("alice", path).send().await?;
@@ -115,6 +118,7 @@ async fn a_customer_comes_by_a_route_of_their_own_and_nobody_else_does() -> anyh
     );
     nobody_comes_past_traefik(&visitor, &address).await?;
     the_proof_is_nowhere_in_redis(&redis).await?;
+    traefiks_api_shows_no_secret(&traefik).await?;
     the_doctor_finds_what_is_wrong_and_nothing_else(&world, &traefik, &redis).await?;
     let socket = visitor.socket(&visitor.url("alice")).await?;
     let socket = socket.map_err(|status| anyhow::anyhow!("refused: {status}"))?;
@@ -139,6 +143,116 @@ async fn it_ends(mut socket: WebSocketStream<Upgraded>) -> anyhow::Result<()> {
     timeout(PATIENCE, rest).await.context("it stays open")
 }
 
+/// Looks in on what was open: whether it ends soon after somebody's access did.
+async fn is_cut(visitor: &Visitor, name: &str, download: Response) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut rest = download.bytes_stream();
+    let ended = async { while let Some(Ok(_)) = rest.next().await {} };
+    let ended = timeout(CUT_WITHIN, ended).await;
+    ended.with_context(|| format!("a plain answer to {} goes on", visitor.url(name)))?;
+    eprintln!("cut after {} ms", begun.elapsed().as_millis());
+    Ok(())
+}
+
+/// What this visitor asks for plainly, Traefik passes to the server by itself.
+async fn goes_by_itself(
+    traefik: &Traefik,
+    visitor: &Visitor,
+    host: &str,
+    name: &str,
+) -> anyhow::Result<()> {
+    let before = traefik.passed_to(name).await?;
+    let asked = visitor.get(host, "/control-ui-config.json").send().await?;
+    ensure!(asked.status() == StatusCode::OK, "{}", asked.status());
+    ensure!(traefik.passed_to(name).await? > before);
+    Ok(())
+}
+
+/// A plain answer that would never end, by Traefik's own route.
+async fn download(visitor: &Visitor, name: &str) -> anyhow::Result<Response> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut answer = visitor.get(name, "/download").send().await?;
+        if answer.status() == StatusCode::OK {
+            let first = answer.chunk().await?.context("it comes")?;
+            ensure!(first.starts_with(b"drop"), "it is another page");
+            return Ok(answer);
+        }
+        ensure!(Instant::now() < deadline, "{}", answer.status());
+        sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// Until nothing is under way.
+async fn settled(api: &Api, id: &str, status: &str) -> anyhow::Result<()> {
+    let at_rest = |instance: &Value| {
+        instance.get("operation") == Some(&Value::Null)
+            && instance.get("status") == Some(&json!(status))
+            && instance.get("generation") == instance.get("observed_generation")
+    };
+    let path = format!("/instances/{id}");
+    api.until(&path, PATIENCE, at_rest).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_access_ends_is_cut_off_in_the_middle_of_a_plain_answer() -> anyhow::Result<()> {
+    let Some((world, traefik, redis)) = start().await? else {
+        return Ok(());
+    };
+    let (api, id) = alice(&world).await?;
+    let (name, _) = server_of_alice(api).await?;
+    route_is_live(&traefik, "alice", &name).await?;
+    let mut visitor = Visitor::of(&traefik, here())?;
+    visitor.sign_in(&api.login_link(&id).await?).await?;
+    let change = async |method: Method, path: &str, body: Value| {
+        let path = format!("/instances/{id}{path}");
+        let (status, answer) = api.send(method, &path, &[], Some(&body)).await?;
+        ensure!(status.is_success(), "{path}: {status} {answer}");
+        anyhow::Ok(())
+    };
+
+    goes_by_itself(&traefik, &visitor, "alice", &name).await?;
+    let open = download(&visitor, "alice").await?;
+    let user = json!({ "username": "alice" });
+    change(Method::PUT, "/basic_auth", user).await?;
+    is_cut(&visitor, "alice", open)
+        .await
+        .context("another password")?;
+    settled(api, &id, "running").await?;
+
+    goes_by_itself(&traefik, &visitor, "alice", &name).await?;
+    let open = download(&visitor, "alice").await?;
+    let why = json!({"reason": "operator", "message": "Back at noon."});
+    change(Method::POST, "/suspend", why).await?;
+    is_cut(&visitor, "alice", open).await.context("suspended")?;
+    let told = visitor.get("alice", "/").send().await?;
+    ensure!(
+        told.status() == StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        told.status()
+    );
+    ensure!(told.headers().contains_key("retry-after"));
+    ensure!(told.text().await?.contains("Back at noon."));
+    change(Method::POST, "/unsuspend", json!({})).await?;
+    settled(api, &id, "running").await?;
+    route_is_live(&traefik, "alice", &name).await?;
+
+    goes_by_itself(&traefik, &visitor, "alice", &name).await?;
+    let open = download(&visitor, "alice").await?;
+    change(Method::POST, "/rename", json!({"name": "bob"})).await?;
+    is_cut(&visitor, "alice", open).await.context("renamed")?;
+    settled(api, &id, "running").await?;
+    route_is_live(&traefik, "bob", &name).await?;
+    visitor.sign_in(&api.login_link(&id).await?).await?;
+
+    goes_by_itself(&traefik, &visitor, "bob", &name).await?;
+    let open = download(&visitor, "bob").await?;
+    change(Method::DELETE, "", json!({})).await?;
+    is_cut(&visitor, "bob", open).await.context("deleted")?;
+    drop((traefik, redis));
+    world.end().await
+}
+
 /// A server's own address answers nobody, whatever name they say and whoever they say they are.
 async fn nobody_comes_past_traefik(visitor: &Visitor, address: &str) -> anyhow::Result<()> {
     let client = Client::builder().no_proxy().build()?;
@@ -161,6 +275,23 @@ async fn nobody_comes_past_traefik(visitor: &Visitor, address: &str) -> anyhow::
     Ok(())
 }
 
+/// What coordinators ask of it is shown, and nothing else.
+async fn traefiks_api_shows_no_secret(traefik: &Traefik) -> anyhow::Result<()> {
+    let client = Client::builder().no_proxy().build()?;
+    for path in [
+        "rawdata",
+        "overview",
+        "http/middlewares",
+        "http/middlewares/hop@file",
+        "http/services/edges@file",
+    ] {
+        let url = format!("http://127.0.0.1:{}/api/{path}", traefik.ports.status);
+        let status = client.get(url).send().await?.status();
+        ensure!(status == StatusCode::NOT_FOUND, "{path}: {status}");
+    }
+    Ok(())
+}
+
 async fn the_proof_is_nowhere_in_redis(redis: &Redis) -> anyhow::Result<()> {
     let mut keys = redis::cmd("KEYS");
     let keys: Vec<String> = redis.ask(keys.arg("*")).await?;
@@ -180,7 +311,7 @@ async fn doctor(world: &World, traefik: &Traefik) -> anyhow::Result<(bool, Vec<[
         .args(["doctor", "--json", "--at", "127.0.0.1", "--config"])
         .arg(world.configuration())
         .arg("--ca")
-        .arg(traefik.certificate())
+        .arg(traefik.authority())
         .env("TIDEPOOL_DATABASE_URL", world.database_url())
         .output()
         .await?;
@@ -216,6 +347,7 @@ async fn the_doctor_finds_what_is_wrong_and_nothing_else(
         "edge",
         "certificate",
         "visitor",
+        "sign-in",
         "redis",
         "redis key events",
         "routes",
@@ -224,6 +356,22 @@ async fn the_doctor_finds_what_is_wrong_and_nothing_else(
     ensure!(checks.len() == begin.len() + 1, "{found:?}");
     let mut junk = redis::cmd("SET");
     let () = redis.ask(junk.arg("traefik/http/junk").arg("1")).await?;
+    let secrets = world
+        .configuration()
+        .with_file_name("state/traefik.secrets");
+    let known = std::fs::read_to_string(&secrets)?;
+    std::fs::write(&secrets, "another")?;
+    sleep(std::time::Duration::from_millis(1100)).await;
+    let (content, found) = doctor(world, traefik).await?;
+    std::fs::write(&secrets, known)?;
+    let sign_in = found.iter().find(|[check, ..]| check == "sign-in");
+    let [_, verdict, detail] = sign_in.context("a finding")?;
+    ensure!(!content && verdict == "wrong", "{found:?}");
+    ensure!(
+        detail.contains("does not know Traefik's secret"),
+        "{detail}"
+    );
+    sleep(std::time::Duration::from_millis(1100)).await;
     let (content, found) = doctor(world, traefik).await?;
     let is_wrong = |[_, verdict, _]: &&[String; 3]| verdict == "wrong";
     let wrong: Vec<_> = found

@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use tidepool_shared::{
-    document::{EdgeProof, GatewayLimits},
+    document::{EdgeProof, GatewayLimits, Power},
     id::InstanceId,
 };
 use uuid::Uuid;
@@ -144,8 +144,22 @@ impl Bench {
             config: serde_json::Value::Null,
             restarts,
             limits: GatewayLimits::default(),
+            power: Power::On,
+            evictions: 0,
         })));
         self.board.phase(Phase::Claimed);
+        self.board
+            .change(|view| view.served = Generation(generation));
+    }
+
+    /// The same document, switched off.
+    fn switch_off(&self, generation: u64) {
+        let held = self.documents.borrow().clone().unwrap();
+        self.documents.send_replace(Some(Arc::new(DesiredDocument {
+            generation: Generation(generation),
+            power: Power::Off,
+            ..(*held).clone()
+        })));
         self.board
             .change(|view| view.served = Generation(generation));
     }
@@ -338,4 +352,41 @@ async fn a_server_that_cannot_start_gives_up_and_is_warm_when_it_can_after_all()
         stop.cancel();
     };
     tokio::join!(bench.body().run(stop.clone()), looking);
+}
+
+#[tokio::test]
+async fn what_is_switched_off_is_stopped_once_and_started_when_it_is_on_again() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    bench.claim(1, 0);
+    to_rest(&mut body).await;
+    bench.gateway.done();
+    bench.switch_off(2);
+    to_rest(&mut body).await;
+    assert_eq!(bench.gateway.done(), ["stop"]);
+    assert_eq!(bench.view().observed, Generation(2));
+    assert_eq!(bench.view().health, Health::Unknown);
+    // A new agent leaves it alone.
+    to_rest(&mut bench.body()).await;
+    assert_eq!(bench.gateway.done(), [] as [&str; 0]);
+    bench.claim(3, 0);
+    to_rest(&mut body).await;
+    assert_eq!(bench.gateway.done(), ["start", "configure 3"]);
+    assert_eq!(bench.view().health, Health::Ok);
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_is_stopped_as_soon_as_it_is_switched_off() {
+    let bench = Bench::new();
+    let mut body = bench.body();
+    bench.claim(1, 0);
+    *bench.gateway.silent.lock().unwrap() = true;
+    assert_eq!(body.turn().await.unwrap(), Some(Action::StartGateway));
+    let switched = async {
+        sleep(Duration::from_millis(1)).await;
+        bench.switch_off(2);
+    };
+    let (waited, ()) = tokio::join!(body.turn(), switched);
+    assert_eq!(waited.unwrap(), Some(Action::AwaitGateway));
+    assert_eq!(body.turn().await.unwrap(), Some(Action::StopGateway));
 }

@@ -9,7 +9,10 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tidepool_shared::{document::Generation, id::OperationId};
+use tidepool_shared::{
+    document::{Generation, Power},
+    id::OperationId,
+};
 use utoipa::{IntoParams, ToSchema};
 
 use super::read::etag;
@@ -92,6 +95,11 @@ pub(in crate::api) async fn patch(
         let wanted = merged(&state, &instance, &patch)?;
         if params.dry_run == Some(true) || wanted == instance.config {
             return Ok(answer(StatusCode::OK, &instance, &wanted, None));
+        }
+        // There is no gateway that could say whether it takes it.
+        if instance.status.power() == Power::Off {
+            let detail = format!("it is {}", instance.status.word());
+            return Err(Problem::new(Code::NotPossible, detail));
         }
         let operation = OperationId::new(state.chance.uuid(state.now()));
         let limits = state.limits(&instance.pool);

@@ -86,6 +86,8 @@ pub(in crate::api) async fn create(
         InstanceStatus::Running => StatusCode::CREATED,
         InstanceStatus::Pending
         | InstanceStatus::Starting
+        | InstanceStatus::Stopped
+        | InstanceStatus::Suspended
         | InstanceStatus::Deleted
         | InstanceStatus::Purged
         | InstanceStatus::Failed => StatusCode::ACCEPTED,
@@ -108,6 +110,8 @@ async fn settled(
         match instance.status {
             InstanceStatus::Pending | InstanceStatus::Starting => false,
             InstanceStatus::Running
+            | InstanceStatus::Stopped
+            | InstanceStatus::Suspended
             | InstanceStatus::Deleted
             | InstanceStatus::Purged
             | InstanceStatus::Failed => true,

@@ -8,13 +8,14 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
+use tidepool_shared::document::Power;
 use utoipa::ToSchema;
 
 use crate::api::{
     ApiState,
     auth::hash,
     body::{Parsed, request_bodies},
-    problem::{Problem, ProblemBody},
+    problem::{Code, Problem, ProblemBody},
 };
 
 /// How long a link lives unless the caller says otherwise.
@@ -48,6 +49,10 @@ pub(in crate::api) async fn create(
     Parsed(body): Parsed<CreateLoginLink>,
 ) -> Result<(StatusCode, Json<LoginLink>), Problem> {
     let instance = super::find_living(&state, &key).await?;
+    if instance.status.power() == Power::Off {
+        let detail = format!("it is {}", instance.status.word());
+        return Err(Problem::new(Code::NotPossible, detail));
+    }
     let secret = state.chance.secret();
     let now = state.now();
     let expires = now.plus(Duration::from_secs(body.ttl_s.unwrap_or(DEFAULT_TTL_S)));

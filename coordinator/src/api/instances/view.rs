@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::{
     ambient::Moment,
     api::{ApiState, operations::OperationView, problem::Problem, servers::StatsView},
-    model::{Health, Instance, InstanceStatus, Operation},
+    model::{Health, Instance, InstanceStatus, Operation, SuspensionReason},
 };
 
 /// An instance as the API shows it.
@@ -37,6 +37,8 @@ pub struct InstanceView {
     pub warm: bool,
     /// Present while it waits for a server.
     pub pending: Option<Pending>,
+    /// Present while it is suspended.
+    pub suspension: Option<SuspensionView>,
     pub created_at: String,
     pub ready_at: Option<String>,
     /// Until when a deleted instance may be asked back.
@@ -54,9 +56,22 @@ pub enum Action {
     Rename,
     Login,
     SetBasicAuth,
+    Stop,
+    Start,
+    Suspend,
+    Unsuspend,
     Delete,
     Undelete,
     Purge,
+}
+
+/// Why an instance is suspended.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SuspensionView {
+    pub reason: SuspensionReason,
+    /// What its visitors are told.
+    pub message: Option<String>,
+    pub since: String,
 }
 
 /// Why an instance waits, and for how long.
@@ -95,6 +110,7 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
         allowed_actions: allowed_actions(instance.status, operation.as_ref()),
         timings_ms: timings(&instance),
         pending: pending(state, &instance),
+        suspension: suspension(&instance),
         name: instance.name,
         external_id: instance.external_id,
         tier: instance.pool.tier,
@@ -119,15 +135,27 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
 }
 
 fn allowed_actions(status: InstanceStatus, operation: Option<&Operation>) -> Vec<Action> {
-    use Action::{Configure, Delete, Login, Purge, Rename, Restart, SetBasicAuth, Undelete};
+    use Action::{
+        Configure, Delete, Login, Purge, Rename, Restart, SetBasicAuth, Start, Stop, Suspend,
+        Undelete, Unsuspend,
+    };
     match (status, operation) {
-        (InstanceStatus::Running, None) => {
-            vec![Configure, Restart, Rename, Login, SetBasicAuth, Delete]
+        (InstanceStatus::Running, None) => vec![
+            Configure,
+            Restart,
+            Rename,
+            Login,
+            SetBasicAuth,
+            Stop,
+            Suspend,
+            Delete,
+        ],
+        (InstanceStatus::Running, Some(_)) | (InstanceStatus::Starting, _) => {
+            vec![Login, SetBasicAuth, Stop, Suspend, Delete]
         }
-        (InstanceStatus::Running, Some(_)) => vec![Login, SetBasicAuth, Delete],
-        (InstanceStatus::Pending | InstanceStatus::Starting, _) => {
-            vec![Login, SetBasicAuth, Delete]
-        }
+        (InstanceStatus::Pending, _) => vec![Login, SetBasicAuth, Delete],
+        (InstanceStatus::Stopped, _) => vec![SetBasicAuth, Start, Suspend, Delete],
+        (InstanceStatus::Suspended, _) => vec![SetBasicAuth, Unsuspend, Delete],
         (InstanceStatus::Failed, _) => vec![Delete],
         (InstanceStatus::Deleted, _) => vec![Undelete, Purge],
         (InstanceStatus::Purged, _) => vec![],
@@ -146,6 +174,16 @@ fn timings(instance: &Instance) -> Map<String, Value> {
         timings.insert("total".to_owned(), total.into());
     }
     timings
+}
+
+fn suspension(instance: &Instance) -> Option<SuspensionView> {
+    let suspension = instance.suspension.as_ref();
+    let suspension = suspension.filter(|_| instance.status == InstanceStatus::Suspended)?;
+    Some(SuspensionView {
+        reason: suspension.reason,
+        message: suspension.message.clone(),
+        since: suspension.since.rfc3339(),
+    })
 }
 
 fn pending(state: &ApiState, instance: &Instance) -> Option<Pending> {

@@ -77,6 +77,8 @@ fn may_become(present: InstanceStatus, wanted: InstanceStatus) -> bool {
         InstanceStatus::Pending
         | InstanceStatus::Starting
         | InstanceStatus::Running
+        | InstanceStatus::Stopped
+        | InstanceStatus::Suspended
         | InstanceStatus::Deleted => true,
         InstanceStatus::Purged => false,
     }

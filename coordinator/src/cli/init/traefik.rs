@@ -12,7 +12,7 @@ use super::{
     redis::{self, Access},
 };
 use crate::{
-    edge::{AUTHORIZE, claims_pattern},
+    edge::{AUTHORIZE, CHECK, HOP, claims_pattern},
     routes::{EDGES, ROOT, SIGN_IN, TRANSPORT},
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Front<'o> {
     pub(super) edges: &'o [String],
     /// To Redis, if routes are there.
     pub(super) access: Option<&'o Access>,
+    /// By what the edge knows Traefik's questions.
+    pub(super) hop: String,
     /// Where the files go.
     pub(super) out: &'o Path,
 }
@@ -42,8 +44,8 @@ impl Front<'_> {
         let (tls, resolver) = self.certificates();
         let status = SocketAddr::new(self.options.status_address, self.options.status_port);
         let (api, entry, provider) = self.access.map_or_else(Default::default, |access| {
-            let api = "# Shows routes, and whether they are right; nothing secret is in them.
-api: { insecure: true, dashboard: false }
+            let api = "# Of it, only what `dynamic.yml` lets out.
+api: { dashboard: false }
 ";
             (api, self.sign_in_entry(), provider(access))
         });
@@ -177,8 +179,21 @@ http:
         } else {
             String::new()
         };
+        let check = format!("{rule} && Path(`{CHECK}`)");
+        let shown = "Method(`GET`) && PathRegexp(`^/api/http/(routers|(routers|services)/[a-z0-9]+@redis)$`)";
         format!(
-            "    own-pages:
+            "    # For coordinators: which routes this Traefik knows. The rest of its API would show what is secret.
+    shown:
+      entryPoints: [ traefik ]
+      rule: {}
+      service: api@internal
+    # `tidepool doctor` comes here.
+    sign-in-check:
+      rule: {}
+      priority: 100001
+      service: edges
+      middlewares: [ {} ]
+    own-pages:
       rule: {}
       priority: 100000
       service: edges
@@ -190,6 +205,9 @@ http:
       service: edges
       middlewares: [ crowd ]
 {sign_in}",
+            quoted(shown),
+            quoted(&check),
+            local(SIGN_IN),
             quoted(&own),
             quoted(&lasting)
         )
@@ -207,17 +225,20 @@ http:
         };
         format!(
             "    # Every route from Redis has it. The edge says who may pass; what a visitor says of itself is
-    # dropped, and so are the cookies and passwords that were for the edge.
-    {}: {{ chain: {{ middlewares: [ crowd, ask-edge ] }} }}
+    # dropped, and so are the cookies and passwords that were for the edge. It knows Traefik by a secret, which
+    # goes no further.
+    {}: {{ chain: {{ middlewares: [ crowd, hop, ask-edge ] }} }}
+    hop: {{ headers: {{ customRequestHeaders: {{ {HOP}: {} }} }} }}
     ask-edge:
       forwardAuth:
         address: {}
         trustForwardHeader: false
-        authResponseHeaders: [ X-Tidepool-Proof, X-Tidepool-Visitor, X-Tidepool-Client, Cookie, Authorization ]
+        authResponseHeaders: [ X-Tidepool-Proof, X-Tidepool-Visitor, X-Tidepool-Client, {HOP}, Cookie, Authorization ]
         authResponseHeadersRegex: {}
         maxResponseBodySize: 65536
 {another}",
             local(SIGN_IN),
+            quoted(&self.hop),
             quoted(&format!("{}{AUTHORIZE}", asked.trim_end_matches('/'))),
             quoted(&claims_pattern()),
         )

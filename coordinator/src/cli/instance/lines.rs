@@ -47,6 +47,15 @@ pub(super) fn details(instance: &InstanceView) -> Vec<String> {
             .map(|reason| format!("  because     {reason}")),
     );
     lines.extend(instance.stats.iter().flat_map(taken));
+    lines.extend(instance.suspension.iter().map(|suspension| {
+        let message = suspension.message.as_deref();
+        let message = message.map_or_else(String::new, |message| format!(": {message}"));
+        format!(
+            "  suspended   for {} since {}{message}",
+            suspension.reason.word(),
+            suspension.since
+        )
+    }));
     lines.extend(instance.operation.iter().map(|operation| {
         format!(
             "  operation   {:?} {:?} {}",

@@ -22,6 +22,25 @@ pub(in super::super) const UNKNOWN_HOST: Answer = Answer {
     challenge: Challenge::None,
 };
 
+/// For `tidepool doctor`.
+pub(in super::super) const SIGN_IN_WORKS: Answer = Answer {
+    status: StatusCode::NOT_FOUND,
+    slug: "sign-in-works",
+    title: "No such page",
+    detail: "What is in front of this service asks it who may pass.",
+    retry: Retry::Never,
+    challenge: Challenge::None,
+};
+
+pub(in super::super) const UNKNOWN_HOP: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "unknown-hop",
+    title: "This service is not set up right",
+    detail: "Whoever runs it has been told. Try again later.",
+    retry: Retry::Later,
+    challenge: Challenge::None,
+};
+
 pub(in super::super) const NO_SUCH_PAGE: Answer = Answer {
     status: StatusCode::NOT_FOUND,
     slug: "no-such-page",
@@ -121,6 +140,24 @@ pub(in super::super) const FAILED: Answer = Answer {
     title: "Your agent could not be started",
     detail: "This needs a person to look at it. Please contact whoever runs this service.",
     retry: Retry::Never,
+    challenge: Challenge::None,
+};
+
+pub(in super::super) const STOPPED: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "stopped",
+    title: "This agent is switched off",
+    detail: "Whoever it belongs to can start it again from the place where it was created.",
+    retry: Retry::Later,
+    challenge: Challenge::None,
+};
+
+pub(in super::super) const SUSPENDED: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "suspended",
+    title: "This agent is suspended",
+    detail: "Please contact whoever runs this service. Nothing of it is lost meanwhile.",
+    retry: Retry::Later,
     challenge: Challenge::None,
 };
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tidepool_shared::document::Power;
 
 use super::{
     Outcome,
@@ -36,7 +37,8 @@ pub async fn a_deletion_takes_routes_trust_sessions_and_links<S: Store>(store: A
     assert!(!opened);
     let server = store.server(server_id(1)).await?.context("no server")?;
     assert_eq!(server.state, ServerState::Draining);
-    assert_eq!(store.document_for(server.id).await?, None);
+    let last = store.document_for(server.id).await?.context("none")?;
+    assert_eq!(last.open()?.power, Power::Off);
     Ok(())
 }
 
@@ -117,13 +119,13 @@ pub async fn a_deleted_name_is_free_again<S: Store>(store: Arc<S>) -> Outcome {
     Ok(())
 }
 
-/// The way back of the instance of this number, whose generation is 1; its operation is 110.
+/// The way back of the instance of this number, which was created and deleted; its operation is 110.
 fn back(number: u8) -> DocumentChange {
     DocumentChange {
         operation: operation_id(110),
         kind: OperationKind::Undelete,
-        document: document(number, 2),
-        ..change(number, 2)
+        document: document(number, 3),
+        ..change(number, 3)
     }
 }
 
@@ -165,7 +167,7 @@ pub async fn an_undeleted_instance_starts_again_on_its_server<S: Store>(store: A
     let routes = store.routes_of(id).await?;
     assert!(routes.iter().any(|route| route.host == host(1)));
     store
-        .record_report(server_id(1), &report(2), at(11))
+        .record_report(server_id(1), &report(3), at(11))
         .await?;
     store.mark_running(id, &[step("verify", 1)], at(12)).await?;
     let operation = store.operation(operation_id(110)).await?.context("none")?;

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, SealedDocument},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
     id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId},
 };
 use uuid::Uuid;
@@ -92,6 +92,8 @@ pub(super) fn document(number: u8, generation: u64) -> SealedDocument {
         config: json!({ "generation": generation }),
         restarts: 0,
         limits: GatewayLimits::default(),
+        power: Power::On,
+        evictions: 0,
     })
 }
 
@@ -119,6 +121,7 @@ pub(super) fn change(number: u8, generation: u8) -> DocumentChange {
         expected: Generation(u64::from(generation) - 1),
         config: json!({ "generation": generation }),
         restarts: 0,
+        evictions: 0,
         document: document(number, generation.into()),
     }
 }

@@ -89,7 +89,8 @@ impl AccessStore for SqlStore {
             // A deletion that came first wins: then there is no link, and it opens nothing.
             sqlx::query(locked!(
                 "INSERT INTO login_links (hash, instance_id, created_at, expires_at)
-                 SELECT $1, id, $3, $4 FROM instances WHERE id = $2 AND status NOT IN ('deleted', 'purged')"
+                 SELECT $1, id, $3, $4 FROM instances WHERE id = $2
+                    AND status NOT IN ('stopped', 'suspended', 'deleted', 'purged')"
             ))
             .bind(secret_hash.as_slice())
             .bind(instance.to_string())
@@ -116,7 +117,9 @@ impl AccessStore for SqlStore {
         transaction!(self, "redeem a login link", |tx| {
             let spent = sqlx::query(
                 "DELETE FROM login_links
-                 WHERE hash = $1 AND instance_id = $2 AND expires_at > $3",
+                 WHERE hash = $1 AND instance_id = $2 AND expires_at > $3
+                   AND NOT EXISTS (SELECT 1 FROM instances
+                                   WHERE id = $2 AND status IN ('stopped', 'suspended'))",
             )
             .bind(secret_hash.as_slice())
             .bind(instance.to_string())
@@ -132,13 +135,18 @@ impl AccessStore for SqlStore {
 
     async fn session(&self, session_hash: [u8; 32], now: Moment) -> Stored<Option<InstanceId>> {
         let doing = "read a session";
-        sqlx::query("SELECT instance_id FROM sessions WHERE hash = $1 AND expires_at > $2")
-            .bind(session_hash.as_slice())
-            .bind(now.0)
-            .fetch_optional(self.readers())
-            .await
-            .and_then(|row| row.map(|row| rows::parsed(&row, "instance_id")).transpose())
-            .map_err(during(doing))
+        sqlx::query(
+            "SELECT session.instance_id FROM sessions AS session
+             JOIN instances AS instance ON instance.id = session.instance_id
+                    AND instance.status NOT IN ('stopped', 'suspended')
+             WHERE session.hash = $1 AND session.expires_at > $2",
+        )
+        .bind(session_hash.as_slice())
+        .bind(now.0)
+        .fetch_optional(self.readers())
+        .await
+        .and_then(|row| row.map(|row| rows::parsed(&row, "instance_id")).transpose())
+        .map_err(during(doing))
     }
 
     async fn end_sessions(

@@ -7,7 +7,7 @@ use tidepool_shared::{
 };
 
 use super::{
-    Connection,
+    Connection, documents,
     events::{About, Journal},
     instances, locked,
     operations::{self, Wanted},
@@ -19,7 +19,15 @@ use crate::{
     store::{ChangeRefused, StoreError, Transition},
 };
 
-/// `starting` → `running`.
+/// What has succeeded when the instance runs.
+const STARTS: [OperationKind; 4] = [
+    OperationKind::Create,
+    OperationKind::Start,
+    OperationKind::Unsuspend,
+    OperationKind::Undelete,
+];
+
+/// `starting` → `running`. How long that took is told of the first time only.
 pub(super) async fn running(
     tx: &mut Connection,
     mut journal: Journal<'_>,
@@ -28,7 +36,8 @@ pub(super) async fn running(
     now: Moment,
 ) -> sqlx::Result<Transition> {
     let Some(row) = sqlx::query(
-        "UPDATE instances SET status = 'running', ready_at = $2, timings = $3
+        "UPDATE instances SET status = 'running', ready_at = COALESCE(ready_at, $2),
+                timings = CASE WHEN ready_at IS NULL THEN $3 ELSE timings END
          WHERE id = $1 AND status = 'starting' RETURNING server_id",
     )
     .bind(id.to_string())
@@ -43,7 +52,7 @@ pub(super) async fn running(
     let about = About::instance(id, server);
     let data = instances::moved(InstanceStatus::Starting, InstanceStatus::Running);
     journal.note("instance.status_changed", about, &data);
-    for kind in [OperationKind::Create, OperationKind::Undelete] {
+    for kind in STARTS {
         let wanted = Wanted::kind(id, kind);
         operations::succeed(&mut *tx, &mut journal, wanted, timings, now).await?;
     }
@@ -85,7 +94,7 @@ pub(super) async fn failed(
         About::instance(id, server),
         &data,
     );
-    for kind in [OperationKind::Create, OperationKind::Undelete] {
+    for kind in STARTS {
         let wanted = Wanted::kind(id, kind);
         operations::fail(&mut *tx, &mut journal, wanted, problem, now).await?;
     }
@@ -132,23 +141,18 @@ pub(super) async fn replace(
     change: &DocumentChange,
     now: Moment,
 ) -> sqlx::Result<()> {
-    let generation = rows::as_integer(change.document.generation.0);
-    sqlx::query("UPDATE instances SET generation = $2, config = $3, restarts = $4 WHERE id = $1")
-        .bind(change.instance.to_string())
-        .bind(generation)
-        .bind(rows::as_json(&change.config)?)
-        .bind(rows::as_integer(change.restarts))
-        .execute(&mut *tx)
-        .await?;
     sqlx::query(
-        "UPDATE documents SET generation = $2, digest = $3, bytes = $4 WHERE instance_id = $1",
+        "UPDATE instances SET generation = $2, config = $3, restarts = $4, evictions = $5
+         WHERE id = $1",
     )
     .bind(change.instance.to_string())
-    .bind(generation)
-    .bind(change.document.digest.0.as_slice())
-    .bind(change.document.bytes.as_slice())
+    .bind(rows::as_integer(change.document.generation.0))
+    .bind(rows::as_json(&change.config)?)
+    .bind(rows::as_integer(change.restarts))
+    .bind(rows::as_integer(change.evictions))
     .execute(&mut *tx)
     .await?;
+    documents::write(&mut *tx, &change.document).await?;
     let begun = operations::Begun {
         id: change.operation,
         instance: change.instance,

@@ -10,6 +10,7 @@ use tidepool_shared::{
 
 use super::{
     Connection, changes, dialect,
+    documents::{self, Switch},
     events::{About, Journal},
     instances, locked,
     operations::{self, Wanted},
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     ambient::Moment,
-    model::{DocumentChange, Instance, InstanceStatus, OperationKind, OperationState},
+    model::{DocumentChange, Instance, InstanceStatus, OperationKind, OperationState, Suspension},
     store::{ChangeRefused, Transition},
 };
 
@@ -46,6 +47,7 @@ pub(super) async fn delete(
     };
     let server: Option<ServerId> = rows::maybe_parsed(&row, "server_id")?;
     close_doors(&mut *tx, id).await?;
+    documents::switch(&mut *tx, id, Switch::Off).await?;
     cancel_operations(&mut *tx, id, now).await?;
     let begun = operations::Begun {
         id: operation,
@@ -98,7 +100,7 @@ pub(super) async fn purge(
     Ok(Transition::Done)
 }
 
-/// `deleted` → `starting` on the server it had, or `pending` if it had none.
+/// `deleted` → `starting` on the server it had, `pending` if it had none, or `suspended` if it was that.
 pub(super) async fn undelete(
     tx: &mut Connection,
     mut journal: Journal<'_>,
@@ -108,7 +110,8 @@ pub(super) async fn undelete(
     let id = change.instance;
     hold_server(&mut *tx, id).await?;
     let Some(row) = sqlx::query(locked!(
-        "SELECT server_id, generation, hosts FROM instances WHERE id = $1 AND status = 'deleted'"
+        "SELECT server_id, generation, hosts, suspension FROM instances
+         WHERE id = $1 AND status = 'deleted'"
     ))
     .bind(id.to_string())
     .fetch_optional(&mut *tx)
@@ -122,9 +125,11 @@ pub(super) async fn undelete(
     }
     let hosts: Vec<String> = rows::json(&row, "hosts")?;
     let server: Option<ServerId> = rows::maybe_parsed(&row, "server_id")?;
-    let status = match server {
-        Some(_) => InstanceStatus::Starting,
-        None => InstanceStatus::Pending,
+    let suspension: Option<Suspension> = rows::maybe_json(&row, "suspension")?;
+    let status = match (&suspension, server) {
+        (Some(_), _) => InstanceStatus::Suspended,
+        (None, Some(_)) => InstanceStatus::Starting,
+        (None, None) => InstanceStatus::Pending,
     };
     sqlx::query(
         "UPDATE instances SET status = $2, deleted_at = NULL, purge_at = NULL, claimed_at = $3,
@@ -138,6 +143,11 @@ pub(super) async fn undelete(
     .await?;
     open_doors(&mut *tx, id, server, &hosts).await?;
     changes::replace(&mut *tx, change, now).await?;
+    if suspension.is_some() {
+        // It is not proven before it is used again.
+        let whole = Wanted::kind(id, OperationKind::Undelete);
+        operations::succeed(&mut *tx, &mut journal, whole, &[], now).await?;
+    }
     let about = About::instance(id, server);
     let data = instances::moved(InstanceStatus::Deleted, status);
     journal.note("instance.status_changed", about, &data);
@@ -146,7 +156,7 @@ pub(super) async fn undelete(
     Ok(back.ok_or(ChangeRefused::NotFound))
 }
 
-async fn hold_server(tx: &mut Connection, id: InstanceId) -> sqlx::Result<()> {
+pub(super) async fn hold_server(tx: &mut Connection, id: InstanceId) -> sqlx::Result<()> {
     sqlx::query(locked!(
         "SELECT 1 FROM servers WHERE instance_id = $1 AND state = 'claimed'"
     ))
@@ -235,7 +245,11 @@ pub(super) async fn sign_everybody_out(tx: &mut Connection, id: InstanceId) -> s
     Ok(())
 }
 
-async fn cancel_operations(tx: &mut Connection, id: InstanceId, now: Moment) -> sqlx::Result<()> {
+pub(super) async fn cancel_operations(
+    tx: &mut Connection,
+    id: InstanceId,
+    now: Moment,
+) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE operations SET state = $2, finished_at = $3
          WHERE instance_id = $1 AND state IN ('queued', 'running')",

@@ -8,13 +8,17 @@ use tidepool_shared::{
 };
 
 use super::{
-    Connection, Database, Row, SqlStore, changes, claims, deletion, dialect, during, locked,
-    renames, rows, servers::transition, transaction,
+    Connection, Database, Row, SqlStore, changes, claims, deletion, dialect,
+    documents::{self, Switch},
+    during, halts, locked, renames, rows,
+    servers::transition,
+    transaction,
 };
 use crate::{
     ambient::Moment,
     model::{
         DocumentChange, Instance, InstanceStatus, NewInstance, Operation, PoolKey, Rename, StepMs,
+        SuspensionReason,
     },
     store::{ChangeRefused, CreateRefused, InstanceStore, Page, Stored, Transition},
 };
@@ -97,15 +101,64 @@ impl InstanceStore for SqlStore {
         _now: Moment,
     ) -> Stored<Transition> {
         transaction!(self, "set an instance's basic auth", |tx| {
-            sqlx::query(
+            let set = sqlx::query(
                 "UPDATE instances SET basic_auth = $2
                  WHERE id = $1 AND status NOT IN ('deleted', 'purged')",
             )
             .bind(id.to_string())
             .bind(credentials)
             .execute(&mut *tx)
-            .await
-            .map(|result| transition(&result))
+            .await?;
+            let set = transition(&set);
+            if set == Transition::Done {
+                documents::switch(&mut *tx, id, Switch::Evict).await?;
+            }
+            Ok(set)
+        })
+    }
+
+    async fn suspend_instance(
+        &self,
+        id: InstanceId,
+        operation: OperationId,
+        why: (SuspensionReason, Option<&str>),
+        now: Moment,
+    ) -> Stored<Transition> {
+        transaction!(self, "suspend an instance", |tx| {
+            halts::suspend(tx, self.journal(now), id, operation, why, now).await
+        })
+    }
+
+    async fn unsuspend_instance(
+        &self,
+        id: InstanceId,
+        operation: OperationId,
+        now: Moment,
+    ) -> Stored<Transition> {
+        transaction!(self, "end an instance's suspension", |tx| {
+            halts::unsuspend(tx, self.journal(now), id, operation, now).await
+        })
+    }
+
+    async fn stop_instance(
+        &self,
+        id: InstanceId,
+        operation: OperationId,
+        now: Moment,
+    ) -> Stored<Transition> {
+        transaction!(self, "stop an instance", |tx| {
+            halts::stop(tx, self.journal(now), id, operation, now).await
+        })
+    }
+
+    async fn start_instance(
+        &self,
+        id: InstanceId,
+        operation: OperationId,
+        now: Moment,
+    ) -> Stored<Transition> {
+        transaction!(self, "start an instance", |tx| {
+            halts::start(tx, self.journal(now), id, operation, now).await
         })
     }
 
@@ -238,7 +291,7 @@ impl InstanceStore for SqlStore {
             sqlx::query(
                 "SELECT document.* FROM servers AS server
                  JOIN documents AS document ON document.instance_id = server.instance_id
-                 WHERE server.id = $1 AND server.state = 'claimed'",
+                 WHERE server.id = $1 AND server.state IN ('claimed', 'draining')",
             )
             .bind(server.to_string()),
             rows::document,

@@ -94,6 +94,10 @@ async fn lose(
         OperationKind::Configure,
         OperationKind::Rename,
         OperationKind::Restart,
+        OperationKind::Stop,
+        OperationKind::Start,
+        OperationKind::Suspend,
+        OperationKind::Unsuspend,
         OperationKind::Undelete,
     ] {
         let wanted = Wanted::kind(instance, kind);

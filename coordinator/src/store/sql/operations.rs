@@ -78,7 +78,11 @@ impl Wanted {
     fn is(self, kind: OperationKind, generation: Option<Generation>) -> bool {
         let change = matches!(
             kind,
-            OperationKind::Configure | OperationKind::Rename | OperationKind::Restart
+            OperationKind::Configure
+                | OperationKind::Rename
+                | OperationKind::Restart
+                | OperationKind::Stop
+                | OperationKind::Suspend
         );
         match self.what {
             What::Kind(wanted) => kind == wanted,

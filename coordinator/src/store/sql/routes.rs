@@ -18,13 +18,14 @@ impl RouteStore for SqlStore {
         let doing = "read the routes";
         let found = sqlx::query(
             "SELECT route.host, route.instance_id, server.address,
-                    instance.edge_proof, instance.basic_auth, instance.status,
+                    instance.edge_proof, instance.basic_auth, instance.status, instance.suspension,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM routes AS route
              JOIN instances AS instance ON instance.id = route.instance_id
                     AND instance.status NOT IN ('deleted', 'purged')
              LEFT JOIN servers AS server
-                    ON server.id = instance.server_id AND NOT server.revoked",
+                    ON server.id = instance.server_id AND NOT server.revoked
+                    AND instance.status NOT IN ('stopped', 'suspended')",
         )
         .fetch_all(self.readers())
         .await
@@ -40,13 +41,14 @@ impl RouteStore for SqlStore {
         let doing = "read the routes of an instance";
         let found = sqlx::query(
             "SELECT route.host, route.instance_id, server.address,
-                    instance.edge_proof, instance.basic_auth, instance.status,
+                    instance.edge_proof, instance.basic_auth, instance.status, instance.suspension,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM routes AS route
              JOIN instances AS instance ON instance.id = route.instance_id
                     AND instance.status NOT IN ('deleted', 'purged')
              LEFT JOIN servers AS server
                     ON server.id = instance.server_id AND NOT server.revoked
+                    AND instance.status NOT IN ('stopped', 'suspended')
              WHERE route.instance_id = $1",
         )
         .bind(id.to_string())
@@ -68,6 +70,7 @@ impl RouteStore for SqlStore {
              LEFT JOIN instances AS instance ON instance.server_id = server.id
              LEFT JOIN routes AS route
                     ON route.instance_id = instance.id AND route.moved_until IS NULL
+                    AND instance.status NOT IN ('stopped', 'suspended')
              WHERE server.state IN ('booting', 'warm', 'claimed')
                AND server.address IS NOT NULL AND NOT server.revoked",
         )

@@ -14,7 +14,7 @@ use crate::{
     model::{
         ApiToken, Coordinator, Event, Health, Instance, InstanceStatus, Operation, OperationKind,
         OperationState, PoolKey, PoolStanding, Route, SagaKind, SagaStep, Server, ServerState,
-        StepState, Verification, VerificationState,
+        StepState, Suspension, Verification, VerificationState,
     },
 };
 
@@ -76,8 +76,10 @@ pub(super) fn instance(row: &Row) -> sqlx::Result<Instance> {
         generation: Generation(unsigned(row, "generation")?),
         observed: Generation(unsigned(row, "observed")?),
         restarts: unsigned(row, "restarts")?,
+        evictions: unsigned(row, "evictions")?,
         config: json(row, "config")?,
         edge_proof: EdgeProof(row.try_get("edge_proof")?),
+        suspension: maybe_json(row, "suspension")?,
         basic_auth: row.try_get("basic_auth")?,
         warm: row.try_get("warm")?,
         timings: json(row, "timings")?,
@@ -176,6 +178,7 @@ pub(super) fn route(row: &Row) -> sqlx::Result<Route> {
         edge_proof: EdgeProof(row.try_get("edge_proof")?),
         basic_auth: row.try_get("basic_auth")?,
         status: word(row, "status", InstanceStatus::from_word)?,
+        notice: maybe_json::<Suspension>(row, "suspension")?.and_then(|it| it.message),
         moved_to: row.try_get("moved_to")?,
     })
 }
@@ -277,7 +280,10 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row, column: &'static str) -> sqlx
     serde_json::from_str(text).map_err(|error| misfit(column, error))
 }
 
-fn maybe_json<T: DeserializeOwned>(row: &Row, column: &'static str) -> sqlx::Result<Option<T>> {
+pub(super) fn maybe_json<T: DeserializeOwned>(
+    row: &Row,
+    column: &'static str,
+) -> sqlx::Result<Option<T>> {
     let text: Option<&str> = row.try_get(column)?;
     text.map(|text| serde_json::from_str(text).map_err(|error| misfit(column, error)))
         .transpose()

@@ -13,7 +13,7 @@ use tidepool_coordinator::{
     store::{InstanceStore as _, ServerStore, sqlite::SqliteStore},
 };
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, SealedDocument},
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
     id::{CoordinatorId, InstanceId, OperationId, ServerId},
 };
 
@@ -109,6 +109,8 @@ pub(in crate::bench) fn instance(number: usize, chance: &Chance, now: Moment) ->
         config: config.clone(),
         restarts: 0,
         limits: GatewayLimits::default(),
+        power: Power::On,
+        evictions: 0,
     });
     NewInstance {
         id,

@@ -1,6 +1,11 @@
 //! What is measured: a store full of instances, an edge, the reconciler, Redis, Traefik and servers.
 
-use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use reqwest::Client;
@@ -8,7 +13,7 @@ use tempfile::TempDir;
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, SystemClock},
     doorbell::{Doorbell, Ring},
-    edge::{Edge, EdgeHandle, EdgeSettings},
+    edge::{Edge, EdgeHandle, EdgeSettings, Questions},
     model,
     routes::{RedisUrl, Routes, RoutesSettings},
     store::{AccessStore as _, InstanceStore as _, ServerStore as _, Store, sqlite::SqliteStore},
@@ -75,7 +80,15 @@ impl Deployment {
         let path = folder.path().join("tidepool.db");
         let store = Arc::new(SqliteStore::open(&path, Arc::clone(&chance)).await?);
         let (bell, mut running) = (Doorbell::default(), JoinSet::new());
-        let edge = start(&store, &bell, &chance, &places, &mut running).await?;
+        let edge = start(
+            &store,
+            &bell,
+            &chance,
+            &places,
+            Places::secrets(&configuration),
+            &mut running,
+        )
+        .await?;
         Ok(Self {
             browser: traefik.browser(Ipv4Addr::LOCALHOST.into()).build()?,
             plain: plain()?,
@@ -241,6 +254,7 @@ async fn start(
     bell: &Doorbell,
     chance: &Arc<Chance>,
     places: &Places<'_>,
+    secrets: PathBuf,
     running: &mut JoinSet<()>,
 ) -> anyhow::Result<EdgeHandle> {
     let settings = EdgeSettings {
@@ -249,7 +263,10 @@ async fn start(
         public_port: Some(places.ports.https),
         http_port: places.server_port,
         trusted_hops: Hops::of(&[Ipv4Addr::LOCALHOST.into()]),
-        asked_about: Some(DOMAIN.to_owned()),
+        questions: Some(Questions {
+            domain: DOMAIN.to_owned(),
+            secrets,
+        }),
         ..EdgeSettings::default()
     };
     let all: Arc<dyn Store> = store.clone();

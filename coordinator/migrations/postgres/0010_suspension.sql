@@ -1,0 +1,4 @@
+-- Why, since when, with which words and from what an instance is suspended: JSON.
+ALTER TABLE instances ADD COLUMN suspension TEXT;
+-- As in its document.
+ALTER TABLE instances ADD COLUMN evictions BIGINT NOT NULL DEFAULT 0;
