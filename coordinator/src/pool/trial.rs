@@ -169,6 +169,7 @@ impl Trials {
     async fn measure(&self, verification: &Verification, server: &Server) -> Result<(), Undone> {
         let pool = &self.0;
         let conclusion = match measure::figures(pool, server).await? {
+            measure::Measured::NotYet => return Ok(()),
             measure::Measured::Not(why) => refusal(why),
             measure::Measured::Figures(figures) => self.compared(figures, server).await?,
         };

@@ -1,5 +1,7 @@
 //! What a warm server's boot took, from what was noted of it on the way.
 
+use std::time::Duration;
+
 use crate::{
     ambient::Moment,
     model::{Figures, SagaKind, Server, StepMs, StepState},
@@ -7,8 +9,12 @@ use crate::{
     store::StoreError,
 };
 
+/// How long a warm server's agent is waited for to say what it takes: it does so every minute.
+const PATIENCE: Duration = Duration::from_mins(3);
+
 /// What is known of a boot.
 pub(super) enum Measured {
+    NotYet,
     Figures(Figures),
     /// It cannot be told, and never will be.
     Not(&'static str),
@@ -36,13 +42,22 @@ pub(super) async fn figures(pool: &Pool, server: &Server) -> Result<Measured, St
             "its agent did not tell how long start and first turn took",
         ));
     };
+    // What was said before is of a server that did not do yet what it does.
+    let said = pool.store.stats(server.id).await?;
+    let said = said.filter(|(at, _)| *at > warmed).map(|(_, stats)| stats);
+    if said.is_none() && pool.clock.now().since(warmed) < PATIENCE {
+        return Ok(Measured::NotYet);
+    }
+    let mib = |bytes: u64| bytes >> 20;
     Ok(Measured::Figures(Figures {
         boot_to_enrolled_ms: ms(asked, enrolled),
         boot_to_warm_ms: ms(asked, warmed),
         gateway_start_ms,
         first_turn_ms,
-        gateway_mib: None,
-        rest_mib: None,
+        gateway_mib: said
+            .and_then(|said| said.gateway)
+            .map(|gateway| mib(gateway.memory_bytes)),
+        rest_mib: said.and_then(|said| said.host.rest_memory_bytes).map(mib),
     }))
 }
 

@@ -125,6 +125,7 @@ mod tests {
         let pool = Policy {
             pool: sample::pool(),
             placements: vec![sample::placement()],
+            limits: tidepool_shared::document::GatewayLimits::default(),
             floor: 1,
             most_idle: 4,
             idle_budget_cents: None,

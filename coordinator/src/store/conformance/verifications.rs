@@ -70,6 +70,7 @@ fn manifest() -> ImageManifest {
         config_schema: "/schema".into(),
         nginx: "/nginx".into(),
         gateway_ports: 1,
+        release_keys: Vec::new(),
         container: None,
         build: None,
     }
