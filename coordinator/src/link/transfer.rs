@@ -183,6 +183,7 @@ impl Transfers {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Retry {
     Later,
     Never,

@@ -1,5 +1,7 @@
 //! Artefacts over the link: whole or not at all, wherever they are cut off, and beside everything else.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
