@@ -30,12 +30,24 @@ pub struct Browser {
 impl Browser {
     /// Starts ChromeDriver on a free port and one Chromium through it.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::knowing(None).await
+    }
+
+    /// One that knows this authority, too, as its user would have told it.
+    pub async fn trusting(authority: &Path) -> anyhow::Result<Self> {
+        Self::knowing(Some(authority)).await
+    }
+
+    async fn knowing(authority: Option<&Path>) -> anyhow::Result<Self> {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?
             .local_addr()?
             .port();
         let profile = tempfile::Builder::new()
             .prefix("tidepool-browser-")
             .tempdir()?;
+        if let Some(authority) = authority {
+            trust(profile.path(), authority).await?;
+        }
         let driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
             .env("HOME", profile.path())
@@ -147,6 +159,25 @@ impl Drop for Browser {
     fn drop(&mut self) {
         end_processes_of(self.profile.path());
     }
+}
+
+/// Puts an authority into the certificate database of this home.
+async fn trust(home: &Path, authority: &Path) -> anyhow::Result<()> {
+    let database = home.join(".pki/nssdb");
+    std::fs::create_dir_all(&database)?;
+    let database = format!("sql:{}", database.display());
+    let certutil = async |arguments: &[&str]| {
+        let mut command = Command::new("certutil");
+        let command = command.args(["-d", &database]).args(arguments);
+        let done = command.stdin(Stdio::null()).output().await;
+        let done = done.context("run certutil (Debian package libnss3-tools)")?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        anyhow::ensure!(done.status.success(), "{said}");
+        anyhow::Ok(())
+    };
+    certutil(&["-N", "--empty-password"]).await?;
+    let authority = authority.to_string_lossy();
+    certutil(&["-A", "-n", "tests", "-t", "C,,", "-i", &authority]).await
 }
 
 fn capabilities(profile: &Path) -> anyhow::Result<serde_json::Map<String, Value>> {

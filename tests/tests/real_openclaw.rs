@@ -4,6 +4,8 @@
 mod disk;
 #[path = "real_openclaw/models.rs"]
 mod models;
+#[path = "real_openclaw/traefik.rs"]
+mod traefik;
 
 use std::time::Duration;
 

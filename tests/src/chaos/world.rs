@@ -21,7 +21,10 @@ use tidepool_coordinator::{
     api::auth,
     store::{self, throwaway::Throwaway},
 };
-use tidepool_shared::database_url::{self, GivenUrl};
+use tidepool_shared::{
+    database_url::{self, GivenUrl},
+    manifest::ImageManifest,
+};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
@@ -41,6 +44,14 @@ pub struct Front {
     pub https_port: u16,
     /// Traefik's routes are in this Redis, and its API is here.
     pub redis: Option<(String, String)>,
+}
+
+/// What servers run.
+#[derive(Debug, Clone)]
+pub enum Gateway {
+    Stub,
+    /// The OpenClaw of this manifest, on one server in all.
+    Real(PathBuf),
 }
 
 /// How long a coordinator may take to answer.
@@ -68,6 +79,7 @@ pub struct World {
     dir: TempDir,
     /// What will stand in front of the edge.
     front: Option<Front>,
+    gateway: Gateway,
     /// Outlives the coordinators.
     _database: Option<Throwaway>,
 }
@@ -84,10 +96,24 @@ impl World {
         database: Option<Throwaway>,
         seed: u64,
     ) -> anyhow::Result<Self> {
+        Self::start_with(Gateway::Stub, front, database, seed).await
+    }
+
+    /// The same with a gateway of one's choice.
+    pub async fn start_with(
+        gateway: Gateway,
+        front: Option<Front>,
+        database: Option<Throwaway>,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("tidepool-chaos-")
             .tempdir()?;
-        let manifest = programs::stub_image(dir.path(), &[], None)?;
+        let manifest = match &gateway {
+            Gateway::Stub => programs::stub_image(dir.path(), &[], None)?,
+            Gateway::Real(manifest) => manifest.clone(),
+        };
+        let image: ImageManifest = serde_json::from_slice(&fs::read(&manifest)?)?;
         let mut network = [127, 0, 0];
         rand::rng().fill(&mut network[1..]);
         let machines = Arc::new(LocalMachines::start(LocalMachinesSettings {
@@ -97,7 +123,7 @@ impl World {
             image: "stub".to_owned(),
             network: [127, network[1] | 64, network[2]],
             http_port: SERVER_PORT,
-            gateway_ports: 1,
+            gateway_ports: image.gateway_ports,
         })?);
         let settings = Settings {
             seed,
@@ -121,6 +147,7 @@ impl World {
             _leftovers: Leftovers(dir.path().to_owned()),
             dir,
             front,
+            gateway,
             _database: database,
         };
         world.new_snapshot()?;
@@ -417,6 +444,10 @@ fn configuration(
         }
         None => format!(r#"scheme = "http", port = {edge}"#),
     };
+    let (idle, most_idle, servers, boot_s) = match world.gateway {
+        Gateway::Stub => (2, 3, 40, 30),
+        Gateway::Real(_) => (1, 1, 1, 300),
+    };
     format!(
         r#"state_dir = "{state}"
 manifest = "{manifest}"
@@ -442,11 +473,11 @@ placements = [
     {{ server_type = "cx23", location = "nbg1" }},
     {{ server_type = "cpx22", location = "fsn1" }},
 ]
-floor = 2
-most_idle = 3
-max_servers = 40
+floor = {idle}
+most_idle = {most_idle}
+max_servers = {servers}
 minimum_idle_s = 3
-boot_deadline_s = 30
+boot_deadline_s = {boot_s}
 address_rest_s = 1
 failure_pause_s = 1
 halt_after = 1000

@@ -296,8 +296,8 @@ fn without_wildcard(path: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(path)?;
     let begin = text.find("    instances:").context("the wildcard route")?;
     let end = text
-        .find("    own-pages:")
-        .context("the edge's own pages")?;
+        .find("    # For coordinators")
+        .context("the next route")?;
     let (before, rest) = text.split_at(begin);
     let after = rest.get(end - begin..).context("the rest")?;
     Ok(std::fs::write(path, format!("{before}{after}"))?)
