@@ -173,6 +173,7 @@ async fn prepare(
         scripts: scripts.to_owned(),
         agent: programs::program("tidepool-agent")?,
         openclaw: OpenClaw::Archive(container::archive(work).await?),
+        release_keys: Vec::new(),
         directory,
     };
     // The build tells its own time.
