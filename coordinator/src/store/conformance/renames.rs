@@ -123,11 +123,11 @@ pub async fn an_instance_may_have_its_old_name_back<S: Store>(store: Arc<S>) -> 
         .delete_instance(id, operation_id(101), at(90), at(10))
         .await?;
     assert!(store.routes_of(id).await?.is_empty());
-    let mut undelete = rename(1, 3, "other", at(50)).change;
+    let mut undelete = rename(1, 4, "other", at(50)).change;
     undelete.kind = OperationKind::Undelete;
     store.undelete_instance(&undelete, at(11)).await?;
     assert_eq!(store.mark_running(id, &[], at(12)).await?, Transition::Done);
-    let mut back = rename(1, 4, &name, at(60));
+    let mut back = rename(1, 5, &name, at(60));
     back.hosts = vec![host(1)];
     store.rename_instance(&back, at(13)).await?;
     let renamed = store.instance(instance_id(1)).await?.context("none")?;
