@@ -5,13 +5,14 @@
 //! else first: by the server's own root, mostly, who is behind the same cable.
 
 use std::{
+    fmt::Write as _,
     net::{Ipv4Addr, UdpSocket},
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
-use tokio::time::sleep;
+use tokio::{net::TcpStream, time::sleep};
 
 mod world;
 
@@ -23,9 +24,6 @@ pub trait Root: Sync {
     /// Runs a shell's command; what it printed, if it went well.
     async fn run(&self, script: &str) -> anyhow::Result<String>;
 }
-
-/// A packet that is dropped is not answered; one that arrives is, also on an emulated processor.
-const ANSWER_S: u32 = 4;
 
 /// What a robbed agent would be used for: mail and IRC.
 pub const SHUT: &[u16] = &[25, 465, 587, 6660, 6667, 6669, 6697];
@@ -49,8 +47,8 @@ pub struct Inside<'a> {
     pub main: Ipv4Addr,
     /// A private port of its that listens: the model proxy's.
     pub main_port: u16,
-    /// Another server, and its edge port, which is the main server's alone.
-    pub neighbour: Option<(Ipv4Addr, u16)>,
+    /// A packet that is dropped is not answered; one that arrives is, within these seconds.
+    pub answer_s: u32,
 }
 
 /// Where something is tried.
@@ -61,132 +59,118 @@ enum Side {
 }
 
 impl Inside<'_> {
-    /// All of it.
+    /// All of it but other servers.
     pub async fn check(&self, world: &World) -> anyhow::Result<()> {
         self.metadata().await.context("metadata")?;
         self.machine().await.context("the server itself")?;
-        self.others().await.context("other servers")?;
+        self.main_server().await.context("the main server")?;
         self.ports(world).await.context("the world")?;
         self.rate(world).await.context("new connections")
     }
 
     /// Root is told who this server is, by either family, and the customer is not.
     async fn metadata(&self) -> anyhow::Result<()> {
-        for service in ["169.254.169.254", "fe80::a9fe:a9fe%eth0"] {
-            let ask = format!(
+        let services = ["169.254.169.254", "fe80::a9fe:a9fe%eth0"];
+        let asks = services.map(|service| {
+            format!(
                 "exec 3<>/dev/tcp/{service}/80
                 printf 'GET /hetzner/v1/userdata HTTP/1.0\\r\\n\\r\\n' >&3
                 grep -q enrolment_token <&3"
-            );
-            let root = format!("bash -c {}", quoted(&ask));
-            let told = self.server.run(&root);
-            told.await.with_context(|| format!("{service}, root"))?;
-            let other = format!(
-                "timeout {ANSWER_S} setpriv --reuid=1000 --clear-groups bash -c {}",
-                quoted(&ask)
-            );
-            ensure!(
-                self.server.run(&other).await.is_err(),
-                "{service} is another user's as well"
-            );
-            self.shut_off(&format!("exec 3<>/dev/tcp/{service}/80"))
-                .await?;
-        }
-        Ok(())
+            )
+        });
+        self.all(Side::Server, &asks).await.context("root asks")?;
+        let as_another = |ask: &String| {
+            format!(
+                "exec setpriv --reuid=1000 --clear-groups bash -c {}",
+                quoted(ask)
+            )
+        };
+        let others: Vec<_> = asks.iter().map(as_another).collect();
+        self.none(Side::Server, &others)
+            .await
+            .context("another user asks")?;
+        let connect = services.map(|service| format!("exec 3<>/dev/tcp/{service}/80"));
+        self.none(Side::Container, &connect).await
     }
 
     /// Neither Docker's socket nor the agent's files nor the disk, nor what listens on the server.
     async fn machine(&self) -> anyhow::Result<()> {
-        for path in [
+        let paths = [
             "/var/run/docker.sock",
-            "/run/docker.sock",
             "/run/containerd/containerd.sock",
             "/var/lib/tidepool",
             "/run/tidepool",
             "/usr/local/bin/tidepool-agent",
             "/var/lib/docker",
-        ] {
-            let there = format!("[ -e {path} ]");
-            ensure!(!self.can(Side::Container, &there).await?, "{path} is there");
-        }
-        for path in ["/var/run/docker.sock", "/var/lib/tidepool", "/run/tidepool"] {
-            ensure!(
-                self.can(Side::Server, &format!("[ -e {path} ]")).await?,
-                "{path} is not even on the server"
-            );
-        }
-        let gateway = self
-            .within("while read -r name to via rest; do [ $to = 00000000 ] && echo $via; done </proc/net/route; true")
-            .await?;
-        let bits = u32::from_str_radix(gateway.trim(), 16).context("a default route")?;
-        let bridge = Ipv4Addr::from(bits.to_le_bytes());
+        ];
+        let there = paths.map(|path| format!("[ -e {path} ]"));
+        self.all(Side::Server, &there).await?;
+        self.none(Side::Container, &there).await?;
+        let bridge = self.bridge().await?;
         // nginx, which is for the edge alone; Docker; SSH.
-        for port in [8080, 2375, 2376, 22] {
-            for at in [self.address, bridge] {
-                self.shut_off(&tcp(at, port)).await?;
-            }
-        }
-        let mut relays = false;
-        for at in [bridge, self.address] {
-            relays |= self.can(Side::Container, &tcp(at, 8081)).await?;
-        }
-        ensure!(relays, "the model relay is not reached");
+        let doors: Vec<_> = [8080, 2375, 2376, 22]
+            .iter()
+            .flat_map(|port| [tcp(self.address, *port), tcp(bridge, *port)])
+            .collect();
+        self.none(Side::Container, &doors).await?;
+        let relay = [tcp(bridge, 8081), tcp(self.address, 8081)];
+        let reached = self.reached(Side::Container, &relay).await?;
+        ensure!(!reached.is_empty(), "the model relay is not reached");
         Ok(())
     }
 
-    /// The main server's private ports by either protocol, and another server.
-    async fn others(&self) -> anyhow::Result<()> {
-        let proxy = tcp(self.main, self.main_port);
-        ensure!(
-            self.can(Side::Server, &proxy).await?,
-            "the server's own proxy is not reached"
-        );
-        self.shut_off(&proxy).await?;
+    /// The server's address on the container's network.
+    async fn bridge(&self) -> anyhow::Result<Ipv4Addr> {
+        let routes = "while read -r name to via rest; do
+            [ \"$to\" = 00000000 ] && echo \"$via\"; done </proc/net/route; true";
+        let via = self.within(routes).await?;
+        let bits = u32::from_str_radix(via.trim(), 16).context("a default route")?;
+        // As it is in memory, in the network's order.
+        Ok(Ipv4Addr::from(bits.to_le_bytes()))
+    }
+
+    /// Another server's edge port, which is the main server's alone.
+    pub async fn neighbour(&self, address: Ipv4Addr, port: u16) -> anyhow::Result<()> {
+        let edge = [tcp(address, port)];
+        self.none(Side::Container, &edge).await?;
+        self.none(Side::Server, &edge).await?;
+        TcpStream::connect((address, port))
+            .await
+            .context("the main server reaches it")?;
+        Ok(())
+    }
+
+    /// The main server's private ports by either protocol.
+    async fn main_server(&self) -> anyhow::Result<()> {
+        let proxy = [tcp(self.main, self.main_port)];
+        self.all(Side::Server, &proxy).await?;
+        self.none(Side::Container, &proxy).await?;
         // The link is UDP, which tells its sender nothing: so somebody listens.
         let ear = UdpSocket::bind((self.main, 0))?;
         ear.set_read_timeout(Some(Duration::from_millis(500)))?;
-        let say = |word: &str| {
-            let port = ear.local_addr().map_or(0, |at| at.port());
-            format!("echo {word} >/dev/udp/{}/{port}", self.main)
-        };
+        let port = ear.local_addr()?.port();
+        let say = |word: &str| [format!("echo {word} >/dev/udp/{}/{port}", self.main)];
         // Whether it may be sent is the kernel's word, and no matter.
-        self.can(Side::Container, &say("container")).await?;
-        ensure!(self.can(Side::Server, &say("server")).await?);
+        self.reached(Side::Container, &say("container")).await?;
+        self.all(Side::Server, &say("server")).await?;
         let mut heard = [0; 16];
         let length = ear.recv(&mut heard).context("nothing is heard")?;
         ensure!(
             heard.get(..length) == Some(b"server\n"),
             "the container was heard"
         );
-        if let Some((neighbour, port)) = self.neighbour {
-            let edge = tcp(neighbour, port);
-            self.shut_off(&edge).await?;
-            ensure!(
-                !self.can(Side::Server, &edge).await?,
-                "another server's edge port is open"
-            );
-            ensure!(
-                tokio::net::TcpStream::connect((neighbour, port))
-                    .await
-                    .is_ok(),
-                "the main server reaches it"
-            );
-        }
         Ok(())
     }
 
     /// The web, and neither mail nor IRC.
     async fn ports(&self, world: &World) -> anyhow::Result<()> {
-        for port in OPEN {
-            let open = tcp(world.address, *port);
-            ensure!(self.can(Side::Container, &open).await?, "{port} is shut");
-        }
-        for port in SHUT {
-            let shut = tcp(world.address, *port);
-            ensure!(self.can(Side::Server, &shut).await?, "nobody at {port}");
-            self.shut_off(&shut).await?;
-        }
-        Ok(())
+        let at = |ports: &[u16]| -> Vec<_> {
+            let ports = ports.iter();
+            ports.map(|port| tcp(world.address, *port)).collect()
+        };
+        self.all(Side::Container, &at(OPEN)).await?;
+        self.all(Side::Server, &at(SHUT)).await?;
+        self.none(Side::Container, &at(SHUT)).await
     }
 
     /// Of many connections at once the world sees as many as the packet filter says.
@@ -212,28 +196,53 @@ impl Inside<'_> {
         Ok(())
     }
 
-    /// The container is refused what somebody else is not.
-    async fn shut_off(&self, attempt: &str) -> anyhow::Result<()> {
-        let reached = self.can(Side::Container, attempt).await?;
-        ensure!(!reached, "the container can: {attempt}");
+    /// Every one of these attempts goes well.
+    async fn all(&self, side: Side, attempts: &[String]) -> anyhow::Result<()> {
+        let reached = self.reached(side, attempts).await?;
+        let missing = attempts.iter().find(|attempt| !reached.contains(attempt));
+        match missing {
+            None => Ok(()),
+            Some(missing) => bail!("{side:?} cannot: {missing}"),
+        }
+    }
+
+    /// Not one of these attempts goes well.
+    async fn none(&self, side: Side, attempts: &[String]) -> anyhow::Result<()> {
+        let reached = self.reached(side, attempts).await?;
+        ensure!(reached.is_empty(), "{side:?} can: {reached:?}");
         Ok(())
     }
 
-    /// Whether a command of bash's goes well, in time.
-    async fn can(&self, side: Side, attempt: &str) -> anyhow::Result<bool> {
-        let script = format!(
-            "if timeout {ANSWER_S} bash -c {} 2>/dev/null; then echo yes; else echo no; fi",
-            quoted(attempt)
-        );
+    /// Those attempts, commands of bash's, that go well in time; all are made at once.
+    async fn reached<'a>(
+        &self,
+        side: Side,
+        attempts: &'a [String],
+    ) -> anyhow::Result<Vec<&'a String>> {
+        let mut script = String::new();
+        for (number, attempt) in attempts.iter().enumerate() {
+            let attempt = quoted(attempt);
+            let wait = self.answer_s;
+            writeln!(
+                script,
+                "(timeout {wait} bash -c {attempt} 2>/dev/null && echo {number}) &"
+            )?;
+        }
+        script.push_str("wait\necho end");
         let said = match side {
             Side::Server => self.server.run(&script).await?,
             Side::Container => self.within(&script).await?,
         };
-        match said.trim() {
-            "yes" => Ok(true),
-            "no" => Ok(false),
-            other => anyhow::bail!("`{attempt}`: {other}"),
-        }
+        let said = said.trim();
+        // Without its last word it was cut off, and silence is no proof.
+        let numbers = said.strip_suffix("end").context("the attempts' end")?;
+        numbers
+            .split_whitespace()
+            .map(|number| {
+                let attempt = number.parse::<usize>().ok().and_then(|n| attempts.get(n));
+                attempt.with_context(|| format!("`{said}`"))
+            })
+            .collect()
     }
 
     /// What root in the container sees.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// For everything that is not a boot, on an emulated processor.
-const PATIENCE: Duration = Duration::from_mins(5);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// A host out in the world.
 const WORLD: u8 = 250;
 /// Its file is the same as long as the server is.
@@ -65,6 +65,12 @@ pub(super) async fn run(ground: &Ground, steps: &Steps<'_>) -> anyhow::Result<()
     steps
         .step("its cable pulled and put back", cable(ground, &vm, &before))
         .await?;
+    steps
+        .step("another server, from inside the container", async {
+            warm(ground).await?;
+            neighbour(ground, &vm).await
+        })
+        .await?;
     steps.step("deleted", deleted(ground, &vm)).await
 }
 
@@ -72,7 +78,7 @@ async fn warm(ground: &Ground) -> anyhow::Result<()> {
     let warm = |pool: &Value| {
         pool.pointer("/pools/0/warm")
             .and_then(Value::as_u64)
-            .is_some_and(|warm| warm >= 2)
+            .is_some_and(|warm| warm >= 1)
     };
     let waited = ground.main.api.until("/pool", BOOT_DEADLINE, warm);
     waited.await.map(drop)
@@ -200,21 +206,31 @@ async fn turn(owner: &Customer) -> anyhow::Result<String> {
 async fn inside(ground: &Ground, vm: &Vm) -> anyhow::Result<()> {
     let space = ground.network.host(WORLD).await?;
     let world = World::listen(&space, ground.network.address(WORLD))?;
-    let neighbour = ground
+    container_of(ground, vm).await?.check(&world).await
+}
+
+/// The pool has made one more by now.
+async fn neighbour(ground: &Ground, vm: &Vm) -> anyhow::Result<()> {
+    let other = ground
         .vms
         .all()
         .into_iter()
         .find(|other| other.number != vm.number)
         .context("another server")?;
-    let inside = Inside {
+    let address = ground.network.address(other.number);
+    let inside = container_of(ground, vm).await?;
+    inside.neighbour(address, SERVER_PORT).await
+}
+
+async fn container_of<'a>(ground: &Ground, vm: &'a Vm) -> anyhow::Result<Inside<'a>> {
+    Ok(Inside {
         server: vm,
         address: ground.network.address(vm.number),
         container: vm.run(CONTAINER).await?,
         main: ground.network.address(1),
         main_port: ground.main.proxy_port(),
-        neighbour: Some((ground.network.address(neighbour.number), SERVER_PORT)),
-    };
-    inside.check(&world).await
+        answer_s: 20,
+    })
 }
 
 async fn boot(vm: &Vm) -> anyhow::Result<String> {

@@ -80,9 +80,10 @@ async fn root_in_a_container_reaches_the_web_and_the_model_relay_and_nothing_els
         container: "probe".to_owned(),
         main: rack.settings().main(),
         main_port: rack.main.proxy_port(),
-        neighbour: Some((neighbour.address, SERVER_PORT)),
+        answer_s: 2,
     };
-    inside.check(&rack.world().await?).await
+    inside.check(&rack.world().await?).await?;
+    inside.neighbour(neighbour.address, SERVER_PORT).await
 }
 
 /// A container of the machine's own shell and curl, which publishes a port on every address.
