@@ -38,8 +38,8 @@ use crate::{
     runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run, Runtime},
     settings::Settings,
     slots::Slots,
-    update::{Release, Updater},
     stats::{self, Looker, Tenancy},
+    update::{Release, Updater},
 };
 
 /// For everything to end after SIGTERM; systemd's patience must be longer.

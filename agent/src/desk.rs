@@ -193,6 +193,7 @@ mod tests {
             limits: GatewayLimits::default(),
             power: Power::On,
             evictions: 0,
+            max_body_bytes: None,
         })
     }
 

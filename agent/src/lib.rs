@@ -27,6 +27,6 @@ pub mod reload;
 pub mod runtime;
 pub mod settings;
 pub mod slots;
-pub mod update;
 pub mod stats;
+pub mod update;
 pub mod watchdog;

@@ -102,6 +102,17 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
             instances::basic_auth::set,
             instances::basic_auth::remove
         ))
+        .routes(routes!(
+            instances::edge_limits::show,
+            instances::edge_limits::put,
+            instances::edge_limits::delete
+        ))
+        .routes(routes!(instances::domains::list, instances::domains::add))
+        .routes(routes!(
+            instances::domains::show,
+            instances::domains::remove
+        ))
+        .routes(routes!(instances::domains::check))
         .routes(routes!(instances::sessions::end))
         .routes(routes!(instances::logs::tail))
         .routes(routes!(operations::show))

@@ -10,6 +10,8 @@ pub mod config;
 pub mod costs;
 pub mod deployment;
 pub mod doctor;
+pub mod domains;
+pub mod edge_limits;
 pub mod events;
 pub mod image;
 pub mod init;

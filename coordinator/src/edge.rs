@@ -20,6 +20,8 @@ mod access;
 mod authorize;
 mod basic;
 mod body;
+mod certificates;
+mod challenge;
 mod follow;
 mod forward;
 mod guesses;
@@ -30,11 +32,14 @@ mod host;
 mod login;
 mod logout;
 mod own;
+mod pace;
 mod page;
 mod passes;
+mod proxied;
 mod serve;
 mod sessions;
 mod table;
+mod tls;
 mod upgrade;
 mod verify;
 
@@ -54,7 +59,10 @@ use tidepool_shared::{hops::Hops, id::InstanceId, quota::Quota};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{access::Gate, body::Body, hop::Secrets, host::Site, table::Table};
+use self::{
+    access::Gate, body::Body, certificates::Certificates, hop::Secrets, host::Site, pace::Pace,
+    serve::Door, table::Table,
+};
 pub use self::{
     authorize::{CHECK, PATH as AUTHORIZE},
     headers::claims_pattern,
@@ -65,7 +73,7 @@ use crate::{
     ambient::{Chance, Clock, Moment},
     doorbell::{Doorbell, Listener},
     model::Instance,
-    store::{AccessStore, RouteStore, Store, StoreError},
+    store::{AccessStore, CertificateStore, RouteStore, Store, StoreError},
 };
 
 /// How the edge is set up.
@@ -92,6 +100,17 @@ pub struct EdgeSettings {
     pub max_websockets_of_one: usize,
     /// How long requests under way may take to end at shutdown.
     pub drain: Duration,
+    /// Where TLS ends for customers' own names; nowhere if absent.
+    pub domains: Option<DomainDoor>,
+}
+
+/// The door for customers' own names.
+#[derive(Debug, Clone)]
+pub struct DomainDoor {
+    /// Trusted hops pass connections on to it unopened, behind a PROXY header of version 2.
+    pub listen: SocketAddr,
+    /// The file of the keys that open certificates' keys.
+    pub master_keys: PathBuf,
 }
 
 impl Default for EdgeSettings {
@@ -108,6 +127,7 @@ impl Default for EdgeSettings {
             questions: None,
             max_websockets_of_one: 256,
             drain: Duration::from_secs(10),
+            domains: None,
         }
     }
 }
@@ -126,12 +146,14 @@ pub struct Questions {
 pub struct EdgeStore {
     pub routes: Arc<dyn RouteStore>,
     pub access: Arc<dyn AccessStore>,
+    pub certificates: Arc<dyn CertificateStore>,
 }
 
 impl From<Arc<dyn Store>> for EdgeStore {
     fn from(store: Arc<dyn Store>) -> Self {
         Self {
             routes: Arc::clone(&store) as Arc<dyn RouteStore>,
+            certificates: Arc::clone(&store) as Arc<dyn CertificateStore>,
             access: store,
         }
     }
@@ -148,11 +170,15 @@ pub enum BindError {
     },
     #[error("read the routes")]
     Routes(#[source] StoreError),
+    #[error("set up TLS")]
+    Tls(#[source] rustls::Error),
 }
 
 /// The edge, bound and with a full table, not serving yet.
 pub struct Edge {
     listener: TcpListener,
+    /// For customers' own names.
+    tls: Option<(TcpListener, Door)>,
     ear: Listener,
     inner: Arc<Inner>,
     tasks: TaskTracker,
@@ -171,6 +197,8 @@ struct Inner {
     table: Table,
     gate: Gate,
     hop_secrets: Option<Secrets>,
+    pace: Pace,
+    domains: Option<Arc<Certificates>>,
     clock: Arc<dyn Clock>,
     chance: Arc<Chance>,
     /// Pooled connections to the servers (and, for `verify`, to this very edge).
@@ -201,16 +229,23 @@ impl Edge {
         chance: Arc<Chance>,
     ) -> Result<Self, BindError> {
         let store = store.into();
-        let listen = |source| BindError::Listen {
-            address: settings.listen,
-            source,
-        };
-        let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let (listener, address) = listen(settings.listen).await?;
         // The ear is there before the first look, so that no change falls between the two.
         let ear = doorbell.listen();
         let table = Table::default();
         table.replace_all(store.routes.routes().await.map_err(BindError::Routes)?);
+        let domains = settings.domains.as_ref().map(|door| {
+            let store = Arc::clone(&store.certificates);
+            Arc::new(Certificates::new(store, door.master_keys.clone()))
+        });
+        let tls = match settings.domains.as_ref().zip(domains.as_ref()) {
+            Some((door, certificates)) => {
+                certificates.look(None).await.map_err(BindError::Routes)?;
+                let (listener, _) = listen(door.listen).await?;
+                Some((listener, tls::door(certificates).map_err(BindError::Tls)?))
+            }
+            None => None,
+        };
         let tasks = TaskTracker::new();
         let port = settings.public_port.unwrap_or(address.port());
         let site = Site::new(settings.https, port);
@@ -224,6 +259,8 @@ impl Edge {
                 .map(|questions| Secrets::of(&questions.secrets)),
             site,
             table,
+            pace: Pace::default(),
+            domains,
             store,
             clock,
             chance,
@@ -237,6 +274,7 @@ impl Edge {
         });
         Ok(Self {
             listener,
+            tls,
             ear,
             inner,
             tasks,
@@ -257,14 +295,23 @@ impl Edge {
     pub async fn run(self, cancel: CancellationToken) {
         let Self {
             listener,
+            tls,
             ear,
             inner,
             tasks,
         } = self;
         tasks.spawn(follow::follow(Arc::clone(&inner), ear, cancel.clone()));
         let cut = CancellationToken::new();
-        serve::accept(&inner, &listener, &cancel, &cut).await;
-        drop(listener);
+        let by_tls = async {
+            if let Some((listener, door)) = &tls {
+                serve::accept(&inner, listener, door, &cancel, &cut).await;
+            }
+        };
+        tokio::join!(
+            by_tls,
+            serve::accept(&inner, &listener, &Door::Plain, &cancel, &cut)
+        );
+        drop((listener, tls));
         inner.stopping.cancel();
         tasks.close();
         if tokio::time::timeout(inner.settings.drain, tasks.wait())
@@ -325,6 +372,16 @@ impl EdgeHandle {
             })
             .await;
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let listening = async {
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    let listening: io::Result<_> = listening.await;
+    listening.map_err(|source| BindError::Listen { address, source })
 }
 
 fn upstream_client() -> Client<HttpConnector, Body> {

@@ -18,7 +18,8 @@ pub use self::name::{InvalidName, Name};
 use crate::{
     ambient::{Chance, Moment},
     model::{
-        DocumentChange, Instance, InstanceStatus, NewInstance, OperationKind, PoolKey, Rename,
+        DocumentChange, EdgeLimits, Instance, InstanceStatus, NewInstance, OperationKind, PoolKey,
+        Rename,
     },
 };
 
@@ -76,6 +77,7 @@ pub fn prepare(wish: Wish, names: &PublicNames, now: Moment, chance: &Chance) ->
         limits: wish.limits,
         power: Power::On,
         evictions: 0,
+        max_body_bytes: None,
     });
     NewInstance {
         id,
@@ -98,9 +100,39 @@ pub fn reconfigure(
     operation: OperationId,
     limits: GatewayLimits,
 ) -> DocumentChange {
-    let restarts = instance.restarts;
-    let kind = OperationKind::Configure;
-    change(instance, kind, config, restarts, operation, limits)
+    let next = Instance {
+        config,
+        ..instance.clone()
+    };
+    change(&next, OperationKind::Configure, operation, limits)
+}
+
+/// The next document of an instance with other bounds for its visitors.
+pub fn limit(
+    instance: &Instance,
+    bounds: EdgeLimits,
+    operation: OperationId,
+    limits: GatewayLimits,
+) -> DocumentChange {
+    let next = Instance {
+        edge_limits: bounds,
+        ..instance.clone()
+    };
+    change(&next, OperationKind::Limit, operation, limits)
+}
+
+/// The next document of an instance that also answers to these names of its customer's.
+pub fn serve_domains(
+    instance: &Instance,
+    domains: Vec<String>,
+    operation: OperationId,
+    limits: GatewayLimits,
+) -> DocumentChange {
+    let next = Instance {
+        domains,
+        ..instance.clone()
+    };
+    change(&next, OperationKind::Domains, operation, limits)
 }
 
 /// The next document of an instance, which asks for one restart of its gateway.
@@ -109,9 +141,11 @@ pub fn restart(
     operation: OperationId,
     limits: GatewayLimits,
 ) -> DocumentChange {
-    let restarts = instance.restarts.saturating_add(1);
-    let (kind, config) = (OperationKind::Restart, instance.config.clone());
-    change(instance, kind, config, restarts, operation, limits)
+    let next = Instance {
+        restarts: instance.restarts.saturating_add(1),
+        ..instance.clone()
+    };
+    change(&next, OperationKind::Restart, operation, limits)
 }
 
 /// How long an old name leads to the new one, and is kept from others: bookmarks and web hooks are found
@@ -135,14 +169,7 @@ pub fn rename(
         evictions: instance.evictions.saturating_add(1),
         ..instance.clone()
     };
-    let change = change(
-        &renamed,
-        OperationKind::Rename,
-        instance.config.clone(),
-        instance.restarts,
-        operation,
-        limits,
-    );
+    let change = change(&renamed, OperationKind::Rename, operation, limits);
     Rename {
         name: renamed.name,
         hosts: renamed.hosts,
@@ -166,40 +193,48 @@ pub fn undelete(
         },
         ..instance.clone()
     };
-    let (kind, config) = (OperationKind::Undelete, instance.config.clone());
-    change(&back, kind, config, instance.restarts, operation, limits)
+    change(&back, OperationKind::Undelete, operation, limits)
 }
 
+/// The document that follows the present one, of what `next` says.
 fn change(
-    instance: &Instance,
+    next: &Instance,
     kind: OperationKind,
-    config: Value,
-    restarts: u64,
     operation: OperationId,
     limits: GatewayLimits,
 ) -> DocumentChange {
+    let origins = next.domains.iter().map(|domain| origin(next, domain));
     let document = SealedDocument::seal(&DesiredDocument {
-        instance: instance.id,
-        generation: instance.generation.next(),
-        hosts: instance.hosts.clone(),
-        origins: vec![instance.url.clone()],
-        edge_proof: instance.edge_proof.clone(),
-        config: config.clone(),
-        restarts,
+        instance: next.id,
+        generation: next.generation.next(),
+        hosts: next.hosts.iter().chain(&next.domains).cloned().collect(),
+        origins: std::iter::once(next.url.clone()).chain(origins).collect(),
+        edge_proof: next.edge_proof.clone(),
+        config: next.config.clone(),
+        restarts: next.restarts,
         limits,
-        power: instance.status.power(),
-        evictions: instance.evictions,
+        power: next.status.power(),
+        evictions: next.evictions,
+        max_body_bytes: next.edge_limits.max_body_bytes,
     });
     DocumentChange {
-        instance: instance.id,
+        instance: next.id,
         operation,
         kind,
-        expected: instance.generation,
-        config,
-        restarts,
-        evictions: instance.evictions,
+        expected: next.generation,
+        config: next.config.clone(),
+        restarts: next.restarts,
+        evictions: next.evictions,
+        edge_limits: next.edge_limits,
+        domains: next.domains.clone(),
         document,
     }
+}
+
+/// The URL of a customer's own name, which is reached as the instance's main one is.
+pub fn origin(instance: &Instance, domain: &str) -> String {
+    let host = instance.hosts.first().map_or("", String::as_str);
+    instance.url.replacen(host, domain, 1)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod cloud;
 pub mod config;
 pub mod doctor;
+pub mod domains;
 pub mod doorbell;
 pub mod edge;
 pub mod fleet;

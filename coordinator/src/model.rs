@@ -14,6 +14,8 @@ use tidepool_shared::{
 
 use crate::{ambient::Moment, cloud::Placement};
 
+mod domain;
+mod edge_limits;
 mod provider;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sample;
@@ -22,6 +24,8 @@ mod usage;
 mod verification;
 
 pub use self::{
+    domain::{Certificate, CertificateMark, Domain, DomainStep, Validity},
+    edge_limits::EdgeLimits,
     provider::{CustomerKey, KINDS, ModelAlias, ModelLimits, Provider, Sealed},
     stats::{GatewayStats, HostStats, Stats, StatsRecord},
     usage::{NoCursor, Restless, Spent, UsageCursor, UsageRecord, UsageSum},
@@ -116,6 +120,9 @@ words! {
         Start = "start",
         Suspend = "suspend",
         Unsuspend = "unsuspend",
+        Limit = "limit",
+        /// Customers' own host names come or go.
+        Domains = "domains",
         Delete = "delete",
         Undelete = "undelete",
     }
@@ -124,6 +131,22 @@ words! {
 words! {
     /// Why an instance is suspended.
     SuspensionReason { Billing = "billing", Abuse = "abuse", Operator = "operator", }
+}
+
+words! {
+    /// How far a customer's own host name is.
+    DomainState {
+        /// Its records in DNS are not as they must be yet.
+        PendingDns = "pending_dns",
+        /// It is proven; certificate and server are being made ready.
+        Issuing = "issuing",
+        /// It answers.
+        Active = "active",
+        /// It answers, and its certificate should have been renewed by now.
+        Expiring = "expiring",
+        /// Given up.
+        Failed = "failed",
+    }
 }
 
 words! {
@@ -318,6 +341,8 @@ pub struct Instance {
     pub reasons: Vec<String>,
     pub url: String,
     pub hosts: Vec<String>,
+    /// Customers' own names in its present document.
+    pub domains: Vec<String>,
     pub server: Option<ServerId>,
     /// Wanted, and applied by the agent.
     pub generation: Generation,
@@ -331,6 +356,7 @@ pub struct Instance {
     pub suspension: Option<Suspension>,
     /// `user:bcrypt` of HTTP basic auth, if it is on.
     pub basic_auth: Option<String>,
+    pub edge_limits: EdgeLimits,
     /// Whether a warm server was there when it was created.
     pub warm: bool,
     /// Milliseconds of each step from the create call on; empty until running.
@@ -402,6 +428,8 @@ pub struct DocumentChange {
     pub config: serde_json::Value,
     pub restarts: u64,
     pub evictions: u64,
+    pub edge_limits: EdgeLimits,
+    pub domains: Vec<String>,
     pub document: SealedDocument,
 }
 
@@ -440,6 +468,7 @@ pub struct Route {
     pub edge_proof: EdgeProof,
     /// `user:bcrypt`, if HTTP basic auth is on.
     pub basic_auth: Option<String>,
+    pub limits: EdgeLimits,
     pub status: InstanceStatus,
     /// What the operator has to say about a suspension.
     pub notice: Option<String>,

@@ -22,6 +22,7 @@ use crate::{
     artefacts::Artefacts,
     cloud::Cloud,
     config::ConfigSchema,
+    domains::{Domains, DomainsSettings},
     doorbell::{self, Doorbell, postgres::Messenger},
     edge::{Edge, EdgeSettings},
     fleet::Fleet,
@@ -67,6 +68,8 @@ pub struct Plan {
     /// Of a Traefik that knows the instances itself, if there is one.
     pub routes: Option<RoutesSettings>,
     pub names: PublicNames,
+    /// Customers' own names, if they may have any.
+    pub domains: Option<DomainsSettings>,
     pub schema: Arc<ConfigSchema>,
     pub introduction: Introduction,
     pub pools: Vec<Policy>,
@@ -104,6 +107,7 @@ struct Singletons {
     fleet: Fleet,
     rollouts: Rollouts,
     routes: Option<Routes>,
+    domains: Option<Arc<Domains>>,
 }
 
 impl Singletons {
@@ -123,9 +127,15 @@ impl Singletons {
                 trials.run(cancel.clone()).await;
             }
         };
+        let domains = async {
+            if let Some(domains) = &self.domains {
+                Arc::clone(domains).run(cancel.clone()).await;
+            }
+        };
         tokio::join!(
             routes,
             trials,
+            domains,
             self.sweep.run(cancel.clone()),
             self.presence.run(cancel.clone()),
             self.purge.run(cancel.clone()),
@@ -170,6 +180,7 @@ impl Parts {
             fleet: ground.fleet(&plan.pools),
             rollouts: ground.rollouts(),
             routes: ground.routes(plan.routes.clone())?,
+            domains: ground.domains(plan.domains.clone())?,
         };
         Ok(Self {
             readiness: ground.readiness(&edge),
@@ -265,6 +276,7 @@ impl Ground {
             clock: Arc::clone(&self.clock),
             chance: Arc::clone(&self.chance),
             names: plan.names,
+            domain_target: plan.domains.map(|domains| domains.target),
             schema: plan.schema,
             logs: Arc::new(link.links()),
             neighbours: Neighbours::new(self.coordinator),
@@ -371,6 +383,16 @@ impl Ground {
         };
         let routes = settings.map(routes).transpose();
         routes.context("make the client of Traefik's API")
+    }
+
+    fn domains(&self, settings: Option<DomainsSettings>) -> anyhow::Result<Option<Arc<Domains>>> {
+        let domains = |settings| {
+            let (store, doorbell) = (Arc::clone(&self.store), self.doorbell.clone());
+            let (clock, chance) = (Arc::clone(&self.clock), Arc::clone(&self.chance));
+            Domains::new(settings, store, doorbell, clock, chance).map(Arc::new)
+        };
+        let domains = settings.map(domains).transpose();
+        domains.context("make the client of the certificate authority")
     }
 
     fn readiness(&self, edge: &Edge) -> Readiness {

@@ -145,10 +145,12 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
                 domain: config.edge.domain.clone(),
                 secrets: config.traefik_secrets(),
             }),
+            domains: config.domain_door(),
             ..EdgeSettings::default()
         },
         routes: config.routes()?,
         names: config.names(),
+        domains: config.domains()?,
         schema: Arc::new(ConfigSchema::read(&manifest.config_schema)?),
         introduction,
         pools: config.pools.iter().map(config::Pool::policy).collect(),

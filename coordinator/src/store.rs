@@ -46,7 +46,12 @@ use crate::{
     ambient::{Chance, Moment},
     cloud::{CloudServer, Placement},
     model::{
-        ApiToken, Blame, Conclusion, Coordinator, CustomerKey, Destination, DocumentChange, Event, Instance, InstanceStatus, ModelAlias, ModelLimits, NewInstance, NewServer, NewVerification, Operation, PoolKey, PoolStanding, Provider, Rename, Restless, Route, SagaStep, Sealed, Server, ServerReport, Spent, Stats, StatsRecord, StepMs, SuspensionReason, UsageCursor, UsageRecord, UsageSum, Verification,
+        ApiToken, Blame, Certificate, CertificateMark, Conclusion, Coordinator, CustomerKey,
+        Destination, DocumentChange, Domain, DomainStep, Event, Instance, InstanceStatus,
+        ModelAlias, ModelLimits, NewInstance, NewServer, NewVerification, Operation, PoolKey,
+        PoolStanding, Provider, Rename, Restless, Route, SagaStep, Sealed, Server, ServerReport,
+        Spent, Stats, StatsRecord, StepMs, SuspensionReason, UsageCursor, UsageRecord, UsageSum,
+        Verification,
     },
 };
 
@@ -518,6 +523,88 @@ pub trait RouteStore: Send + Sync {
     async fn destinations(&self) -> Stored<Vec<Destination>>;
 }
 
+/// Names that an instance may have asked for at the same time.
+pub const DOMAINS_MAX: u32 = 8;
+
+/// Why a domain was not added.
+#[derive(Debug, thiserror::Error)]
+pub enum DomainRefused {
+    #[error("no such instance")]
+    NotFound,
+    #[error("the instance has it already, or it is an instance's own name")]
+    Taken,
+    #[error("it has {DOMAINS_MAX} domains already")]
+    TooMany,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An instance whose document names other domains than it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unserved {
+    pub instance: InstanceId,
+    /// In order of their names.
+    pub wanted: Vec<String>,
+}
+
+/// Certificates of customers' own names, as the edge needs them.
+#[async_trait]
+pub trait CertificateStore: Send + Sync {
+    /// Of the names that are served, of one instance if given.
+    async fn certificate_marks(&self, instance: Option<InstanceId>)
+    -> Stored<Vec<CertificateMark>>;
+    async fn certificate(&self, name: &str, instance: InstanceId) -> Stored<Option<Certificate>>;
+    /// What the certificate authority wants to be answered for a token.
+    async fn challenge(&self, token: &str, now: Moment) -> Stored<Option<String>>;
+}
+
+/// Customers' own host names. Many may ask for one; of those that are `issuing` or further there is one
+/// a name, whatever is asked at the same time.
+#[async_trait]
+pub trait DomainStore: Send + Sync {
+    /// `pending_dns`, to be looked at now. Emits `domain.added`.
+    async fn add_domain(
+        &self,
+        name: &str,
+        instance: InstanceId,
+        token: &str,
+        now: Moment,
+    ) -> Result<Domain, DomainRefused>;
+    /// By name.
+    async fn domains_of(&self, instance: InstanceId) -> Stored<Vec<Domain>>;
+    async fn domain(&self, name: &str, instance: InstanceId) -> Stored<Option<Domain>>;
+    /// Who has proven that the name is theirs.
+    async fn domain_holder(&self, name: &str) -> Stored<Option<Domain>>;
+    /// Of instances that are not deleted, those that are to be looked at, the longest due first.
+    async fn due_domains(&self, now: Moment, limit: u32) -> Stored<Vec<Domain>>;
+    /// From the state that was seen to another, with its events. Not possible when it is in another one by now,
+    /// or the name is another instance's.
+    async fn move_domain(&self, step: &DomainStep, now: Moment) -> Stored<Transition>;
+    /// Has it looked at now; a `failed` one is `pending_dns` again.
+    async fn check_domain(
+        &self,
+        name: &str,
+        instance: InstanceId,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// Keeps a new certificate of a name that is proven.
+    async fn put_certificate(&self, new: &Certificate, next_check_at: Moment)
+    -> Stored<Transition>;
+    /// The name leads nowhere from this commit on. Emits `domain.removed`.
+    async fn remove_domain(
+        &self,
+        name: &str,
+        instance: InstanceId,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// Running instances whose documents are behind.
+    async fn unserved_domains(&self) -> Stored<Vec<Unserved>>;
+    async fn put_challenge(&self, token: &str, answer: &str, expires: Moment) -> Stored<()>;
+    /// The account at a certificate authority, sealed.
+    async fn acme_account(&self, directory: &str) -> Stored<Option<Vec<u8>>>;
+    async fn put_acme_account(&self, directory: &str, sealed: &[u8]) -> Stored<()>;
+}
+
 /// The event log.
 #[async_trait]
 pub trait EventStore: Send + Sync {
@@ -648,6 +735,8 @@ pub trait Store:
     + EnrolmentStore
     + InstanceStore
     + RouteStore
+    + CertificateStore
+    + DomainStore
     + EventStore
     + AccessStore
     + LeaseStore
@@ -668,6 +757,8 @@ impl<S> Store for S where
         + EnrolmentStore
         + InstanceStore
         + RouteStore
+        + CertificateStore
+        + DomainStore
         + EventStore
         + AccessStore
         + LeaseStore

@@ -280,6 +280,7 @@ fn plan(
             scheme: "http".to_owned(),
             port: Some(places.edge_port),
         },
+        domains: None,
         schema: Arc::new(ConfigSchema::read(&manifest.config_schema)?),
         introduction: Introduction {
             coordinators: link.into(),

@@ -85,6 +85,9 @@ pub struct DesiredDocument {
     /// Raised when somebody's access ended: whatever was let in before is cut off.
     #[serde(default)]
     pub evictions: u64,
+    /// The largest body that a request may have; [`MAX_BODY_BYTES_DEFAULT`] if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: Option<u64>,
 }
 
 /// The most that a gateway may take, with all that it starts: its tier's. Whatever is absent is as the machine
@@ -157,6 +160,12 @@ pub enum Power {
     /// No gateway, and nobody is let in; what it keeps on disk stays.
     Off,
 }
+
+/// What a body may have if nobody says otherwise: nginx's `100m`, as it was before there was a choice.
+pub const MAX_BODY_BYTES_DEFAULT: u64 = 100 * 1024 * 1024;
+
+/// The largest bound that may be set. A body passes as it comes, so this is time and traffic, not memory.
+pub const MAX_BODY_BYTES_CEILING: u64 = 1024 * 1024 * 1024;
 
 /// A shared secret between edge and nginx. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,6 +242,7 @@ mod tests {
             limits: GatewayLimits::default(),
             power: Power::On,
             evictions: 0,
+            max_body_bytes: None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Where a sealed key is kept: the coordinator seals it for that place, and the proxy opens it for no other.
+//! Where a sealed key is kept: the coordinator seals it for that place, and it opens for no other. Providers'
+//! keys are opened by the proxy, those of domains by the edge.
 
 use std::fmt;
 
@@ -9,6 +10,10 @@ pub enum SealedPlace {
     Provider(String),
     /// A customer's own.
     CustomerKey { instance: String, provider: String },
+    /// Of the certificate of a customer's own host name.
+    DomainKey { instance: String, name: String },
+    /// Our account at the certificate authority whose directory this is.
+    AcmeAccount(String),
 }
 
 impl fmt::Display for SealedPlace {
@@ -18,6 +23,10 @@ impl fmt::Display for SealedPlace {
             Self::CustomerKey { instance, provider } => {
                 write!(formatter, "instance/{instance}/provider/{provider}")
             }
+            Self::DomainKey { instance, name } => {
+                write!(formatter, "instance/{instance}/domain/{name}")
+            }
+            Self::AcmeAccount(directory) => write!(formatter, "acme/{directory}"),
         }
     }
 }
@@ -35,5 +44,12 @@ mod tests {
             provider: "openai".into(),
         };
         assert_eq!(theirs.to_string(), "instance/inst_1/provider/openai");
+        let domain = SealedPlace::DomainKey {
+            instance: "inst_1".into(),
+            name: "chat.example".into(),
+        };
+        assert_eq!(domain.to_string(), "instance/inst_1/domain/chat.example");
+        let account = SealedPlace::AcmeAccount("https://ca.example/dir".into());
+        assert_eq!(account.to_string(), "acme/https://ca.example/dir");
     }
 }

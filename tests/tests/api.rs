@@ -4,6 +4,8 @@
 mod agents;
 #[path = "api/contract.rs"]
 mod contract;
+#[path = "api/domains.rs"]
+mod domains;
 #[path = "api/images.rs"]
 mod images;
 #[path = "api/models.rs"]

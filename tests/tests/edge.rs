@@ -19,6 +19,8 @@ mod crossing;
 mod ends;
 #[path = "edge/latency.rs"]
 mod latency;
+#[path = "edge/limits.rs"]
+mod limits;
 #[path = "edge/questions.rs"]
 mod questions;
 #[path = "edge/real.rs"]

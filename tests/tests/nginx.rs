@@ -483,3 +483,31 @@ async fn only_its_own_pages_frame_a_gateway_that_says_nothing_of_frames() {
     assert_eq!(told.matches("Content-Security-Policy").count(), 1, "{told}");
     assert!(told.contains("Frame-Ancestors https://a.example"), "{told}");
 }
+
+#[tokio::test]
+async fn a_body_is_bounded_by_the_document_and_the_refusal_says_by_how_much() {
+    let mut document = document(1, &[OWN]);
+    document.max_body_bytes = Some(1000);
+    let place = Place::claimed(&document).await;
+    let post = async |proof: &str, bytes: usize| {
+        let body = "x".repeat(bytes);
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: {OWN}\r\nX-Tidepool-Proof: {proof}\r\n\
+             Content-Length: {bytes}\r\nConnection: close\r\n\r\n{body}"
+        );
+        place.whole(&request).await
+    };
+    assert!(post(PROOF, 1000).await.starts_with("HTTP/1.1 200 "));
+    let refused = post(PROOF, 1001).await;
+    assert!(refused.starts_with("HTTP/1.1 413 "), "{refused}");
+    assert!(refused.contains("application/problem+json") && refused.contains("1000 bytes"));
+    assert!(post("guess", 1001).await.starts_with("HTTP/1.1 403 "));
+    // Without a word about it the bound is what it always was.
+    document.max_body_bytes = None;
+    document.generation = document.generation.next();
+    assert_eq!(
+        place.nginx.serve(Some(&document)).await.unwrap(),
+        Served::Reloaded
+    );
+    assert!(post(PROOF, 200_000).await.starts_with("HTTP/1.1 200 "));
+}

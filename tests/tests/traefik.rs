@@ -1,5 +1,7 @@
 //! The real Traefik in front of the edge, as `tidepool init traefik` sets it up: TLS, sign-in, WebSocket.
 
+#[path = "traefik/domains.rs"]
+mod domains;
 #[path = "traefik/own_routes.rs"]
 mod own_routes;
 #[path = "traefik/visitor.rs"]
@@ -55,6 +57,7 @@ async fn a_customer_comes_by_https_through_traefik_and_is_counted_by_their_own_a
     let front = Front {
         https_port: ports.https,
         redis: None,
+        domains: None,
     };
     let mut world = World::start_behind(Some(front), None, 1).await?;
     world.up_all().await?;

@@ -13,8 +13,7 @@ use tidepool_shared::{
     document::{Digest, Generation, SealedDocument},
     frame::{Frame, Kind},
     message::{
-        AgentOutcome, Desired, Hello, Ping, Pong, Stats, Unsupported, Verdict, WantedAgent,
-        Welcome,
+        AgentOutcome, Desired, Hello, Ping, Pong, Stats, Unsupported, Verdict, WantedAgent, Welcome,
     },
 };
 use tokio::{

@@ -3,7 +3,7 @@
 //! They come from the coordinator, which is trusted; but a name is typed by a customer in the end,
 //! and a quote or a semicolon in one would be configuration.
 
-use tidepool_shared::document::DesiredDocument;
+use tidepool_shared::document::{DesiredDocument, MAX_BODY_BYTES_CEILING, MAX_BODY_BYTES_DEFAULT};
 
 /// Names and origins that one instance may have.
 const MAX_NAMES: usize = 64;
@@ -16,6 +16,8 @@ pub struct Claim {
     pub(super) proof: String,
     /// How often whoever was let in has been cut off.
     pub(super) evictions: u64,
+    /// Never 0, which nginx takes for no bound.
+    pub(super) max_body_bytes: u64,
 }
 
 impl Claim {
@@ -44,6 +46,10 @@ impl Claim {
             origins: without_repeats(&document.origins),
             proof,
             evictions: document.evictions,
+            max_body_bytes: document
+                .max_body_bytes
+                .unwrap_or(MAX_BODY_BYTES_DEFAULT)
+                .clamp(1, MAX_BODY_BYTES_CEILING),
         })
     }
 

@@ -168,6 +168,7 @@ impl Site {
                 ("hosts", &claim.hosts.join(" ")),
                 ("origins", &origins),
                 ("proof", claim.proof()),
+                ("max_body_bytes", &claim.max_body_bytes.to_string()),
                 ("fingerprint", fingerprint),
                 ("evictions", &claim.evictions.to_string()),
                 ("internal_host", INTERNAL_HOST),
@@ -234,6 +235,7 @@ mod tests {
             origins: vec!["https://h.x".into()],
             proof: "ab".into(),
             evictions: 0,
+            max_body_bytes: 7,
         };
         let marked = fill(&format!("{MAIN}{INSTANCE}"), &[]);
         assert!(!marked.contains("{{") && !marked.contains("}}"));
@@ -242,6 +244,7 @@ mod tests {
             "listen 127.0.0.9:1;",
             "server_name h.x;",
             "server 127.0.0.9:3;",
+            "client_max_body_size 7;",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
@@ -268,6 +271,7 @@ mod tests {
             origins: Vec::new(),
             proof: proof.into(),
             evictions: 0,
+            max_body_bytes: 7,
         };
         let (a, b) = (claim("aa"), claim("bb"));
         assert_ne!(

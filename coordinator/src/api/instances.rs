@@ -4,6 +4,8 @@ pub mod basic_auth;
 pub mod config;
 pub mod create;
 pub mod delete;
+pub mod domains;
+pub mod edge_limits;
 pub mod keys;
 pub mod limits;
 pub mod login_links;

@@ -36,6 +36,8 @@ pub struct ApiState {
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<Chance>,
     pub names: PublicNames,
+    /// Where customers' own names must lead; `None`: there are none here.
+    pub domain_target: Option<String>,
     pub schema: Arc<ConfigSchema>,
     pub logs: Arc<dyn GatewayLogs>,
     /// Other coordinators, for what only the holder of a link can answer.

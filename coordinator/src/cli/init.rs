@@ -142,6 +142,7 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
         edges,
         access: access.as_ref(),
         hop: String::new(),
+        tls_port: edge.domains.as_ref().map(|domains| domains.listen.port()),
         out: &out,
     };
     if access.is_some() {
@@ -202,6 +203,10 @@ mod tests {
     }
 
     fn written(edges: &[&str], access: Option<&Access>) -> String {
+        written_with(edges, access, None)
+    }
+
+    fn written_with(edges: &[&str], access: Option<&Access>, tls_port: Option<u16>) -> String {
         let options = options();
         let edges: Vec<_> = edges.iter().map(|edge| (*edge).to_owned()).collect();
         let front = Front {
@@ -210,6 +215,7 @@ mod tests {
             edges: &edges,
             access,
             hop: "made".to_owned(),
+            tls_port,
             out: Path::new("/etc/traefik"),
         };
         format!("{}---\n{}", front.statics(), front.dynamic().unwrap())
@@ -219,6 +225,12 @@ mod tests {
     fn one_rule_is_for_every_instance_of_the_domain_and_for_nothing_else() {
         let edges = ["http://127.0.0.1:8080", "http://10.0.0.2:8080"];
         insta::assert_snapshot!("traefik", written(&edges, None));
+    }
+
+    #[test]
+    fn what_is_for_customers_names_goes_to_the_edges_unopened() {
+        let edges = ["http://127.0.0.1:8080", "http://10.0.0.2:8080"];
+        insta::assert_snapshot!("domains", written_with(&edges, None, Some(8443)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     CommandFailed, basic_auth,
     client::{Client, segment},
-    config,
+    config, domains, edge_limits,
     output::Output,
     spinner,
 };
@@ -73,6 +73,9 @@ pub enum Command {
         /// Seconds until it is worthless, up to 300
         #[arg(long, default_value_t = 120)]
         ttl: u64,
+        /// At one of its customer's own names
+        #[arg(long)]
+        domain: Option<String>,
     },
     /// Look at and change its configuration
     #[command(subcommand)]
@@ -80,6 +83,12 @@ pub enum Command {
     /// HTTP basic auth in front of it
     #[command(subcommand, name = "basic-auth")]
     BasicAuth(basic_auth::Command),
+    /// Its customer's own host names
+    #[command(subcommand)]
+    Domain(domains::Command),
+    /// How large a body its visitors may send, and how many requests
+    #[command(subcommand, name = "edge-limits")]
+    EdgeLimits(edge_limits::Command),
 }
 
 /// What to wait for.
@@ -163,14 +172,19 @@ pub(super) async fn run(
                 .await?;
             output.show(&log, |log| log.lines.clone())
         }
-        Command::Login { name, ttl } => {
+        Command::Login { name, ttl, domain } => {
             let link: LoginLink = client
-                .post(&path(&name, "/login_links"), &json!({"ttl_s": ttl}))
+                .post(
+                    &path(&name, "/login_links"),
+                    &json!({"ttl_s": ttl, "domain": domain}),
+                )
                 .await?;
             output.show(&link, |link| vec![link.url.clone()])
         }
         Command::Config(command) => config::run(command, client, output).await,
         Command::BasicAuth(command) => basic_auth::run(command, client, output).await,
+        Command::Domain(command) => domains::run(command, client, output).await,
+        Command::EdgeLimits(command) => edge_limits::run(command, client, output).await,
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -27,9 +31,60 @@ pub(super) fn while_live(incoming: Incoming, live: CancellationToken) -> Body {
     Live {
         incoming,
         ended: Box::pin(live.cancelled_owned()),
+        bound: None,
     }
     .boxed_unsync()
 }
+
+/// The same, and it breaks off when it is larger than it may be; `bound` knows afterwards.
+pub(super) fn bounded(incoming: Incoming, live: CancellationToken, bound: Bound) -> Body {
+    Live {
+        incoming,
+        ended: Box::pin(live.cancelled_owned()),
+        bound: Some(bound),
+    }
+    .boxed_unsync()
+}
+
+/// How much of a body may still come. Clones know the same.
+#[derive(Clone)]
+pub(super) struct Bound {
+    left: u64,
+    exceeded: Arc<AtomicBool>,
+}
+
+impl Bound {
+    pub(super) fn of(bytes: u64) -> Self {
+        Self {
+            left: bytes,
+            exceeded: Arc::default(),
+        }
+    }
+
+    /// Whether the body was larger.
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.exceeded.load(Ordering::Relaxed)
+    }
+
+    /// Takes in what came; an error if that was too much.
+    fn take(&mut self, bytes: u64) -> Result<(), TooLarge> {
+        match self.left.checked_sub(bytes) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                self.exceeded.store(true, Ordering::Relaxed);
+                Err(TooLarge)
+            }
+        }
+    }
+}
+
+/// A body was larger than the instance takes.
+#[derive(Debug, thiserror::Error)]
+#[error("the body is too large")]
+struct TooLarge;
 
 /// The instance's access ended while a body was passing.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +94,7 @@ struct AccessEnded;
 struct Live {
     incoming: Incoming,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    bound: Option<Bound>,
 }
 
 impl hyper::body::Body for Live {
@@ -52,9 +108,16 @@ impl hyper::body::Body for Live {
         if self.ended.as_mut().poll(context).is_ready() {
             return Poll::Ready(Some(Err(Box::new(AccessEnded))));
         }
-        Pin::new(&mut self.incoming)
-            .poll_frame(context)
-            .map_err(Into::into)
+        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let (Some(data), Some(bound)) = (frame.data_ref(), &mut self.bound)
+        {
+            let came = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            if let Err(error) = bound.take(came) {
+                return Poll::Ready(Some(Err(error.into())));
+            }
+        }
+        polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {

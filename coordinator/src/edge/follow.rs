@@ -50,10 +50,18 @@ async fn refresh(inner: &Inner, id: InstanceId) -> Stored<()> {
     inner.gate.forget_sessions(id);
     let routes = inner.store.routes.routes_of(id).await?;
     inner.table.replace_instance(id, routes);
-    Ok(())
+    // A name that is gone leads nowhere, whatever its certificate.
+    certificates(inner, Some(id)).await
 }
 
 async fn rebuild(inner: &Inner) -> Stored<()> {
     inner.table.replace_all(inner.store.routes.routes().await?);
-    Ok(())
+    certificates(inner, None).await
+}
+
+async fn certificates(inner: &Inner, instance: Option<InstanceId>) -> Stored<()> {
+    match &inner.domains {
+        Some(certificates) => certificates.look(instance).await,
+        None => Ok(()),
+    }
 }

@@ -7,12 +7,12 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::{
     Inner,
     access::Grant,
-    body::{Body, while_live},
+    body::{Body, Bound, bounded, while_live},
     handle::Connection,
     headers::{self, BasicAuth, Visitor},
     page::{self, text},
@@ -40,6 +40,11 @@ pub(super) async fn forward(
     let Some(upstream) = entry.route.upstream else {
         return page::answer(waiting(entry.route.status), &client);
     };
+    let most = entry.route.limits.max_body_bytes();
+    if request.body().size_hint().lower() > most {
+        return page::answer(&text::TOO_LARGE, &client);
+    }
+    let bound = Bound::of(most);
     let Ok(socket) = upgrade::wanted(inner, entry.route.instance, &mut request) else {
         return page::answer(&text::TOO_MANY_WEBSOCKETS, &client);
     };
@@ -50,7 +55,7 @@ pub(super) async fn forward(
         upstream,
         grant.visitor(),
         request,
-        socket.as_ref(),
+        (bound.clone(), socket.as_ref()),
     ) else {
         return page::answer(&text::BAD_REQUEST, &client);
     };
@@ -61,6 +66,7 @@ pub(super) async fn forward(
     };
     let response = match asked {
         Ok(Ok(response)) => response,
+        Ok(Err(_)) if bound.is_exceeded() => return page::answer(&text::TOO_LARGE, &client),
         Ok(Err(error)) => {
             tracing::debug!(instance.id = %entry.route.instance, error = &error as &dyn std::error::Error, "server did not answer");
             let starting = error.is_connect() && entry.route.status == InstanceStatus::Starting;
@@ -115,7 +121,7 @@ fn rewrite(
     upstream: IpAddr,
     visitor: Visitor,
     request: Request<Incoming>,
-    socket: Option<&upgrade::Wanted>,
+    (bound, socket): (Bound, Option<&upgrade::Wanted>),
 ) -> Option<Request<Body>> {
     let (mut head, body) = request.into_parts();
     let target = head
@@ -140,7 +146,7 @@ fn rewrite(
     head.extensions.clear();
     Some(Request::from_parts(
         head,
-        while_live(body, entry.live.clone()),
+        bounded(body, entry.live.clone(), bound),
     ))
 }
 

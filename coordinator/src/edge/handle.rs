@@ -7,7 +7,7 @@ use super::{
     access::{Grant, Verdict},
     authorize::{self, Asker},
     body::Body,
-    forward, headers, host, own,
+    challenge, forward, headers, host, own,
     page::{self, Answer, text},
     serve::ConnectionPlace,
     table::Entry,
@@ -22,6 +22,9 @@ use crate::model::InstanceStatus;
 pub(super) struct Connection {
     /// Who visits; what it came by at first.
     pub(super) peer: IpAddr,
+    /// The customer's own name for which TLS ended here: then the peer is the visitor, and nobody's word
+    /// about that counts.
+    pub(super) name: Option<Arc<str>>,
     /// Counts the connection, also when it has become a WebSocket.
     pub(super) place: Arc<ConnectionPlace>,
 }
@@ -33,9 +36,19 @@ pub(super) async fn handle(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let hop = connection.peer;
-    connection.peer = visitor(&inner, hop, &request);
+    if connection.name.is_none() {
+        connection.peer = visitor(&inner, hop, &request);
+    }
+    if challenge::is_asked(&inner, &request) {
+        return challenge::answer(&inner, &request).await;
+    }
     let refuse = |answer| page::answer(answer, request.headers());
-    match authorize::asker(&inner, hop, &request) {
+    // What comes by TLS of a customer's name is a visitor's, wherever it says it is from.
+    let asker = match connection.name {
+        Some(_) => Asker::Nobody,
+        None => authorize::asker(&inner, hop, &request),
+    };
+    match asker {
         Asker::Nobody => {}
         Asker::Hop => return authorize::answer(&inner, connection.peer, &request).await,
         Asker::Pretender => return refuse(&text::UNKNOWN_HOP),
@@ -43,6 +56,9 @@ pub(super) async fn handle(
     let Some(host) = host::of(&request).filter(|_| request.method() != Method::CONNECT) else {
         return refuse(&text::BAD_REQUEST);
     };
+    if connection.name.as_ref().is_some_and(|name| **name != *host) {
+        return refuse(&text::MISDIRECTED);
+    }
     let Some(entry) = inner.table.find(&host) else {
         return refuse(&text::UNKNOWN_HOST);
     };
@@ -103,8 +119,8 @@ pub(super) async fn judge<B>(
     }
     let judged = inner.gate.judge(request.headers(), &entry.route, visitor);
     match judged.await {
-        Ok(Verdict::Allowed(grant)) => Ok(grant),
-        Ok(Verdict::SignInFirst) if headers::is_hook(request) => Ok(Grant::Hook),
+        Ok(Verdict::Allowed(grant)) => in_time(inner, entry, grant),
+        Ok(Verdict::SignInFirst) if headers::is_hook(request) => in_time(inner, entry, Grant::Hook),
         Ok(Verdict::SignInFirst) if entry.route.basic_auth.is_some() => {
             Err(&text::SIGN_IN_OR_PASSWORD)
         }
@@ -117,5 +133,19 @@ pub(super) async fn judge<B>(
             );
             Err(&text::STORE_DOWN)
         }
+    }
+}
+
+/// Holds whoever may pass to the instance's pace; the coordinator's own probe has none.
+fn in_time(inner: &Inner, entry: &Entry, grant: Grant) -> Result<Grant, &'static Answer> {
+    let route = &entry.route;
+    let fits = grant == Grant::Pass
+        || inner
+            .pace
+            .take(route.instance, grant.visitor(), &route.limits);
+    if fits {
+        Ok(grant)
+    } else {
+        Err(&text::TOO_MANY_REQUESTS)
     }
 }

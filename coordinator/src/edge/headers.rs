@@ -70,7 +70,7 @@ const HOOKS: &str = "/hooks/";
 const HOOK_TOKEN: HeaderName = HeaderName::from_static("x-openclaw-token");
 
 /// As whom the edge lets a request pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Visitor {
     Owner,
     /// Another program with a token of the gateway's own, which the gateway judges.

@@ -6,14 +6,17 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidepool_shared::quota::{Place, neighbourhood};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner,
     handle::{Connection, handle},
+    tls,
 };
 
 /// A head that is not there by then ends the connection; so does idling this long.
@@ -24,10 +27,20 @@ const HEADERS_MAX: usize = 100;
 /// After `accept` failed, for want of file descriptors for example.
 const BREATH: Duration = Duration::from_millis(50);
 
+/// How connections come in.
+#[derive(Clone)]
+pub(super) enum Door {
+    /// What ends TLS, if anything does, is a hop before us.
+    Plain,
+    /// Customers' own names: TLS ends here.
+    Tls(TlsAcceptor),
+}
+
 /// Accepts until `cancel`. `cut` ends what does not end by itself after that.
 pub(super) async fn accept(
     inner: &Arc<Inner>,
     listener: &TcpListener,
+    door: &Door,
     cancel: &CancellationToken,
     cut: &CancellationToken,
 ) {
@@ -47,15 +60,35 @@ pub(super) async fn accept(
             tracing::debug!(peer.address = %peer.ip(), "one connection too many refused");
             continue;
         };
+        // Without it small events of a stream would wait for the visitor's acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "delay not switched off");
+        }
         let connection = Connection {
             peer: peer.ip(),
+            name: None,
             place: Arc::new(place),
         };
-        let serving = serve(Arc::clone(inner), stream, connection, cancel.clone());
-        let cut = cut.clone();
-        inner
-            .tasks
-            .spawn(async move { cut.run_until_cancelled(serving).await });
+        let (inner, cut, cancel) = (Arc::clone(inner), cut.clone(), cancel.clone());
+        let tasks = inner.tasks.clone();
+        let serving = open(inner, door.clone(), stream, connection, cancel);
+        tasks.spawn(async move { cut.run_until_cancelled(serving).await });
+    }
+}
+
+async fn open(
+    inner: Arc<Inner>,
+    door: Door,
+    stream: TcpStream,
+    connection: Connection,
+    cancel: CancellationToken,
+) {
+    match door {
+        Door::Plain => serve(inner, stream, connection, cancel).await,
+        Door::Tls(acceptor) => match tls::open(&inner, &acceptor, stream, connection).await {
+            Ok((stream, connection)) => serve(inner, stream, connection, cancel).await,
+            Err(error) => tracing::debug!(error = %crate::causes::chain(&error), "no TLS"),
+        },
     }
 }
 
@@ -76,14 +109,10 @@ fn place(inner: &Inner, peer: IpAddr) -> Option<ConnectionPlace> {
 
 async fn serve(
     inner: Arc<Inner>,
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     connection: Connection,
     cancel: CancellationToken,
 ) {
-    // Without it small events of a stream would wait for the visitor's acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "delay not switched off");
-    }
     let service = service_fn(move |request| {
         let (inner, connection) = (Arc::clone(&inner), connection.clone());
         async move { Ok::<_, Infallible>(handle(inner, connection, request).await) }

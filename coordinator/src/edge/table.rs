@@ -160,7 +160,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::InstanceStatus;
+    use crate::model::{EdgeLimits, InstanceStatus};
 
     fn id(number: u128) -> InstanceId {
         InstanceId::new(Uuid::from_u128(number))
@@ -173,6 +173,7 @@ mod tests {
             upstream: Some([127, 0, 0, 1].into()),
             edge_proof: EdgeProof("ab".to_owned()),
             basic_auth: None,
+            limits: EdgeLimits::default(),
             status: InstanceStatus::Starting,
             notice: None,
             moved_to: None,

@@ -15,6 +15,8 @@ use tidepool_shared::{
 
 use crate::{
     cloud::{Placement, hetzner::HetznerSettings, nspawn::NspawnSettings},
+    domains::{DomainName, DomainsSettings},
+    edge::DomainDoor,
     instance::PublicNames,
     model::PoolKey,
     pool::{Policy, trial},
@@ -93,6 +95,27 @@ pub struct Edge {
     pub trusted_hops: Vec<IpAddr>,
     /// Traefik knows the instances itself, by this Redis; without it one wildcard route leads to the edges.
     pub redis: Option<Redis>,
+    /// Customers' own names, if they may have any.
+    pub domains: Option<Domains>,
+}
+
+/// Customers' own names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Domains {
+    /// The name that they must lead to; its addresses are those that visitors come to.
+    pub target: String,
+    /// Where this edge ends their TLS. What stands in front of it passes connections on unopened.
+    pub listen: SocketAddr,
+    /// Of the certificate authority (ACME).
+    #[serde(default = "lets_encrypt")]
+    pub directory: String,
+    /// Whom it writes to.
+    pub email: Option<String>,
+    /// Who vouches for the directory itself, if this machine does not know; PEM.
+    pub directory_ca: Option<PathBuf>,
+    /// The recursive resolver to ask, if it is not the machine's own.
+    pub resolver: Option<SocketAddr>,
 }
 
 /// Routes for Traefik.
@@ -237,6 +260,10 @@ fn failure_pause_s() -> u64 {
     10
 }
 
+fn lets_encrypt() -> String {
+    "https://acme-v02.api.letsencrypt.org/directory".to_owned()
+}
+
 fn https() -> String {
     "https".to_owned()
 }
@@ -306,7 +333,56 @@ impl Config {
             "`link.coordinators` is empty"
         );
         config.routes()?;
+        config.check_domains()?;
         Ok(config)
+    }
+
+    fn check_domains(&self) -> anyhow::Result<()> {
+        let Some(domains) = &self.edge.domains else {
+            return Ok(());
+        };
+        ensure!(
+            self.edge.is_https(),
+            "`edge.domains` needs https: visitors of customers' names come by no other way"
+        );
+        let target = &domains.target;
+        DomainName::read(target, &[])
+            .with_context(|| format!("`edge.domains.target` is `{target}`"))?;
+        let directory = url::Url::parse(&domains.directory);
+        ensure!(
+            directory.is_ok_and(|url| url.scheme() == "https"),
+            "`edge.domains.directory` is no URL of https"
+        );
+        Ok(())
+    }
+
+    /// How customers' own names are proven and certified, if there may be any.
+    pub fn domains(&self) -> anyhow::Result<Option<DomainsSettings>> {
+        let Some(domains) = &self.edge.domains else {
+            return Ok(None);
+        };
+        let authority = domains.directory_ca.as_ref().map(|path| {
+            let text = std::fs::read(path).with_context(|| format!("read `{}`", path.display()))?;
+            reqwest::Certificate::from_pem(&text)
+                .with_context(|| format!("read a certificate from `{}`", path.display()))
+        });
+        Ok(Some(DomainsSettings {
+            target: domains.target.clone(),
+            resolver: domains.resolver,
+            directory: domains.directory.clone(),
+            email: domains.email.clone(),
+            authority: authority.transpose()?,
+            master_keys: self.master_keys(),
+        }))
+    }
+
+    /// The edge's door for them.
+    pub fn domain_door(&self) -> Option<DomainDoor> {
+        let domains = self.edge.domains.as_ref()?;
+        Some(DomainDoor {
+            listen: domains.listen,
+            master_keys: self.master_keys(),
+        })
     }
 
     /// The database: the one that was given, that of the environment, or the file's.
@@ -425,6 +501,36 @@ mod tests {
         let text = EXAMPLE.replace("# [edge.redis]", "[edge.redis]");
         let text = text.replace("# url =", "url =");
         text.replace("# traefik =", "traefik =")
+    }
+
+    fn with_domains() -> String {
+        let text = EXAMPLE.replace("# [edge.domains]", "[edge.domains]");
+        let text = text.replace("# target =", "target =");
+        let text = text.replace("# listen =", "listen =");
+        text.replace("# email =", "email =")
+    }
+
+    #[test]
+    fn customers_names_are_a_choice_that_needs_https() {
+        assert!(Config::parse(EXAMPLE).unwrap().domains().unwrap().is_none());
+        let config = Config::parse(&with_domains()).unwrap();
+        let domains = config.domains().unwrap().unwrap();
+        assert_eq!(domains.target, "edge.example.com");
+        assert!(domains.directory.contains("letsencrypt.org"));
+        assert_eq!(config.domain_door().unwrap().listen.port(), 8443);
+        for (right, wrong, said) in [
+            ("scheme = \"https\"", "scheme = \"http\"", "needs https"),
+            ("edge.example.com", "localhost", "`edge.domains.target`"),
+            (
+                "email =",
+                "directory = \"http://ca.example\"\nemail =",
+                "no URL of https",
+            ),
+        ] {
+            let text = with_domains().replacen(right, wrong, 1);
+            let error = format!("{:#}", Config::parse(&text).unwrap_err());
+            assert!(error.contains(said), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod churn;
 pub mod claims;
 pub mod deletion;
 pub mod documents;
+pub mod domains;
 pub mod enrolment;
 pub mod events;
 pub mod halts;
@@ -173,6 +174,7 @@ macro_rules! conformance {
             }
             documents {
                 a_change_replaces_the_document_with_an_operation_under_way,
+                bounds_for_visitors_come_with_a_document_and_are_in_the_route,
                 a_change_ends_when_its_generation_is_observed,
                 a_rejected_configuration_fails_its_operation,
                 a_stale_change_is_refused,
@@ -181,6 +183,17 @@ macro_rules! conformance {
                 a_change_of_no_instance_is_refused,
                 a_mislabelled_document_is_an_error,
                 of_two_changes_at_once_one_wins,
+            }
+            domains {
+                a_name_is_asked_for_by_many_and_held_by_one,
+                of_two_who_prove_a_name_at_once_one_holds_it,
+                a_name_leads_to_its_instance_only_while_it_is_served,
+                an_instance_asks_for_so_many_names_and_no_more,
+                whatever_is_due_is_looked_at_unless_its_instance_is_deleted,
+                a_purged_instance_has_no_names_and_a_deleted_one_keeps_them,
+                a_certificate_is_of_a_proven_name_and_shown_while_it_is_served,
+                documents_that_are_behind_are_found,
+                a_challenge_is_answered_until_it_expires_and_an_account_is_kept,
             }
             renames {
                 a_renamed_instance_is_found_by_its_new_name_and_the_old_one_leads_there,
@@ -278,6 +291,7 @@ mod tests {
             include_str!("conformance/claims.rs"),
             include_str!("conformance/deletion.rs"),
             include_str!("conformance/documents.rs"),
+            include_str!("conformance/domains.rs"),
             include_str!("conformance/enrolment.rs"),
             include_str!("conformance/events.rs"),
             include_str!("conformance/halts.rs"),

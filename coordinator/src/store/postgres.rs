@@ -25,6 +25,8 @@ mod deletion;
 mod dialect;
 #[path = "sql/documents.rs"]
 mod documents;
+#[path = "sql/domains.rs"]
+mod domains;
 #[path = "sql/enrolment.rs"]
 mod enrolment;
 #[path = "sql/events.rs"]

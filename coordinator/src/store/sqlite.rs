@@ -23,6 +23,8 @@ mod deletion;
 mod dialect;
 #[path = "sql/documents.rs"]
 mod documents;
+#[path = "sql/domains.rs"]
+mod domains;
 #[path = "sql/enrolment.rs"]
 mod enrolment;
 #[path = "sql/events.rs"]

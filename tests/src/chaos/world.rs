@@ -44,6 +44,8 @@ pub struct Front {
     pub https_port: u16,
     /// Traefik's routes are in this Redis, and its API is here.
     pub redis: Option<(String, String)>,
+    /// The part of an edge's configuration about customers' own names.
+    pub domains: Option<String>,
 }
 
 /// What servers run.
@@ -492,10 +494,13 @@ halt_after = 1000
 }
 
 fn routes(front: &Front) -> String {
-    let Some((url, traefik)) = &front.redis else {
-        return String::new();
-    };
-    format!(r#", redis = {{ url = "{url}", traefik = ["{traefik}"] }}"#)
+    let redis = front
+        .redis
+        .as_ref()
+        .map(|(url, traefik)| format!(r#", redis = {{ url = "{url}", traefik = ["{traefik}"] }}"#));
+    let domains = front.domains.as_ref();
+    let domains = domains.map(|domains| format!(", {domains}"));
+    redis.unwrap_or_default() + &domains.unwrap_or_default()
 }
 
 /// Ends what a failed run leaves in a directory.

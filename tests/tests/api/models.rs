@@ -154,6 +154,46 @@ async fn limits_of_an_instance_go_before_its_tiers_one_by_one() -> anyhow::Resul
 }
 
 #[tokio::test]
+async fn bounds_for_visitors_are_set_whole_within_their_ceilings_and_cleared() -> anyhow::Result<()>
+{
+    let world = World::start().await?;
+    world.warm_server(1).await?;
+    let id = world.create("anna").await?.text("/id").to_owned();
+    world.run(&id).await?;
+    let path = "/v1/instances/anna/edge_limits";
+    let defaults = json!({
+        "max_body_bytes": 104_857_600, "requests_per_second": 100, "request_burst": 200,
+    });
+    assert_eq!(world.get(path).await?.at("/effective"), &defaults);
+    for (field, beyond) in [
+        ("max_body_bytes", 1_073_741_825_u64),
+        ("requests_per_second", 10_001),
+        ("request_burst", 10_001),
+    ] {
+        for (value, fault) in [(0, "minimum"), (beyond, "maximum")] {
+            let refused = put(&world, path, json!({ field: value })).await?;
+            let pointer = format!("/{field}");
+            assert_eq!(refused.faults(), [(pointer.as_str(), fault)]);
+        }
+    }
+    let own = json!({"max_body_bytes": 1000, "request_burst": 5});
+    let shown = put(&world, path, own.clone()).await?;
+    assert_eq!((shown.status, shown.at("/own")), (200, &own));
+    assert_eq!(shown.at("/effective/requests_per_second"), &json!(100));
+    let instance = world.get("/v1/instances/anna").await?;
+    assert_eq!(instance.at("/generation"), &json!(2));
+    assert_eq!(instance.text("/operation/kind"), "limit");
+    // The same again is no change.
+    assert_eq!(put(&world, path, own).await?.status, 200);
+    let busy = put(&world, path, json!({"request_burst": 6})).await?;
+    assert_eq!(
+        (busy.status, busy.text("/code")),
+        (409, "operation_in_progress")
+    );
+    world.end().await
+}
+
+#[tokio::test]
 async fn a_customers_key_is_tried_kept_sealed_and_never_shown() -> anyhow::Result<()> {
     let world = World::start().await?;
     let provider = Provider::start().await?;

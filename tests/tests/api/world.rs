@@ -129,6 +129,7 @@ impl World {
             doorbell: doorbell.clone(),
             clock: clock.clone(),
             chance: chance.clone(),
+            domain_target: Some("edge.example".to_owned()),
             names: PublicNames {
                 domain: "localhost".into(),
                 scheme: "http".into(),

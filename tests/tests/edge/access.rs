@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use tidepool_coordinator::{
     ambient::Moment,
-    model::{Health, Instance, InstanceStatus, Route},
+    model::{EdgeLimits, Health, Instance, InstanceStatus, Route},
 };
 use tidepool_shared::document::{EdgeProof, Generation};
 
@@ -329,6 +329,7 @@ fn instance(host: &str, number: u128) -> Instance {
         reasons: Vec::new(),
         url: String::new(),
         hosts: vec![host.to_owned()],
+        domains: Vec::new(),
         server: None,
         generation: Generation::FIRST,
         observed: Generation::FIRST,
@@ -338,6 +339,7 @@ fn instance(host: &str, number: u128) -> Instance {
         edge_proof: EdgeProof(String::new()),
         suspension: None,
         basic_auth: None,
+        edge_limits: EdgeLimits::default(),
         warm: true,
         timings: Vec::new(),
         queue_position: None,

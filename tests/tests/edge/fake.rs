@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 use tidepool_coordinator::{
     ambient::Moment,
-    model::{ApiToken, Destination, Route},
-    store::{AccessStore, Idempotency, RouteStore, Stored, Transition},
+    model::{ApiToken, Certificate, CertificateMark, Destination, Route},
+    store::{AccessStore, CertificateStore, Idempotency, RouteStore, Stored, Transition},
 };
 use tidepool_shared::id::{InstanceId, TokenId};
 
@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub(crate) destinations: Vec<Destination>,
     pub(crate) links: HashMap<[u8; 32], InstanceId>,
     pub(crate) sessions: HashMap<[u8; 32], InstanceId>,
+    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) challenges: HashMap<String, String>,
 }
 
 #[derive(Default)]
@@ -44,6 +46,34 @@ impl RouteStore for FakeStore {
 
     async fn destinations(&self) -> Stored<Vec<Destination>> {
         Ok(self.state().destinations.clone())
+    }
+}
+
+#[async_trait]
+impl CertificateStore for FakeStore {
+    async fn certificate_marks(
+        &self,
+        instance: Option<InstanceId>,
+    ) -> Stored<Vec<CertificateMark>> {
+        let state = self.state();
+        let certificates = state.certificates.iter();
+        let asked = certificates.filter(|it| instance.is_none_or(|asked| asked == it.instance));
+        let marks = asked.map(|certificate| CertificateMark {
+            name: certificate.name.clone(),
+            instance: certificate.instance,
+            issued_at: certificate.validity.issued_at,
+        });
+        Ok(marks.collect())
+    }
+
+    async fn certificate(&self, name: &str, _: InstanceId) -> Stored<Option<Certificate>> {
+        let state = self.state();
+        let mut certificates = state.certificates.iter();
+        Ok(certificates.find(|it| it.name == name).cloned())
+    }
+
+    async fn challenge(&self, token: &str, _: Moment) -> Stored<Option<String>> {
+        Ok(self.state().challenges.get(token).cloned())
     }
 }
 

@@ -25,6 +25,7 @@ async fn world(asked_about: Option<&str>, hops: &[std::net::IpAddr]) -> Asked {
     let views = EdgeStore {
         routes: store.clone(),
         access: store.clone(),
+        certificates: store.clone(),
     };
     let settings = EdgeSettings {
         trusted_hops: Hops::of(hops),

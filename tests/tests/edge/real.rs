@@ -12,7 +12,9 @@ use tidepool_coordinator::{
     store::{AccessStore as _, InstanceStore as _, ServerStore as _, Store, sqlite::SqliteStore},
 };
 use tidepool_shared::{
-    document::{DesiredDocument, Digest, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
+    document::{
+        DesiredDocument, Digest, EdgeProof, GatewayLimits, Generation, Power, SealedDocument,
+    },
     id::{CoordinatorId, InstanceId, ServerId},
 };
 
@@ -89,6 +91,7 @@ async fn claim(store: &SqliteStore, id: InstanceId) -> Instance {
         limits: GatewayLimits::default(),
         power: Power::On,
         evictions: 0,
+        max_body_bytes: None,
     });
     let new = NewInstance {
         id,

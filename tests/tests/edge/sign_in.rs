@@ -147,6 +147,7 @@ async fn by_https_the_session_is_of_this_very_host() {
     let views = EdgeStore {
         routes: store.clone(),
         access: store.clone(),
+        certificates: store.clone(),
     };
     let world = World::with(settings, views, store, Doorbell::default()).await;
     world

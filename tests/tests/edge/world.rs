@@ -15,7 +15,7 @@ use tidepool_coordinator::{
     ambient::{Chance, SystemClock},
     doorbell::{Doorbell, Ring},
     edge::{Edge, EdgeHandle, EdgeSettings, EdgeStore},
-    model::{InstanceStatus, Route},
+    model::{EdgeLimits, InstanceStatus, Route},
 };
 use tidepool_shared::{
     document::{Digest, EdgeProof},
@@ -63,6 +63,7 @@ impl World {
         let views = EdgeStore {
             routes: store.clone(),
             access: store.clone(),
+            certificates: store.clone(),
         };
         Self::over(views, store, Doorbell::default(), port).await
     }
@@ -258,6 +259,7 @@ pub(crate) fn route(host: &str, instance: u128, upstream: Option<IpAddr>) -> Rou
         upstream,
         edge_proof: EdgeProof(format!("proof-{instance}")),
         basic_auth: None,
+        limits: EdgeLimits::default(),
         status: InstanceStatus::Running,
         notice: None,
         moved_to: None,

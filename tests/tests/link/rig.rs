@@ -38,9 +38,7 @@ use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
     frame::{Assembly, Frame, Message},
     id::{CoordinatorId, InstanceId, OperationId, ServerId},
-    message::{
-        FetchArtefact, GatewayStats, Health, Held, Hello, HostStats, Phase, Renew, Welcome,
-    },
+    message::{FetchArtefact, GatewayStats, Health, Held, Hello, HostStats, Phase, Renew, Welcome},
     user_data::UserData,
 };
 use tokio::{
@@ -267,6 +265,7 @@ impl Rig {
             limits: GatewayLimits::default(),
             power: Power::On,
             evictions: 0,
+            max_body_bytes: None,
         });
         let new = NewInstance {
             id,

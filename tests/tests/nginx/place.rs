@@ -81,6 +81,7 @@ pub(crate) fn document(generation: u64, hosts: &[&str]) -> DesiredDocument {
         limits: GatewayLimits::default(),
         power: Power::On,
         evictions: 0,
+        max_body_bytes: None,
     }
 }
 
@@ -164,6 +165,19 @@ impl Place {
 
     pub(crate) async fn raw(&self, request: &str) -> Answer {
         exchange(self.http(), request).await
+    }
+
+    /// Everything that is answered until the connection is closed.
+    pub(crate) async fn whole(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.http()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        timeout(Duration::from_secs(5), read)
+            .await
+            .unwrap()
+            .unwrap();
+        answer
     }
 
     pub(crate) async fn raw_relay(&self, request: &str) -> Answer {

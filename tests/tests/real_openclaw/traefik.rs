@@ -37,6 +37,7 @@ async fn a_customer_chats_by_https_through_traefik_with_and_without_a_password()
             format!("redis://tidepool:{password}@127.0.0.1:{redis_port}/1"),
             format!("http://127.0.0.1:{}", ports.status),
         )),
+        domains: None,
     };
     let mut world = World::start_with(Gateway::Real(manifest), Some(front), None, 1).await?;
     let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports, &[]).await?;

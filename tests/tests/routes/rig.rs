@@ -19,7 +19,7 @@ use tidepool_coordinator::{
     ambient::{Chance, Moment, SystemClock},
     doorbell::{Doorbell, Ring},
     edge::{Edge, EdgeHandle, EdgeSettings, EdgeStore, Questions},
-    model::{Destination, Event, InstanceStatus, Route},
+    model::{Destination, EdgeLimits, Event, InstanceStatus, Route},
     routes::{RedisUrl, Routes, RoutesSettings, RoutesStore},
     store::{EventStore, Stored},
 };
@@ -191,6 +191,7 @@ impl Rig {
                 upstream: Some(upstream),
                 edge_proof: EdgeProof(proof(number)),
                 basic_auth: None,
+                limits: EdgeLimits::default(),
                 status: InstanceStatus::Running,
                 notice: None,
                 moved_to: None,
@@ -361,6 +362,7 @@ async fn edge(
     let views = EdgeStore {
         routes: store.clone(),
         access: store.clone(),
+        certificates: store.clone(),
     };
     let chance = Arc::new(Chance::from_os());
     Edge::bind(settings, views, bell, Arc::new(SystemClock), chance)

@@ -267,3 +267,33 @@ async fn a_route_that_traefik_has_of_before_carries_nobody_to_the_server_of_befo
     assert_eq!(rig.as_owner(2).await.unwrap().told().get("proof"), proof(2));
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traefiks_own_routes_keep_an_instances_pace_too() {
+    let Some(rig) = rig_with_two().await else {
+        return;
+    };
+    {
+        let mut state = rig.store.state();
+        let mut routes = state.routes.iter_mut();
+        let route = routes.find(|route| route.instance == id(1)).unwrap();
+        route.limits.requests_per_second = Some(1);
+        route.limits.request_burst = Some(3);
+    }
+    let before = rig.edge.table_version();
+    rig.bell.ring(Ring::Instance(id(1)));
+    rig.edge.table_changed(before).await;
+    let mut statuses = Vec::new();
+    for _ in 0..8 {
+        statuses.push(rig.as_owner(1).await.unwrap().status);
+    }
+    let (passed, refused) = statuses.split_at(3);
+    assert_eq!(passed, [StatusCode::OK; 3]);
+    assert!(
+        refused.contains(&StatusCode::TOO_MANY_REQUESTS),
+        "{refused:?}"
+    );
+    let neighbour = rig.as_owner(2).await.unwrap();
+    assert_eq!(neighbour.status, StatusCode::OK);
+    rig.end().await;
+}

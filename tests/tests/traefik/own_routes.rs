@@ -41,6 +41,7 @@ async fn start() -> anyhow::Result<Option<(World, Traefik, Redis)>> {
     let front = Front {
         https_port: ports.https,
         redis: Some((url, api)),
+        domains: None,
     };
     let mut world = World::start_behind(Some(front), None, 1).await?;
     let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports, &[]).await?;

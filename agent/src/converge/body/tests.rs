@@ -146,6 +146,7 @@ impl Bench {
             limits: GatewayLimits::default(),
             power: Power::On,
             evictions: 0,
+            max_body_bytes: None,
         })));
         self.board.phase(Phase::Claimed);
         self.board

@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 use tidepool_shared::document::Power;
 use utoipa::ToSchema;
 
-use crate::api::{
-    ApiState,
-    auth::hash,
-    body::{Parsed, request_bodies},
-    problem::{Code, Problem, ProblemBody},
+use crate::{
+    api::{
+        ApiState,
+        auth::hash,
+        body::{Parsed, request_bodies},
+        problem::{Code, Problem, ProblemBody},
+    },
+    instance,
 };
 
 /// How long a link lives unless the caller says otherwise.
@@ -29,6 +32,9 @@ pub struct CreateLoginLink {
     #[schema(minimum = 1, maximum = 300)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
+    /// One of its customer's own names, to sign in there instead of at its main one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
 }
 
 request_bodies!(CreateLoginLink);
@@ -53,6 +59,13 @@ pub(in crate::api) async fn create(
         let detail = format!("it is {}", instance.status.word());
         return Err(Problem::new(Code::NotPossible, detail));
     }
+    let site = match &body.domain {
+        Some(domain) => {
+            let domain = super::domains::served(&state, &instance, domain).await?;
+            instance::origin(&instance, &domain.name)
+        }
+        None => instance.url.clone(),
+    };
     let secret = state.chance.secret();
     let now = state.now();
     let expires = now.plus(Duration::from_secs(body.ttl_s.unwrap_or(DEFAULT_TTL_S)));
@@ -61,7 +74,7 @@ pub(in crate::api) async fn create(
         .create_login_link(hash(&secret), instance.id, expires, now)
         .await?;
     let link = LoginLink {
-        url: format!("{}/.tidepool/login?token={secret}", instance.url),
+        url: format!("{site}/.tidepool/login?token={secret}"),
         expires_at: expires.rfc3339(),
     };
     Ok((StatusCode::CREATED, Json(link)))

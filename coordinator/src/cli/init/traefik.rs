@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use url::Url;
 
 use super::{
     Traefik, quoted,
@@ -25,6 +26,8 @@ pub(super) struct Front<'o> {
     pub(super) access: Option<&'o Access>,
     /// By what the edge knows Traefik's questions.
     pub(super) hop: String,
+    /// Of every edge, where TLS of customers' own names ends; none if there are none.
+    pub(super) tls_port: Option<u16>,
     /// Where the files go.
     pub(super) out: &'o Path,
 }
@@ -56,7 +59,7 @@ log: {{ level: INFO, format: json }}
 entryPoints:
   web:
     address: \":{http_port}\"
-    http: {{ redirections: {{ entryPoint: {{ to: websecure, scheme: https }} }} }}
+    http: {{ redirections: {{ entryPoint: {{ to: websecure, scheme: https{priority} }} }} }}
   websecure:
     address: \":{https_port}\"
     asDefault: true
@@ -71,6 +74,8 @@ metrics: {{ prometheus: {{}} }}
 providers:
   file: {{ filename: {dynamic} }}
 {provider}{resolver}",
+            // Below the authority's way to its challenges.
+            priority = self.tls_port.map_or("", |_| ", priority: 10"),
             dynamic = quoted(&self.dynamic_path().to_string_lossy()),
         )
     }
@@ -119,10 +124,7 @@ providers:
 
     /// `dynamic.yml`.
     pub(super) fn dynamic(&self) -> anyhow::Result<String> {
-        let rule = format!(
-            "HostRegexp(`^[a-z0-9-]+\\.{}$`)",
-            self.domain.to_ascii_lowercase().replace('.', "\\.")
-        );
+        let rule = format!("HostRegexp(`{}`)", self.names());
         let servers: Vec<_> = self
             .edges
             .iter()
@@ -142,7 +144,7 @@ http:
       priority: 1
       service: edges
       middlewares: [ crowd ]
-{routers}  middlewares:
+{routers}{challenges}  middlewares:
     # Of one visitor at the same time: the edge sees one address, Traefik's.
     crowd: {{ inFlightReq: {{ amount: 512, sourceCriterion: {{ ipStrategy: {{ depth: 0 }} }} }} }}
 {middlewares}  services:
@@ -153,7 +155,9 @@ http:
 {servers}  serversTransports:
     # Go's default of two kept connections would open one for nearly every request.
     edges: {{ maxIdleConnsPerHost: 64 }}
-{transports}{certificate}",
+{transports}{domains}{certificate}",
+            challenges = self.challenges(),
+            domains = self.domains()?,
             rule = quoted(&rule),
             edges = local(EDGES),
             servers = servers.concat(),
@@ -211,6 +215,61 @@ http:
             quoted(&own),
             quoted(&lasting)
         )
+    }
+
+    /// The certificate authority asks customers' own names by plain http.
+    fn challenges(&self) -> &'static str {
+        self.tls_port.map_or("", |_| {
+            "    challenges:
+      entryPoints: [ web ]
+      rule: \"PathPrefix(`/.well-known/acme-challenge/`)\"
+      priority: 100000
+      service: edges
+      middlewares: [ crowd ]
+"
+        })
+    }
+
+    /// Connections for any name but ours go to the edges unopened, with a word about who connects.
+    fn domains(&self) -> anyhow::Result<String> {
+        let Some(port) = self.tls_port else {
+            return Ok(String::new());
+        };
+        let not_ours = format!("HostSNI(`*`) && !HostSNIRegexp(`{}`)", self.names());
+        let mut servers = String::new();
+        for edge in self.edges {
+            let url = Url::parse(edge).with_context(|| format!("read the edge's URL `{edge}`"))?;
+            let host = url.host_str();
+            let host = host.with_context(|| format!("the edge's URL `{edge}` has no host"))?;
+            let server = quoted(&format!("{host}:{port}"));
+            servers += &format!("          - {{ address: {server} }}\n");
+        }
+        Ok(format!(
+            "tcp:
+  routers:
+    # Customers' own names. The edges have their certificates.
+    domains:
+      entryPoints: [ websecure ]
+      rule: {}
+      service: domains
+      tls: {{ passthrough: true }}
+  services:
+    domains:
+      loadBalancer:
+        serversTransport: domains
+        servers:
+{servers}  serversTransports:
+    # Who connects is told in a header of the PROXY protocol.
+    domains: {{ proxyProtocol: {{ version: 2 }} }}
+",
+            quoted(&not_ours)
+        ))
+    }
+
+    /// A regular expression for the names of all instances.
+    fn names(&self) -> String {
+        let domain = self.domain.to_ascii_lowercase().replace('.', "\\.");
+        format!("^[a-z0-9-]+\\.{domain}$")
     }
 
     fn sign_in(&self) -> String {

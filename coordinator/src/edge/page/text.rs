@@ -22,6 +22,15 @@ pub(in super::super) const UNKNOWN_HOST: Answer = Answer {
     challenge: Challenge::None,
 };
 
+pub(in super::super) const MISDIRECTED: Answer = Answer {
+    status: StatusCode::MISDIRECTED_REQUEST,
+    slug: "misdirected",
+    title: "Not by this connection",
+    detail: "This connection is for another name than the request.",
+    retry: Retry::Never,
+    challenge: Challenge::None,
+};
+
 /// For `tidepool doctor`.
 pub(in super::super) const SIGN_IN_WORKS: Answer = Answer {
     status: StatusCode::NOT_FOUND,
@@ -95,6 +104,24 @@ pub(in super::super) const TOO_MANY_GUESSES: Answer = Answer {
     title: "Too many wrong passwords",
     detail: "Wait a moment, then try again.",
     retry: Retry::Soon,
+    challenge: Challenge::None,
+};
+
+pub(in super::super) const TOO_MANY_REQUESTS: Answer = Answer {
+    status: StatusCode::TOO_MANY_REQUESTS,
+    slug: "too-many-requests",
+    title: "Too many requests",
+    detail: "This agent takes only so many requests in a second. Wait a moment, then try again.",
+    retry: Retry::Soon,
+    challenge: Challenge::None,
+};
+
+pub(in super::super) const TOO_LARGE: Answer = Answer {
+    status: StatusCode::PAYLOAD_TOO_LARGE,
+    slug: "too-large",
+    title: "Too large",
+    detail: "The body of this request is larger than this agent takes.",
+    retry: Retry::Never,
     challenge: Challenge::None,
 };
 

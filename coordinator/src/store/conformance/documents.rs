@@ -13,7 +13,7 @@ use super::{
     },
 };
 use crate::{
-    model::{OperationKind, OperationState, ServerReport},
+    model::{DocumentChange, EdgeLimits, OperationKind, OperationState, ServerReport},
     store::{ChangeRefused, Store},
 };
 
@@ -33,6 +33,33 @@ pub async fn a_change_replaces_the_document_with_an_operation_under_way<S: Store
     assert_eq!(operation.id, operation_id(102));
     assert_eq!(operation.kind, OperationKind::Configure);
     assert_eq!(operation.generation, Some(Generation(2)));
+    Ok(())
+}
+
+pub async fn bounds_for_visitors_come_with_a_document_and_are_in_the_route<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = running(&*store, 1).await?;
+    let limits = EdgeLimits {
+        max_body_bytes: Some(5_000_000_000),
+        requests_per_second: Some(7),
+        request_burst: None,
+    };
+    let change = DocumentChange {
+        edge_limits: limits,
+        kind: OperationKind::Limit,
+        ..change(1, 2)
+    };
+    let instance = store.change_document(&change, at(8)).await?;
+    assert_eq!(instance.edge_limits, limits);
+    let routes = store.routes_of(id).await?;
+    assert!(routes.iter().all(|route| route.limits == limits));
+    assert_eq!(
+        store.routes().await?.first().map(|it| it.limits),
+        Some(limits)
+    );
+    store.record_report(server_id(1), &report(2), at(9)).await?;
+    assert_eq!(store.current_operation(id).await?, None);
     Ok(())
 }
 

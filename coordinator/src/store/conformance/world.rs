@@ -14,8 +14,8 @@ use crate::{
     ambient::Moment,
     cloud::CloudServer,
     model::{
-        DocumentChange, Health, Instance, NewInstance, NewServer, OperationKind, PoolKey, Rename,
-        ServerReport, StepMs, sample,
+        DocumentChange, EdgeLimits, Health, Instance, NewInstance, NewServer, OperationKind,
+        PoolKey, Rename, ServerReport, StepMs, sample,
     },
     store::{Store, Transition},
 };
@@ -94,6 +94,7 @@ pub(super) fn document(number: u8, generation: u64) -> SealedDocument {
         limits: GatewayLimits::default(),
         power: Power::On,
         evictions: 0,
+        max_body_bytes: None,
     })
 }
 
@@ -122,6 +123,8 @@ pub(super) fn change(number: u8, generation: u8) -> DocumentChange {
         config: json!({ "generation": generation }),
         restarts: 0,
         evictions: 0,
+        edge_limits: EdgeLimits::default(),
+        domains: Vec::new(),
         document: document(number, generation.into()),
     }
 }

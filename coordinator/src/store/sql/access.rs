@@ -307,6 +307,7 @@ async fn forget_expired(tx: &mut Connection, now: Moment) -> sqlx::Result<u64> {
         ("DELETE FROM login_links WHERE expires_at <= $1", now.0),
         ("DELETE FROM sessions WHERE expires_at <= $1", now.0),
         ("DELETE FROM routes WHERE moved_until <= $1", now.0),
+        ("DELETE FROM acme_challenges WHERE expires_at <= $1", now.0),
         (
             "DELETE FROM idempotency WHERE started_at <= $1",
             answered_before,

@@ -141,8 +141,10 @@ pub(super) async fn replace(
     change: &DocumentChange,
     now: Moment,
 ) -> sqlx::Result<()> {
+    let limits = change.edge_limits;
     sqlx::query(
-        "UPDATE instances SET generation = $2, config = $3, restarts = $4, evictions = $5
+        "UPDATE instances SET generation = $2, config = $3, restarts = $4, evictions = $5,
+                max_body_bytes = $6, requests_per_second = $7, request_burst = $8, domains = $9
          WHERE id = $1",
     )
     .bind(change.instance.to_string())
@@ -150,6 +152,10 @@ pub(super) async fn replace(
     .bind(rows::as_json(&change.config)?)
     .bind(rows::as_integer(change.restarts))
     .bind(rows::as_integer(change.evictions))
+    .bind(limits.max_body_bytes.map(rows::as_integer))
+    .bind(limits.requests_per_second.map(i64::from))
+    .bind(limits.request_burst.map(i64::from))
+    .bind(rows::as_json(&change.domains)?)
     .execute(&mut *tx)
     .await?;
     documents::write(&mut *tx, &change.document).await?;

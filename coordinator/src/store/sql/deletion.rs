@@ -181,6 +181,7 @@ async fn end(
         .await?;
     for statement in [
         "DELETE FROM customer_keys WHERE instance_id = $1",
+        "DELETE FROM domains WHERE instance_id = $1",
         "DELETE FROM model_limits WHERE subject = $1",
         "DELETE FROM restless_instances WHERE instance_id = $1",
     ] {

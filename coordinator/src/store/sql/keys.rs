@@ -70,9 +70,12 @@ impl KeyStore for SqlStore {
     async fn sealed(&self) -> Stored<Vec<Sealed>> {
         let doing = "read what is sealed";
         let found = sqlx::query(
-            "SELECT '' AS instance_id, name AS provider, sealed_key FROM providers
+            "SELECT 'provider' AS kind, '' AS instance_id, name, sealed_key FROM providers
              WHERE sealed_key IS NOT NULL
-             UNION ALL SELECT instance_id, provider, sealed_key FROM customer_keys ORDER BY 1, 2",
+             UNION ALL SELECT 'customer', instance_id, provider, sealed_key FROM customer_keys
+             UNION ALL SELECT 'domain', instance_id, name, sealed_key FROM domains
+             WHERE sealed_key IS NOT NULL
+             UNION ALL SELECT 'acme', '', directory, sealed FROM acme_accounts ORDER BY 2, 1, 3",
         )
         .fetch_all(self.readers())
         .await
@@ -98,6 +101,20 @@ impl KeyStore for SqlStore {
                 .bind(&old.bytes)
                 .bind(provider)
                 .bind(instance),
+                SealedPlace::DomainKey { instance, name } => sqlx::query(
+                    "UPDATE domains SET sealed_key = $1
+                     WHERE sealed_key = $2 AND name = $3 AND instance_id = $4",
+                )
+                .bind(sealed)
+                .bind(&old.bytes)
+                .bind(name)
+                .bind(instance),
+                SealedPlace::AcmeAccount(directory) => sqlx::query(
+                    "UPDATE acme_accounts SET sealed = $1 WHERE sealed = $2 AND directory = $3",
+                )
+                .bind(sealed)
+                .bind(&old.bytes)
+                .bind(directory),
             };
             let changed = changed.execute(&mut *tx).await?;
             Ok(transition(changed.rows_affected()))
@@ -113,14 +130,19 @@ fn customer_key(row: &Row) -> sqlx::Result<CustomerKey> {
 }
 
 fn sealed(row: &Row) -> sqlx::Result<Sealed> {
+    let (kind, name): (String, String) = (row.try_get("kind")?, row.try_get("name")?);
     let instance: String = row.try_get("instance_id")?;
-    let provider: String = row.try_get("provider")?;
-    Ok(Sealed {
-        place: if instance.is_empty() {
-            SealedPlace::Provider(provider)
-        } else {
-            SealedPlace::CustomerKey { instance, provider }
+    let place = match kind.as_str() {
+        "provider" => SealedPlace::Provider(name),
+        "customer" => SealedPlace::CustomerKey {
+            instance,
+            provider: name,
         },
+        "domain" => SealedPlace::DomainKey { instance, name },
+        _ => SealedPlace::AcmeAccount(name),
+    };
+    Ok(Sealed {
+        place,
         bytes: row.try_get("sealed_key")?,
     })
 }

@@ -93,6 +93,8 @@ async fn lose(
         OperationKind::Create,
         OperationKind::Configure,
         OperationKind::Rename,
+        OperationKind::Limit,
+        OperationKind::Domains,
         OperationKind::Restart,
         OperationKind::Stop,
         OperationKind::Start,

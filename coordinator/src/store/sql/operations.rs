@@ -83,6 +83,8 @@ impl Wanted {
                 | OperationKind::Restart
                 | OperationKind::Stop
                 | OperationKind::Suspend
+                | OperationKind::Limit
+                | OperationKind::Domains
         );
         match self.what {
             What::Kind(wanted) => kind == wanted,

@@ -19,8 +19,9 @@ impl RouteStore for SqlStore {
         let found = sqlx::query(
             "SELECT route.host, route.instance_id, server.address,
                     instance.edge_proof, instance.basic_auth, instance.status, instance.suspension,
+                    instance.max_body_bytes, instance.requests_per_second, instance.request_burst,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
-             FROM routes AS route
+             FROM hosts AS route
              JOIN instances AS instance ON instance.id = route.instance_id
                     AND instance.status NOT IN ('deleted', 'purged')
              LEFT JOIN servers AS server
@@ -42,8 +43,9 @@ impl RouteStore for SqlStore {
         let found = sqlx::query(
             "SELECT route.host, route.instance_id, server.address,
                     instance.edge_proof, instance.basic_auth, instance.status, instance.suspension,
+                    instance.max_body_bytes, instance.requests_per_second, instance.request_burst,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
-             FROM routes AS route
+             FROM hosts AS route
              JOIN instances AS instance ON instance.id = route.instance_id
                     AND instance.status NOT IN ('deleted', 'purged')
              LEFT JOIN servers AS server

@@ -12,9 +12,9 @@ use crate::{
     ambient::Moment,
     cloud::Placement,
     model::{
-        ApiToken, Coordinator, Event, Health, Instance, InstanceStatus, Operation, OperationKind,
-        OperationState, PoolKey, PoolStanding, Route, SagaKind, SagaStep, Server, ServerState,
-        StepState, Suspension, Verification, VerificationState,
+        ApiToken, Coordinator, EdgeLimits, Event, Health, Instance, InstanceStatus, Operation,
+        OperationKind, OperationState, PoolKey, PoolStanding, Route, SagaKind, SagaStep, Server,
+        ServerState, StepState, Suspension, Verification, VerificationState,
     },
 };
 
@@ -72,6 +72,7 @@ pub(super) fn instance(row: &Row) -> sqlx::Result<Instance> {
         reasons: json(row, "reasons")?,
         url: row.try_get("url")?,
         hosts: json(row, "hosts")?,
+        domains: json(row, "domains")?,
         server: maybe_parsed(row, "server_id")?,
         generation: Generation(unsigned(row, "generation")?),
         observed: Generation(unsigned(row, "observed")?),
@@ -81,6 +82,7 @@ pub(super) fn instance(row: &Row) -> sqlx::Result<Instance> {
         edge_proof: EdgeProof(row.try_get("edge_proof")?),
         suspension: maybe_json(row, "suspension")?,
         basic_auth: row.try_get("basic_auth")?,
+        edge_limits: edge_limits(row)?,
         warm: row.try_get("warm")?,
         timings: json(row, "timings")?,
         queue_position: maybe_number(row, "queue_position")?,
@@ -90,6 +92,14 @@ pub(super) fn instance(row: &Row) -> sqlx::Result<Instance> {
         ready_at: maybe_moment(row, "ready_at")?,
         deleted_at: maybe_moment(row, "deleted_at")?,
         purge_at: maybe_moment(row, "purge_at")?,
+    })
+}
+
+fn edge_limits(row: &Row) -> sqlx::Result<EdgeLimits> {
+    Ok(EdgeLimits {
+        max_body_bytes: maybe_number(row, "max_body_bytes")?,
+        requests_per_second: maybe_number(row, "requests_per_second")?,
+        request_burst: maybe_number(row, "request_burst")?,
     })
 }
 
@@ -177,6 +187,7 @@ pub(super) fn route(row: &Row) -> sqlx::Result<Route> {
         upstream: maybe_parsed(row, "address")?,
         edge_proof: EdgeProof(row.try_get("edge_proof")?),
         basic_auth: row.try_get("basic_auth")?,
+        limits: edge_limits(row)?,
         status: word(row, "status", InstanceStatus::from_word)?,
         notice: maybe_json::<Suspension>(row, "suspension")?.and_then(|it| it.message),
         moved_to: row.try_get("moved_to")?,

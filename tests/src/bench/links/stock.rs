@@ -111,6 +111,7 @@ pub(in crate::bench) fn instance(number: usize, chance: &Chance, now: Moment) ->
         limits: GatewayLimits::default(),
         power: Power::On,
         evictions: 0,
+        max_body_bytes: None,
     });
     NewInstance {
         id,
