@@ -10,6 +10,8 @@
 //! over on a timer. Bodies pass in both directions as they come; nothing is held back. When an
 //! instance's access ends, its open streams and WebSockets end with it.
 //!
+//! Customers' own names come by a listener of their own, where their TLS ends ([`tls`]).
+//!
 //! Traefik may pass requests to the servers itself ([`crate::routes`]). Then it asks this edge about each of
 //! them ([`authorize`]), and what passes is decided by the same judgement.
 //!

@@ -21,7 +21,7 @@ const ORDER_FIRST: Duration = Duration::from_mins(5);
 const ORDER_LONGEST: Duration = Duration::from_hours(6);
 /// Between looks at the server that must learn the name.
 const SERVER: Duration = Duration::from_secs(1);
-/// Between looks at a domain that is active.
+/// Between looks at a domain that is active, at most.
 const ACTIVE: Duration = Duration::from_hours(1);
 /// A certificate is renewed when a third of its time is left, and when there is a sixth somebody is told.
 const RENEWED_AT: u32 = 3;
@@ -78,7 +78,6 @@ pub(super) fn not_ordered(domain: &Domain, why: String, now: Moment) -> DomainSt
 pub(super) fn renewed(domain: &Domain, now: Moment) -> DomainStep {
     DomainStep {
         to: DomainState::Active,
-        next_check_at: Some(now.plus(ACTIVE)),
         events: vec!["domain.renewed"],
         ..stay(domain, now)
     }
@@ -115,7 +114,7 @@ fn issuing(domain: &Domain, look: &Look, server: Server, now: Moment) -> Plan {
     Plan::Step(match server {
         Server::Answers => DomainStep {
             to: DomainState::Active,
-            next_check_at: Some(now.plus(ACTIVE)),
+            next_check_at: Some(next_look(domain, ACTIVE, RENEWED_AT, now)),
             events: vec!["domain.active"],
             ..stay(domain, now)
         },
@@ -139,7 +138,7 @@ fn active(domain: &Domain, look: &Look, now: Moment) -> Plan {
                 problem: domain.problem.clone(),
                 attempts: domain.attempts,
                 failing_since: domain.failing_since,
-                next_check_at: Some(now.plus(LOOK_LONGEST)),
+                next_check_at: Some(next_look(domain, LOOK_LONGEST, TOLD_AT, now)),
                 ..stay(domain, now)
             },
             now,
@@ -150,7 +149,7 @@ fn active(domain: &Domain, look: &Look, now: Moment) -> Plan {
             let recovered = domain.failing_since.is_some() || domain.problem.is_some();
             Plan::Step(DomainStep {
                 to: DomainState::Active,
-                next_check_at: Some(now.plus(ACTIVE)),
+                next_check_at: Some(next_look(domain, ACTIVE, RENEWED_AT, now)),
                 events: if recovered {
                     vec!["domain.recovered"]
                 } else {
@@ -160,6 +159,16 @@ fn active(domain: &Domain, look: &Look, now: Moment) -> Plan {
             })
         }
     }
+}
+
+/// When to look again: not later than when this part of its certificate's time is left.
+fn next_look(domain: &Domain, usual: Duration, part: u32, now: Moment) -> Moment {
+    let usual = now.plus(usual);
+    let due = domain.certificate.map(|certificate| {
+        let life = certificate.expires_at.since(certificate.issued_at);
+        certificate.expires_at.minus(life / part)
+    });
+    due.filter(|at| *at > now).map_or(usual, |at| usual.min(at))
 }
 
 /// It does not lead here any more.
@@ -173,7 +182,7 @@ fn astray(domain: &Domain, why: String, now: Moment) -> DomainStep {
         problem: Some(why),
         attempts: domain.attempts,
         failing_since: Some(since),
-        next_check_at: Some(now.plus(LOOK_LONGEST)),
+        next_check_at: Some(next_look(domain, LOOK_LONGEST, TOLD_AT, now)),
         events,
         ..stay(domain, now)
     };

@@ -107,7 +107,7 @@ impl Certificates {
         };
         let path = self.master_keys.clone();
         let opened = spawn_blocking(move || open(&path, &certificate)).await;
-        match opened.map_err(Unusable::Panicked).and_then(|opened| opened) {
+        match opened.map_err(Unusable::Panicked).flatten() {
             Ok(key) => Ok(Some(Known {
                 mark,
                 key: Arc::new(key),

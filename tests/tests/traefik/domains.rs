@@ -38,16 +38,23 @@ struct Deployment {
     _redis: Option<Redis>,
 }
 
-/// With Traefik's own routes, or with one wildcard route.
-async fn start(with_redis: bool) -> anyhow::Result<Option<Deployment>> {
+/// How Traefik leads to instances.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Routes {
+    Wildcard,
+    /// Each has one, in Redis.
+    OfTheirOwn,
+}
+
+async fn start(routes: Routes, validity: Duration) -> anyhow::Result<Option<Deployment>> {
     let Some(program) = front::program() else {
         return Ok(None);
     };
     let (ports, redis_port) = (Ports::free()?, free_port()?);
-    let authority = Authority::start(ports.http, VALIDITY).await?;
+    let authority = Authority::start(ports.http, validity).await?;
     let password = "the-coordinators-own";
     evidence::note_secret(password);
-    let redis = with_redis.then(|| {
+    let redis = (routes == Routes::OfTheirOwn).then(|| {
         let url = format!("redis://tidepool:{password}@127.0.0.1:{redis_port}/1");
         (url, format!("http://127.0.0.1:{}", ports.status))
     });
@@ -58,7 +65,7 @@ async fn start(with_redis: bool) -> anyhow::Result<Option<Deployment>> {
     };
     let mut world = World::start_behind(Some(front), None, 1).await?;
     let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports, &[]).await?;
-    let redis = if with_redis {
+    let redis = if routes == Routes::OfTheirOwn {
         let acl = Some(traefik.file("redis.acl"));
         Some(Redis::start(redis_port, acl).await?)
     } else {
@@ -232,7 +239,7 @@ async fn ends(mut socket: WebSocketStream<reqwest::Upgraded>) -> anyhow::Result<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_customers_own_name_is_proven_certified_served_and_ended() -> anyhow::Result<()> {
-    let Some(tidepool) = start(false).await? else {
+    let Some(tidepool) = start(Routes::Wildcard, VALIDITY).await? else {
         return Ok(());
     };
     let (api, id) = alice(&tidepool.world).await?;
@@ -375,7 +382,7 @@ async fn nothing_but_public_names_of_others_is_taken(api: &Api) -> anyhow::Resul
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_is_whose_token_is_in_dns_and_beside_routes_of_traefiks_own_it_works_the_same()
 -> anyhow::Result<()> {
-    let Some(tidepool) = start(true).await? else {
+    let Some(tidepool) = start(Routes::OfTheirOwn, VALIDITY).await? else {
         return Ok(());
     };
     let (api, _) = alice(&tidepool.world).await?;
@@ -412,7 +419,50 @@ async fn a_name_is_whose_token_is_in_dns_and_beside_routes_of_traefiks_own_it_wo
         .await?;
     ensure!(deleted.is_success(), "{deleted}");
     ends(socket).await.context("the instance was deleted")?;
-    // Names that lead elsewhere are told of, and stay.
+    drop(tidepool.traefik);
+    tidepool.world.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_renewed_before_it_ends_and_a_name_that_leads_elsewhere_is_told_of()
+-> anyhow::Result<()> {
+    let life = Duration::from_secs(24);
+    let Some(tidepool) = start(Routes::Wildcard, life).await? else {
+        return Ok(());
+    };
+    let (api, _) = alice(&tidepool.world).await?;
+    let path = format!("/instances/alice/domains/{CHAT}");
+    let body = json!({ "domain": CHAT });
+    api.post("/instances/alice/domains", &body).await?;
+    tidepool.activate("alice", CHAT).await?;
+    let until = |domain: &Value| text(domain, "certificate_expires_at").to_owned();
+    let first = until(&api.get(&path).await?);
+    let is_renewed = |domain: &Value| until(domain) != first;
+    api.until(&path, PATIENCE, is_renewed).await?;
+    let told = async |kind: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        while !tidepool.kinds().await?.iter().any(|told| told == kind) {
+            ensure!(Instant::now() < deadline, "{kind} is not told");
+            sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(())
+    };
+    told("domain.renewed").await?;
+    let browser = tidepool.browser().await?;
+    ensure!(browser.status("/").await? == StatusCode::UNAUTHORIZED);
+    tidepool
+        .authority
+        .lead(CHAT, &[Ipv4Addr::new(192, 0, 2, 1)])
+        .await?;
+    let is_astray = |domain: &Value| text(domain, "problem").contains("192.0.2.1");
+    let astray = tidepool.until("alice", CHAT, is_astray).await?;
+    ensure!(
+        ["active", "expiring"].contains(&text(&astray, "state")),
+        "{astray}"
+    );
+    told("domain.failing").await?;
+    // Not renewed any more, it is told of before it ends.
+    told("domain.expiring").await?;
     drop(tidepool.traefik);
     tidepool.world.end().await
 }

@@ -236,13 +236,13 @@ http:
             return Ok(String::new());
         };
         let not_ours = format!("HostSNI(`*`) && !HostSNIRegexp(`{}`)", self.names());
-        let mut servers = String::new();
+        let mut servers = Vec::with_capacity(self.edges.len());
         for edge in self.edges {
             let url = Url::parse(edge).with_context(|| format!("read the edge's URL `{edge}`"))?;
             let host = url.host_str();
             let host = host.with_context(|| format!("the edge's URL `{edge}` has no host"))?;
             let server = quoted(&format!("{host}:{port}"));
-            servers += &format!("          - {{ address: {server} }}\n");
+            servers.push(format!("          - {{ address: {server} }}\n"));
         }
         Ok(format!(
             "tcp:
@@ -262,7 +262,8 @@ http:
     # Who connects is told in a header of the PROXY protocol.
     domains: {{ proxyProtocol: {{ version: 2 }} }}
 ",
-            quoted(&not_ours)
+            quoted(&not_ours),
+            servers = servers.concat(),
         ))
     }
 
