@@ -123,7 +123,7 @@ impl Domains {
                     Heard::Ring(Ring::Instance(_) | Ring::Server(_)) | Heard::Missed => {
                         next = next.min(Instant::now() + BREATH);
                     }
-                    Heard::Ring(Ring::Pool | Ring::Events) => {}
+                    Heard::Ring(Ring::Pool | Ring::Events | Ring::Images) => {}
                     Heard::Closed => break,
                 },
             }
