@@ -27,6 +27,7 @@ use crate::{
         openclaw::OpenClaw,
     },
     desk::{self, Desk},
+    door::Door,
     enrol,
     identity::{Identity, IdentityError},
     ledger::Ledger,
@@ -36,7 +37,7 @@ use crate::{
     openclaw::{Browsers, Place},
     reload::Table,
     runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run, Runtime},
-    settings::Settings,
+    settings::{IDENTITY_DIR, Settings},
     slots::Slots,
     stats::{self, Looker, Tenancy},
     update::{Release, Updater},
@@ -46,7 +47,6 @@ use crate::{
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 /// The enrolment token lives for 15 minutes.
 const ENROL_WITHIN: Duration = Duration::from_mins(16);
-const IDENTITY_DIR: &str = "identity";
 const ENROL_ATTEMPT: Duration = Duration::from_secs(10);
 
 /// The parts of one agent, before they run.
@@ -300,8 +300,10 @@ async fn linked(
         Err(enrol::EnrolError::Cancelled) => return Ok(()),
         Err(error) => return Err(error).context("enrol"),
     };
+    let door = Door::load(&identity_dir, identity.server).context("read the door's certificate")?;
     let config = link::Config {
         identity,
+        door,
         identity_dir,
         root,
         coordinators: settings.user_data.coordinators.clone(),

@@ -9,6 +9,7 @@ pub mod artefact;
 pub mod converge;
 pub mod desk;
 mod disk;
+pub mod door;
 pub mod enrol;
 pub mod gateway;
 pub mod identity;

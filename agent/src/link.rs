@@ -23,6 +23,7 @@ use tracing::warn;
 
 use crate::{
     desk::{Request, View},
+    door::Door,
     identity::Identity,
     stats::Look,
 };
@@ -44,6 +45,8 @@ pub(crate) use session::chain as error_chain;
 #[derive(Debug)]
 pub struct Config {
     pub identity: Identity,
+    /// What nginx shows to edges, if this server has it already.
+    pub door: Option<Door>,
     /// Where renewed identities are kept.
     pub identity_dir: PathBuf,
     /// The root certificate from user data.
@@ -147,8 +150,9 @@ struct Memory {
     attempts: usize,
     last_epoch: u64,
     spread: Duration,
-    /// When the certificate may be renewed next.
+    /// When the certificate may be renewed next, and the door's.
     renew_not_before: Instant,
+    door_not_before: Instant,
 }
 
 /// Keeps the link until cancelled.
@@ -163,6 +167,7 @@ pub async fn run(
         last_epoch: 0,
         spread: config.pace.first_spread,
         renew_not_before: Instant::now(),
+        door_not_before: Instant::now(),
     };
     let mut failures = 0;
     announce_certificate(&config);
@@ -197,7 +202,7 @@ const STEADY: Duration = Duration::from_secs(10);
 
 fn announce_certificate(config: &Config) {
     let leaf = &config.identity.leaf;
-    let certificate = (leaf.serial.clone(), leaf.not_after);
+    let certificate = (leaf.serial.clone(), leaf.life.ends);
     config
         .status
         .send_modify(|status| status.certificate = Some(certificate));

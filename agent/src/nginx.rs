@@ -1,19 +1,21 @@
 //! nginx on the server: the only door to the gateway, shut until a claim opens it for its own names.
 //!
 //! [`Nginx::serve`] makes one configuration true, whatever is running: it starts nginx, reloads it,
-//! or finds that there is nothing to do. A reload is done when nginx itself says so over the path
-//! that a request takes: it names the configuration that answered ([`Rendered::fingerprint`]), and
+//! or finds that there is nothing to do. A reload is done when nginx itself says so over a new
+//! connection: it names the configuration that answered ([`Rendered::fingerprint`]), and
 //! no worker of an older one takes connections. Then no request can be answered by the old names.
 //!
 //! Workers of an older configuration finish what they carry, for as long as that takes. If the document says
 //! that somebody's access ended since ([`eviction`]), they are ended at once, and what they carry with them:
 //! streams of models to the gateway, too, which asks again.
 //!
+//! Edges come by TLS 1.3 and show a certificate of their kind; nginx shows the one in [`crate::door`].
+//!
 //! nginx is a daemon of its own and outlives the agent; see [`master`].
 //!
-//! Limits that are known: the proof is compared by a regular expression and not in constant time, so
-//! the port must be reachable for the edge only (cloud firewall); and on one machine with several
-//! local servers, whoever can read the server's directory can read the relay's secret path.
+//! Limits that are known: the proof is compared by a regular expression and not in constant time, which
+//! only an edge could make use of; and on one machine with several local servers, whoever can read the
+//! server's directory can read the relay's secret path.
 
 use std::{
     fs, io,
@@ -37,7 +39,6 @@ pub use self::{
     names::{Claim, UnusableDocument},
     template::{Llm, Rendered, Site, Worker},
 };
-use crate::openclaw::HOST as INTERNAL_HOST;
 
 mod ask;
 mod eviction;
@@ -88,7 +89,7 @@ impl Nginx {
         let wanted = self.site.render(claim.as_ref());
         let running = Master::find(&self.site.prefix);
         let eviction = Eviction::of(&self.site.prefix);
-        if running.is_some() && !eviction.is_due() && self.is_true(&wanted, claim.as_ref()).await {
+        if running.is_some() && !eviction.is_due() && self.is_true(&wanted).await {
             return Ok(Served::Already);
         }
         if eviction::is_wanted(self.on_disk().as_deref(), &wanted.text) {
@@ -100,12 +101,11 @@ impl Nginx {
         self.install(&wanted).await?;
         let served = match running {
             Some(master) => {
-                self.reload(&master, &wanted, claim.as_ref(), &eviction)
-                    .await?;
+                self.reload(&master, &wanted, &eviction).await?;
                 Served::Reloaded
             }
             None => {
-                self.start(&wanted, claim.as_ref()).await?;
+                self.start(&wanted).await?;
                 Served::Started
             }
         };
@@ -150,8 +150,8 @@ impl Nginx {
     }
 
     /// Whether exactly this is on disk and running.
-    async fn is_true(&self, wanted: &Rendered, claim: Option<&Claim>) -> bool {
-        self.on_disk().is_some_and(|text| text == wanted.text) && self.answers(wanted, claim).await
+    async fn is_true(&self, wanted: &Rendered) -> bool {
+        self.on_disk().is_some_and(|text| text == wanted.text) && self.answers(wanted).await
     }
 
     /// The configuration that was written last; one that cannot be read is none.
@@ -160,20 +160,15 @@ impl Nginx {
         String::from_utf8(bytes).ok()
     }
 
-    async fn answers(&self, wanted: &Rendered, claim: Option<&Claim>) -> bool {
-        let host = claim.map_or(INTERNAL_HOST, Claim::first_host);
-        let answer = ask::serving(self.site.http(), host, claim.map(Claim::proof)).await;
-        match (answer, &wanted.fingerprint) {
-            (Ok(answer), Some(fingerprint)) => answer.status == 200 && answer.body == *fingerprint,
-            (Ok(answer), None) => answer.status == 403,
-            (Err(_), _) => false,
-        }
+    async fn answers(&self, wanted: &Rendered) -> bool {
+        let answer = ask::serving(&self.site).await;
+        answer.is_ok_and(|answer| answer.status == 200 && answer.body == wanted.fingerprint)
     }
 
     /// Puts a configuration on disk after nginx itself has checked it.
     async fn install(&self, wanted: &Rendered) -> Result<(), NotServing> {
-        let write = |path: &Path| {
-            secret_file::write(path, wanted.text.as_bytes()).map_err(|source| NotServing::Write {
+        let write = |path: &Path, text: &str| {
+            secret_file::write(path, text.as_bytes()).map_err(|source| NotServing::Write {
                 path: path.to_owned(),
                 source,
             })
@@ -188,12 +183,13 @@ impl Nginx {
                 source,
             })?;
         self.begin_bans()?;
+        write(&self.site.authority_path(), &self.site.authority)?;
         let candidate = self.site.prefix.join("candidate.conf");
-        write(&candidate)?;
+        write(&candidate, &wanted.text)?;
         self.run(&candidate, &["-t", "-q"])
             .await
             .map_err(NotServing::Refused)?;
-        write(&self.config_path())
+        write(&self.config_path(), &wanted.text)
     }
 
     /// The list of banned visitors is fail2ban's; where there is none, it is empty.
@@ -212,20 +208,19 @@ impl Nginx {
         master::end_orphans(&self.site.prefix, Instant::now() + STOP_DEADLINE).await;
     }
 
-    async fn start(&self, wanted: &Rendered, claim: Option<&Claim>) -> Result<(), NotServing> {
+    async fn start(&self, wanted: &Rendered) -> Result<(), NotServing> {
         self.end_orphans().await;
         self.run(&self.config_path(), &[])
             .await
             .map_err(NotServing::NotStarted)?;
         let deadline = Instant::now() + RELOAD_DEADLINE;
-        self.await_answer(wanted, claim, deadline).await
+        self.await_answer(wanted, deadline).await
     }
 
     async fn reload(
         &self,
         master: &Master,
         wanted: &Rendered,
-        claim: Option<&Claim>,
         eviction: &Eviction,
     ) -> Result<(), NotServing> {
         let deadline = Instant::now() + RELOAD_DEADLINE;
@@ -233,32 +228,18 @@ impl Nginx {
         master
             .signal(Signal::SIGHUP)
             .map_err(|source| NotServing::Signal { source })?;
-        if wanted.fingerprint.is_none() {
-            // Old and new both answer 403: a new worker is the only sign.
-            while master.workers().iter().all(|worker| old.contains(worker)) {
-                if Instant::now() >= deadline {
-                    return Err(NotServing::NoAnswer);
-                }
-                sleep(POLL).await;
-            }
-        }
-        self.await_answer(wanted, claim, deadline).await?;
+        self.await_answer(wanted, deadline).await?;
         if eviction.is_due() && !master.evict(&old, deadline).await {
             return Err(NotServing::OldStillCarries);
         }
         if !master.retire(&old, deadline).await {
             return Err(NotServing::OldStillAnswers);
         }
-        self.await_answer(wanted, claim, deadline).await
+        self.await_answer(wanted, deadline).await
     }
 
-    async fn await_answer(
-        &self,
-        wanted: &Rendered,
-        claim: Option<&Claim>,
-        deadline: Instant,
-    ) -> Result<(), NotServing> {
-        while !self.answers(wanted, claim).await {
+    async fn await_answer(&self, wanted: &Rendered, deadline: Instant) -> Result<(), NotServing> {
+        while !self.answers(wanted).await {
             if Instant::now() >= deadline {
                 return Err(NotServing::NoAnswer);
             }

@@ -15,9 +15,13 @@ use tidepool_certs::secret_file;
 use tidepool_shared::{manifest::ImageManifest, user_data::UserData};
 
 use crate::{
+    door::Door,
     nginx::{Llm, Site, Worker},
     runtime::Bridge,
 };
+
+/// Of the state directory: key and certificates.
+pub(crate) const IDENTITY_DIR: &str = "identity";
 
 /// The command line of `run`.
 #[derive(Debug, Clone, Args)]
@@ -34,7 +38,7 @@ pub struct RunArguments {
     /// The server's own address
     #[arg(long)]
     pub address: IpAddr,
-    /// Where customers are let in
+    /// Where edges are let in, by TLS
     #[arg(long, default_value_t = 8080)]
     pub http_port: u16,
     /// Where the gateway finds its models
@@ -152,6 +156,8 @@ impl Settings {
             relay: self.relay(),
             gateway: self.gateway(),
             llm: self.llm.clone(),
+            door: Door::path(&self.own_dir(IDENTITY_DIR)?),
+            authority: self.user_data.ca.clone(),
             relay_secret: self.relay_secret()?,
             worker: if geteuid().is_root() {
                 Worker::Root

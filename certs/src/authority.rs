@@ -19,13 +19,23 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tidepool_shared::id::ServerId;
 use time::OffsetDateTime;
 
-use crate::{COORDINATOR_NAME, leaf::URI_PREFIX, request::CheckedRequest, secret_file};
+use crate::{
+    COORDINATOR_NAME,
+    door::{self, Edge},
+    leaf::URI_PREFIX,
+    request::CheckedRequest,
+    secret_file,
+};
 
 /// How long an agent's certificate lives.
 pub const LEAF_LIFE: Duration = Duration::from_hours(24);
 
 /// How long the coordinator's own certificate lives. It is made anew at every start and every day.
 pub const COORDINATOR_LIFE: Duration = Duration::from_hours(30 * 24);
+
+/// How long the certificate of a server's door lives. Longer than a link's: an edge must reach a server whose
+/// link has been away for days.
+pub const DOOR_LIFE: Duration = Duration::from_hours(7 * 24);
 
 /// Certificates begin this long before they are made, for machines whose clocks are behind.
 const BACKDATED: Duration = Duration::from_mins(10);
@@ -91,6 +101,11 @@ impl Authority {
         Self::open(&path)?.ok_or(OpenError::Unreadable(path))
     }
 
+    /// Reads the authority in `dir`, if there is one.
+    pub fn find(dir: &Path) -> Result<Option<Self>, OpenError> {
+        Self::open(&dir.join("authority.pem"))
+    }
+
     /// The root certificate, which agents are given.
     pub fn root(&self) -> &CertificateDer<'static> {
         &self.root
@@ -111,7 +126,8 @@ impl Authority {
             .try_into()
             .map_err(IssueError::Sign)
             .map(SanType::DnsName)?;
-        let mut params = leaf_params("Tidepool coordinator", name, now, COORDINATOR_LIFE)?;
+        let names = vec![name];
+        let mut params = leaf_params("Tidepool coordinator", names, now, COORDINATOR_LIFE)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let chain = self.sign(&params, &key)?;
         Ok((chain, PrivateKeyDer::Pkcs8(key.serialize_der().into())))
@@ -129,9 +145,36 @@ impl Authority {
             .try_into()
             .map_err(IssueError::Sign)
             .map(SanType::URI)?;
-        let mut params = leaf_params(&server.to_string(), name, now, life)?;
+        let mut params = leaf_params(&server.to_string(), vec![name], now, life)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(&params, &request.public_key)
+    }
+
+    /// A certificate for a server's door. Of the request only the public key is taken.
+    pub fn door(
+        &self,
+        request: &CheckedRequest,
+        server: ServerId,
+        now: OffsetDateTime,
+    ) -> Result<Chain, IssueError> {
+        let name = |name: String| name.try_into().map(SanType::DnsName);
+        let names = [door::SERVERS_NAME.to_owned(), door::name_of(server)]
+            .into_iter()
+            .map(name)
+            .collect::<Result<_, _>>()
+            .map_err(IssueError::Sign)?;
+        let mut params = leaf_params(&server.to_string(), names, now, DOOR_LIFE)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(&params, &request.public_key)
+    }
+
+    /// A certificate and key for an edge's end of its way to servers.
+    pub fn edge(&self, life: Duration, now: OffsetDateTime) -> Result<Edge, IssueError> {
+        let key = new_key()?;
+        let mut params = leaf_params(door::EDGE, Vec::new(), now, life)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let chain = self.sign(&params, &key)?;
+        Ok(Edge { chain, key })
     }
 
     fn sign(
@@ -238,13 +281,13 @@ fn authority_params(
 
 fn leaf_params(
     name: &str,
-    alternative: SanType,
+    alternatives: Vec<SanType>,
     now: OffsetDateTime,
     life: Duration,
 ) -> Result<CertificateParams, IssueError> {
     let mut params = named(name, now, life)?;
     params.is_ca = IsCa::ExplicitNoCa;
-    params.subject_alt_names = vec![alternative];
+    params.subject_alt_names = alternatives;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     Ok(params)
 }

@@ -2,8 +2,9 @@
 
 use rustls::pki_types::CertificateDer;
 use tidepool_shared::id::ServerId;
-use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::renewal::Life;
 
 /// What every agent's certificate names, followed by the server's id.
 pub(crate) const URI_PREFIX: &str = "tidepool://server/";
@@ -14,8 +15,7 @@ pub struct Leaf {
     pub server: ServerId,
     /// Lower-case hexadecimal.
     pub serial: String,
-    pub not_before: OffsetDateTime,
-    pub not_after: OffsetDateTime,
+    pub life: Life,
 }
 
 /// Why a certificate is not an agent's.
@@ -47,9 +47,16 @@ impl Leaf {
         Ok(Self {
             server,
             serial: format!("{:x}", parsed.serial),
-            not_before: parsed.validity().not_before.to_datetime(),
-            not_after: parsed.validity().not_after.to_datetime(),
+            life: life_of(&parsed),
         })
+    }
+}
+
+pub(crate) fn life_of(certificate: &X509Certificate<'_>) -> Life {
+    let validity = certificate.validity();
+    Life {
+        begins: validity.not_before.to_datetime(),
+        ends: validity.not_after.to_datetime(),
     }
 }
 

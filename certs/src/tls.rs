@@ -89,12 +89,12 @@ fn speaking(mut config: ClientConfig, protocol: &[u8]) -> ClientConfig {
     config
 }
 
-fn roots(root: &CertificateDer<'static>) -> Result<RootCertStore, TlsError> {
+pub(crate) fn roots(root: &CertificateDer<'static>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone()).map_err(TlsError::Setup)?;
     Ok(roots)
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

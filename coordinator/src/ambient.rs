@@ -12,6 +12,7 @@ use std::{
 
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// A moment: microseconds since the Unix epoch. What the store keeps.
@@ -45,13 +46,17 @@ impl Moment {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// As a date, if a calendar has it.
+    pub fn calendar(self) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000).ok()
+    }
+
     /// RFC 3339 in UTC with milliseconds, as the API shows it.
     pub fn rfc3339(self) -> String {
         let format = time::macros::format_description!(
             "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
         );
-        time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000)
-            .ok()
+        self.calendar()
             .and_then(|moment| moment.format(&format).ok())
             .unwrap_or_else(|| "invalid".to_owned())
     }

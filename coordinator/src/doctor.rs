@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{ambient::Chance, causes::chain, routes, serve::config::Config, store::Store};
 
+mod doors;
 mod front;
 
 /// How something was found.
@@ -75,9 +76,13 @@ pub async fn examine(
         findings.push(front::sign_in(config, &name, examination).await);
     }
     match config.routes() {
-        Ok(Some(settings)) => findings.extend(routes::inspect(&settings, store).await),
+        Ok(Some(settings)) => {
+            findings.push(doors::traefik(config));
+            findings.extend(routes::inspect(&settings, store).await);
+        }
         Ok(None) => {}
         Err(error) => findings.push(Finding::wrong("routes", chain(&*error))),
     }
+    findings.push(doors::servers(store).await);
     findings
 }

@@ -39,6 +39,7 @@ mod page;
 mod passes;
 mod proxied;
 mod serve;
+mod servers;
 mod sessions;
 mod table;
 mod tls;
@@ -53,17 +54,14 @@ use std::{
     time::Duration,
 };
 
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use tidepool_certs::{authority::Authority, tls::TlsError};
 use tidepool_shared::{hops::Hops, id::InstanceId, quota::Quota};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    access::Gate, body::Body, certificates::Certificates, hop::Secrets, host::Site, pace::Pace,
-    serve::Door, table::Table,
+    access::Gate, certificates::Certificates, hop::Secrets, host::Site, pace::Pace, serve::Door,
+    servers::Servers, table::Table,
 };
 pub use self::{
     authorize::{CHECK, PATH as AUTHORIZE},
@@ -174,6 +172,10 @@ pub enum BindError {
     Routes(#[source] StoreError),
     #[error("set up TLS")]
     Tls(#[source] rustls::Error),
+    #[error("the clock does not fit a calendar")]
+    Clock,
+    #[error("prepare the way to servers")]
+    Servers(#[from] TlsError),
 }
 
 /// The edge, bound and with a full table, not serving yet.
@@ -203,8 +205,8 @@ struct Inner {
     domains: Option<Arc<Certificates>>,
     clock: Arc<dyn Clock>,
     chance: Arc<Chance>,
-    /// Pooled connections to the servers (and, for `verify`, to this very edge).
-    client: Client<HttpConnector, Body>,
+    /// The way to the servers (and, for `verify`, to this very edge).
+    servers: Servers,
     connections: Arc<Semaphore>,
     connections_of_one: Arc<Quota<IpAddr>>,
     websockets_of_one: Arc<Quota<InstanceId>>,
@@ -214,23 +216,19 @@ struct Inner {
     stopping: CancellationToken,
 }
 
-/// Shorter than nginx's keep-alive of 75 s, so that it is we who close first.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-/// Kept connections per server; more are opened and closed as needed.
-const POOL_SIZE: usize = 32;
-/// A server that does not accept within this is down.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
 impl Edge {
     /// Binds the listener and reads all routes.
     pub async fn bind(
         settings: EdgeSettings,
         store: impl Into<EdgeStore>,
         doorbell: &Doorbell,
+        authority: Arc<Authority>,
         clock: Arc<dyn Clock>,
         chance: Arc<Chance>,
     ) -> Result<Self, BindError> {
         let store = store.into();
+        let now = clock.now().calendar().ok_or(BindError::Clock)?;
+        let servers = Servers::new(authority, now)?;
         let (listener, address) = listen(settings.listen).await?;
         // The ear is there before the first look, so that no change falls between the two.
         let ear = doorbell.listen();
@@ -266,7 +264,7 @@ impl Edge {
             store,
             clock,
             chance,
-            client: upstream_client(),
+            servers,
             connections: Arc::new(Semaphore::new(settings.max_connections)),
             connections_of_one: Quota::new(settings.max_connections_of_one),
             websockets_of_one: Quota::new(settings.max_websockets_of_one),
@@ -303,6 +301,7 @@ impl Edge {
             tasks,
         } = self;
         tasks.spawn(follow::follow(Arc::clone(&inner), ear, cancel.clone()));
+        tasks.spawn(servers::stay_known(Arc::clone(&inner), cancel.clone()));
         let cut = CancellationToken::new();
         let by_tls = async {
             if let Some((listener, door)) = &tls {
@@ -384,15 +383,4 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindEr
     };
     let listening: io::Result<_> = listening.await;
     listening.map_err(|source| BindError::Listen { address, source })
-}
-
-fn upstream_client() -> Client<HttpConnector, Body> {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    connector.set_nodelay(true);
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_SIZE)
-        .build(connector)
 }

@@ -17,13 +17,12 @@ use tidepool_shared::{
     capability::{ALPN_ENROL, ALPN_LINK, close},
     id::{CoordinatorId, ServerId},
 };
-use time::OffsetDateTime;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info};
 
 use crate::{
-    ambient::{Chance, Clock, Moment},
+    ambient::{Chance, Clock},
     artefacts::Artefacts,
     causes::chain,
     doorbell::{Doorbell, Heard, Listener, Ring},
@@ -36,6 +35,7 @@ mod allowance;
 mod audit;
 mod connection_id;
 mod document;
+mod door;
 mod endpoint;
 mod enrolment;
 mod issuing;
@@ -150,7 +150,7 @@ struct Context {
     doorbell: Doorbell,
     clock: Arc<dyn Clock>,
     chance: Arc<Chance>,
-    authority: Authority,
+    authority: Arc<Authority>,
     links: Links,
     admissions: Admissions,
     audit: Audit,
@@ -158,6 +158,7 @@ struct Context {
     stats: stats::Unwritten,
     renewed: Recent<ServerId>,
     transfers: Transfers,
+    doors: Recent<ServerId>,
 }
 
 /// The link server, bound.
@@ -182,9 +183,9 @@ impl LinkServer {
         doorbell: Doorbell,
         clock: Arc<dyn Clock>,
         chance: Arc<Chance>,
-        authority: Authority,
+        authority: Arc<Authority>,
     ) -> Result<Self, BindError> {
-        let now = calendar(clock.now()).ok_or(BindError::Clock)?;
+        let now = clock.now().calendar().ok_or(BindError::Clock)?;
         let keys = Keys::open_or_create(&settings.keys, &chance)?;
         let endpoint = endpoint::bind(&settings, &keys, &authority, now, &chance)?;
         // Listening begins here, so that no ring between binding and running is missed.
@@ -203,6 +204,7 @@ impl LinkServer {
             paces: Paces::default(),
             stats: stats::Unwritten::default(),
             renewed: renewal::recent(),
+            doors: renewal::recent(),
         });
         Ok(Self {
             context,
@@ -280,7 +282,7 @@ impl LinkServer {
     }
 
     fn refresh_certificate(&self) {
-        let made = calendar(self.context.clock.now())
+        let made = (self.context.clock.now().calendar())
             .ok_or(BindError::Clock)
             .and_then(|now| {
                 let context = &self.context;
@@ -323,8 +325,4 @@ async fn receive(context: Arc<Context>, incoming: quinn::Incoming, admission: Ad
         },
         _ => connection.close(close::REFUSED.into(), b"unknown protocol"),
     }
-}
-
-fn calendar(moment: Moment) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(moment.0) * 1000).ok()
 }

@@ -462,8 +462,8 @@ pub struct Event {
 pub struct Route {
     pub host: String,
     pub instance: InstanceId,
-    /// The server's address; `None` while the instance waits for one.
-    pub upstream: Option<IpAddr>,
+    /// `None` while the instance waits for a server.
+    pub upstream: Option<Upstream>,
     /// What the edge shows to nginx with a signed-in user's request.
     pub edge_proof: EdgeProof,
     /// `user:bcrypt`, if HTTP basic auth is on.
@@ -476,11 +476,27 @@ pub struct Route {
     pub moved_to: Option<String>,
 }
 
+/// A server as edges reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upstream {
+    pub server: ServerId,
+    pub address: IpAddr,
+    pub door: Door,
+}
+
+/// How edges come to a server's nginx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// By TLS, and each shows the other who it is.
+    Mutual,
+    /// In clear: its agent is of before.
+    Open,
+}
+
 /// The same records by server, for a table that others keep: a server that routes lead to, or soon may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
-    pub server: ServerId,
-    pub upstream: IpAddr,
+    pub upstream: Upstream,
     /// None while it is nobody's, and for as long as its instance is deleted.
     pub hosts: Vec<String>,
 }

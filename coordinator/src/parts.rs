@@ -155,8 +155,9 @@ impl Parts {
         plan: Plan,
         authority: Authority,
     ) -> anyhow::Result<Self> {
-        let link = ground.link(&plan, authority)?;
-        let edge = ground.edge(plan.edge.clone()).await?;
+        let authority = Arc::new(authority);
+        let link = ground.link(&plan, Arc::clone(&authority))?;
+        let edge = ground.edge(plan.edge.clone(), authority).await?;
         let listener = TcpListener::bind(plan.api)
             .await
             .with_context(|| format!("listen on {} for the API", plan.api))?;
@@ -237,7 +238,7 @@ impl Ground {
         })
     }
 
-    fn link(&self, plan: &Plan, authority: Authority) -> anyhow::Result<LinkServer> {
+    fn link(&self, plan: &Plan, authority: Arc<Authority>) -> anyhow::Result<LinkServer> {
         let settings = link::Settings {
             reconnect_spread: plan.reconnect_spread,
             artefacts: plan.artefacts.clone(),
@@ -253,11 +254,16 @@ impl Ground {
         )?)
     }
 
-    async fn edge(&self, settings: EdgeSettings) -> anyhow::Result<Edge> {
+    async fn edge(
+        &self,
+        settings: EdgeSettings,
+        authority: Arc<Authority>,
+    ) -> anyhow::Result<Edge> {
         let edge = Edge::bind(
             settings,
             Arc::clone(&self.store),
             &self.doorbell,
+            authority,
             Arc::clone(&self.clock),
             Arc::clone(&self.chance),
         );

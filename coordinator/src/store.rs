@@ -116,6 +116,9 @@ pub trait ServerStore: Send + Sync {
         holder: CoordinatorId,
         now: Moment,
     ) -> Stored<Option<(u64, Server)>>;
+    /// The server is given a certificate for its door: from now on, for ever, edges come to it by TLS. Done only
+    /// the first time.
+    async fn record_door(&self, id: ServerId) -> Stored<Transition>;
     /// A link session has ended: nobody holds the server's link, unless a newer session does.
     async fn close_session(&self, id: ServerId, epoch: u64) -> Stored<()>;
     /// What the agent reports. Ignored when its epoch is not the current one. `warm` turns `booting`

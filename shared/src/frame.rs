@@ -52,12 +52,15 @@ impl Kind {
     pub const AGENT_OUTCOME: Self = Self(11);
     /// Agent to coordinator on a stream of its own: [`crate::message::Renew`].
     pub const RENEW: Self = Self(16);
-    /// Answer to renew and to enrol: [`crate::message::Issued`].
+    /// Answer to renew, to enrol and to door: [`crate::message::Issued`].
     pub const ISSUED: Self = Self(17);
-    /// Answer to renew and to enrol when refused: [`crate::message::Refused`].
+    /// Answer to them when refused: [`crate::message::Refused`].
     pub const REFUSED: Self = Self(18);
     /// Agent to coordinator on the enrolment protocol: [`crate::message::Enrol`].
     pub const ENROL: Self = Self(19);
+    /// Agent to coordinator on a stream of its own: [`crate::message::Door`]. A coordinator of before does not
+    /// know it, and its edges come to servers unencrypted.
+    pub const DOOR: Self = Self(20);
     /// Coordinator to agent on a stream of its own: [`crate::message::LogRequest`].
     pub const LOG_REQUEST: Self = Self(32);
     /// Answer to a log request: [`crate::message::LogLines`].

@@ -304,6 +304,15 @@ pub struct Renew {
     pub csr: Vec<u8>,
 }
 
+/// A request for the certificate that nginx shows to edges, over the live link.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Door {
+    /// PKCS#10 in DER; only the public key is taken from it.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub csr: Vec<u8>,
+}
+
 /// A certificate was issued.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -362,6 +371,7 @@ kinds! {
     AgentOutcome = Kind::AGENT_OUTCOME;
     Enrol = Kind::ENROL;
     Renew = Kind::RENEW;
+    Door = Kind::DOOR;
     Issued = Kind::ISSUED;
     Refused = Kind::REFUSED;
     LogRequest = Kind::LOG_REQUEST;

@@ -9,9 +9,9 @@ use std::{fmt::Debug, fs, path::PathBuf};
 use tidepool_shared::{
     frame::{Frame, HEADER_LEN, Header, Message},
     message::{
-        AgentOutcome, ArtefactFollows, Desired, Ending, Enrol, FetchArtefact, GatewayStats, Health,
-        Held, Hello, HostStats, Issued, LogLines, LogRequest, Phase, Ping, Pong, Refused, Rejected,
-        Renew, Report, Stats, Step, Unsupported, Verdict, WantedAgent, Welcome,
+        AgentOutcome, ArtefactFollows, Desired, Door, Ending, Enrol, FetchArtefact, GatewayStats,
+        Health, Held, Hello, HostStats, Issued, LogLines, LogRequest, Phase, Ping, Pong, Refused,
+        Rejected, Renew, Report, Stats, Step, Unsupported, Verdict, WantedAgent, Welcome,
     },
 };
 
@@ -244,6 +244,12 @@ fn certificates_are_golden() {
     is_golden(
         "renew",
         &Renew {
+            csr: vec![0x30, 0x03, 1, 2, 3],
+        },
+    );
+    is_golden(
+        "door",
+        &Door {
             csr: vec![0x30, 0x03, 1, 2, 3],
         },
     );

@@ -9,6 +9,7 @@ pub mod chaos;
 pub mod customer;
 pub mod deployment;
 pub mod docker;
+pub mod doors;
 pub mod evidence;
 pub mod fake_hetzner;
 pub mod fake_provider;

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tidepool_coordinator::cloud::nspawn::{NspawnCloud, NspawnSettings, switch::Switch, unpack};
 use tokio::process::Command;
 
-use crate::{api::Api, evidence, inside::World, programs, release::Releases};
+use crate::{api::Api, doors::Doors, evidence, inside::World, programs, release::Releases};
 
 pub mod main_server;
 mod server;
@@ -151,6 +151,16 @@ impl Rack {
     /// What the cloud of this rack is made of.
     pub fn settings(&self) -> &NspawnSettings {
         &self.settings
+    }
+
+    /// The port of the edge on this machine.
+    pub fn edge_port(&self) -> u16 {
+        self.main.edge_port()
+    }
+
+    /// What its edge and its servers show each other.
+    pub fn doors(&self) -> anyhow::Result<Doors> {
+        Doors::of(&self.main.dir().join("state"))
     }
 
     /// Waits until so many servers are warm.

@@ -15,6 +15,8 @@ mod access;
 mod closed;
 #[path = "edge/crossing.rs"]
 mod crossing;
+#[path = "edge/doors.rs"]
+mod doors;
 #[path = "edge/ends.rs"]
 mod ends;
 #[path = "edge/latency.rs"]

@@ -1,7 +1,7 @@
 //! The whole path with the stub gateway: create, claim, link, nginx, edge, sign-in, configuration,
 //! restart, delete; everything but OpenClaw itself is real.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tidepool_tests::{
     customer::Customer,
     deployment::{Deployment, Options},
+    doors::{self, Doors},
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -114,7 +115,7 @@ async fn a_server_refuses_every_host_but_its_own() -> anyhow::Result<()> {
     let api = tidepool.api()?;
     let alice = api.create("alice", 60).await?;
     let bob = api.create("bob", 60).await?;
-    let http = reqwest::Client::builder().timeout(PATIENCE).build()?;
+    let doors = Doors::of(&tidepool.data_dir())?;
     let pool = api.get("/pool").await?;
     let address_of = |instance: &Value| {
         let servers = pool
@@ -132,15 +133,21 @@ async fn a_server_refuses_every_host_but_its_own() -> anyhow::Result<()> {
         let url = text(instance, "url").trim_start_matches("http://");
         url.split(':').next().unwrap_or_default().to_owned()
     };
-    let ask = async |address: &str, host: &str| -> anyhow::Result<StatusCode> {
-        let request = http
-            .get(format!("http://{address}:8080/"))
-            .header("host", host);
+    // With an edge's certificate. Without one of ours nobody is asked what they want.
+    let at_alice = address_of(&alice)?;
+    let server: SocketAddr = format!("{at_alice}:8080").parse()?;
+    let http = doors.client(server)?;
+    let ask = async |host: &str| -> anyhow::Result<StatusCode> {
+        let request = http.get(doors::url(server, "/")).header("host", host);
         Ok(request.send().await?.status())
     };
-    let at_alice = address_of(&alice)?;
+    let plain = reqwest::Client::builder().timeout(PATIENCE).build()?;
+    let in_clear = plain
+        .get(format!("http://{server}/"))
+        .header("host", host_of(&alice));
+    ensure!(in_clear.send().await?.status() == StatusCode::BAD_REQUEST);
     for refused in ["unknown.localhost", &at_alice, &host_of(&bob), ""] {
-        let status = ask(&at_alice, refused).await?;
+        let status = ask(refused).await?;
         ensure!(
             status == StatusCode::FORBIDDEN || (refused.is_empty() && status.is_client_error()),
             "host `{refused}`: {status}"
@@ -157,7 +164,7 @@ async fn a_server_refuses_every_host_but_its_own() -> anyhow::Result<()> {
     ];
     for path in ["/", "/healthz", "/control-ui-config.json", "/hooks/agent"] {
         for forged in [&past_the_edge[..0], &past_the_edge[..]] {
-            let request = http.get(format!("http://{at_alice}:8080{path}"));
+            let request = http.get(doors::url(server, path));
             let request = forged.iter().fold(request, |request, (name, value)| {
                 request.header(*name, *value)
             });

@@ -10,14 +10,18 @@ mod rig;
 use std::{net::Ipv4Addr, time::Duration};
 
 use rig::{Raw, Rig, held_of, soon};
-use tidepool_agent::{enrol::EnrolError, identity::Identity};
+use tidepool_agent::{door::Door, enrol::EnrolError, identity::Identity};
+use tidepool_certs::request::AgentKey;
 use tidepool_coordinator::{
-    ambient::Moment, doorbell::Ring, model::ServerState, store::ServerStore as _,
+    ambient::Moment,
+    doorbell::Ring,
+    model::{self, ServerState},
+    store::{RouteStore as _, ServerStore as _},
 };
 use tidepool_shared::{
     capability::close,
     frame::{Frame, Kind},
-    message::{GatewayStats, HostStats, Ping, Refused, Stats, Unsupported},
+    message::{self, GatewayStats, HostStats, Ping, Refused, Stats, Unsupported},
 };
 
 fn unknown_kind(kind: u16) -> Vec<u8> {
@@ -441,6 +445,57 @@ async fn the_last_word_of_what_a_server_takes_is_stored_also_after_a_reconnect()
     raw.say(&stale).await;
     agent.reconnected(2).await;
     rig.takes_since(server.id, 2000, written).await;
+}
+
+#[tokio::test]
+async fn a_server_is_warm_once_its_door_has_a_certificate_and_is_then_reached_by_tls() {
+    let rig = Rig::start().await;
+    let server = rig.plan().await;
+    let identity = rig.enrol(&server).await.unwrap();
+    let dir = rig.identity_dir(&server);
+    assert!(Door::load(&dir, server.id).unwrap().is_none());
+    let to = rig.store.destinations().await.unwrap()[0].upstream;
+    assert_eq!(to.door, model::Door::Open);
+    let agent = rig.agent(identity);
+    agent.say_warm();
+    rig.becomes_warm(server.id).await;
+    assert!(Door::load(&dir, server.id).unwrap().is_some());
+    let to = rig.store.destinations().await.unwrap()[0].upstream;
+    assert_eq!(to.door, model::Door::Mutual);
+}
+
+#[tokio::test]
+async fn a_door_is_renewed_over_the_live_link() {
+    let rig = Rig::start().await;
+    let server = rig.plan().await;
+    let identity = rig.enrol(&server).await.unwrap();
+    let dir = rig.identity_dir(&server);
+    // More than half of its life is over.
+    let old = rig.door(server.id, Duration::from_hours(5 * 24));
+    old.save(&dir).unwrap();
+    let mut agent = rig.agent(identity);
+    agent.connected().await;
+    let held = || Door::load(&dir, server.id).unwrap().unwrap().leaf;
+    soon("renewed", || held().serial != old.leaf.serial).await;
+    assert!(held().life.ends > old.leaf.life.ends);
+    assert_eq!(agent.sessions(), 1, "renewal needs no reconnect");
+}
+
+#[tokio::test]
+async fn a_server_gets_one_certificate_for_its_door_in_a_while() {
+    let rig = Rig::start().await;
+    let server = rig.plan().await;
+    let identity = rig.enrol(&server).await.unwrap();
+    let mut raw = Raw::dial(&rig, &identity).await;
+    raw.welcomed(server.id).await;
+    let csr = AgentKey::generate().unwrap().request().unwrap();
+    let request = message::Door { csr };
+    assert_eq!(raw.asked(&request).await.kind, Kind::ISSUED);
+    let refused = raw.asked(&request).await;
+    assert!(refused.message::<Refused>().unwrap().retry);
+    let garbled = message::Door { csr: vec![0; 9] };
+    let refused = raw.asked(&garbled).await;
+    assert!(!refused.message::<Refused>().unwrap().retry);
 }
 
 #[tokio::test]

@@ -9,12 +9,22 @@ mod nginx {
     pub(crate) mod upstream;
 }
 
-use nginx::place::{PROOF, Place, document};
+use std::sync::Arc;
+
+use nginx::place::{PROOF, Place, document, request};
+use rustls::{ClientConfig, RootCertStore};
 use tidepool_agent::{
     nginx::Served,
     openclaw::{HOST as INTERNAL_HOST, ORIGIN as INTERNAL_ORIGIN, OWNER as INTERNAL_USER},
 };
-use tidepool_shared::document::Power;
+use tidepool_certs::{
+    authority::LEAF_LIFE,
+    request::{AgentKey, CheckedRequest},
+    tls,
+};
+use tidepool_shared::{document::Power, id::ServerId};
+use tidepool_tests::doors::{Doors, now};
+use uuid::Uuid;
 
 const OWN: &str = "a1.localhost";
 /// What the edge sends with a signed-in user's request.
@@ -90,9 +100,79 @@ async fn without_the_right_proof_nothing_reaches_the_gateway_whatever_is_forged(
     }
     let twice = [("X-Tidepool-Proof", "0"), ("X-Tidepool-Proof", PROOF)];
     assert_eq!(place.get(OWN, &twice).await.status, 403);
-    let path = format!("GET /.well-known/tidepool/serving HTTP/1.0\r\nHost: {OWN}\r\n\r\n");
-    assert_eq!(place.raw(&path).await.status, 403);
     assert!(place.upstream.seen().is_empty());
+}
+
+/// Of the same authority as the servers, or of another one.
+fn agents(doors: &Doors) -> ClientConfig {
+    let key = AgentKey::generate().unwrap();
+    let request = CheckedRequest::check(&key.request().unwrap()).unwrap();
+    let server = ServerId::new(Uuid::from_u128(2));
+    let issued = doors
+        .authority
+        .issue(&request, server, LEAF_LIFE, now().unwrap());
+    let root = doors.authority.root();
+    let mut config = tls::client_link(root, issued.unwrap(), &key).unwrap();
+    config.alpn_protocols.clear();
+    config
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_but_an_edge_of_the_servers_own_authority() {
+    let place = Place::claimed(&document(1, &[OWN])).await;
+    let asked = request(OWN, OWNER);
+    assert_eq!(place.raw(&asked).await.status, 200);
+    let seen = place.upstream.seen().len();
+    let authority = place.doors.authority.root();
+    let another = tempfile::tempdir().unwrap();
+    let another = Doors::of(another.path()).unwrap();
+    // It knows the server's authority, and shows what another one has made.
+    let mut foreign = agents(&place.doors);
+    foreign.client_auth_cert_resolver = another.edge().unwrap().client_auth_cert_resolver;
+    let mut nobody = tls::client_enrol(authority).unwrap();
+    nobody.alpn_protocols.clear();
+    for (who, client, status) in [
+        ("nobody", nobody, 400),
+        ("another server's agent", agents(&place.doors), 403),
+        ("an edge of another authority", foreign, 400),
+    ] {
+        let got = place.raw_as(&Arc::new(client), &asked).await.unwrap();
+        assert_eq!(got.status, status, "{who}");
+    }
+    assert_eq!(place.raw_in_clear(&asked).await.status, 400);
+    let old = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]);
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone()).unwrap();
+    let old = old.with_root_certificates(roots);
+    let edge = place.doors.edge().unwrap().client_auth_cert_resolver;
+    let old = Arc::new(old.with_client_cert_resolver(edge));
+    assert!(place.raw_as(&old, &asked).await.is_err(), "TLS 1.2");
+    assert_eq!(place.upstream.seen().len(), seen);
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_at_once_and_cuts_nobody() {
+    let place = Place::claimed(&document(1, &[OWN])).await;
+    let mut socket = place.upgraded(OWN).await;
+    let (before, workers) = (place.shown().await.unwrap(), place.workers());
+    place.renew_door();
+    let after = place.shown().await.unwrap();
+    assert_ne!(before, after);
+    assert_eq!(place.shown().await.unwrap(), after);
+    assert_eq!(socket.echo("still here").await, "still here");
+    assert_eq!(place.workers(), workers);
+    assert_eq!(place.get(OWN, OWNER).await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_certificate_nginx_runs_and_shows_nobody_anything() {
+    let place = Place::new().await;
+    place.without_door();
+    assert_eq!(place.nginx.serve(None).await.unwrap(), Served::Started);
+    assert!(place.shown().await.is_err());
+    place.renew_door();
+    assert_eq!(place.get(OWN, OWNER).await.status, 403);
+    assert_eq!(place.nginx.serve(None).await.unwrap(), Served::Already);
 }
 
 #[tokio::test]

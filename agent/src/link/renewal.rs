@@ -1,26 +1,29 @@
-//! Renewal: the next certificate, asked for over the live link on a stream of its own.
+//! Renewal: the next certificate, the link's or the door's, asked for over the live link on a stream of its own.
 //!
 //! With every certificate comes a new key. Both are on disk before they count; they are used by the next
-//! connection, so a renewal moves no link.
+//! connection, so a renewal moves no link and cuts no visitor.
 
 use std::time::Duration;
 
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
 use tidepool_certs::{
-    renewal,
+    renewal::Life,
     request::{AgentKey, KeyError},
 };
 use tidepool_shared::{
-    frame::Kind,
+    frame::{Kind, Message},
     id::ServerId,
-    message::{Issued, Refused, Renew},
+    message::{self, Issued, Refused, Renew},
 };
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::wire::{self, FrameReader, WireError};
-use crate::identity::{Identity, IdentityError};
+use crate::{
+    door::{Door, DoorError},
+    identity::{Identity, IdentityError},
+};
 
 /// How long a renewal may take.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -45,18 +48,20 @@ pub(crate) enum RenewError {
     Kind(u16),
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    #[error("write it down")]
+    Cut,
 }
 
 /// How long from now until renewal is due.
-pub(super) fn due_in(identity: &Identity, chance: u32) -> Duration {
-    let left = renewal::due(&identity.leaf, chance) - now();
-    Duration::try_from(left).unwrap_or(Duration::ZERO)
+pub(super) fn due_in(life: Life, chance: u32) -> Duration {
+    Duration::try_from(life.due(chance) - now()).unwrap_or(Duration::ZERO)
 }
 
-/// Whether less than a quarter of the certificate's life is left: a person should know.
-pub(super) fn is_late(identity: &Identity) -> bool {
-    let leaf = &identity.leaf;
-    leaf.not_after - now() < (leaf.not_after - leaf.not_before) / 4
+/// Whether a person should know that there is no new one yet.
+pub(super) fn is_late(life: Life) -> bool {
+    life.is_late(now())
 }
 
 /// Asks for a certificate and gives the identity with it, not saved yet.
@@ -67,9 +72,28 @@ pub(super) async fn ask(
 ) -> Result<Identity, RenewError> {
     let key = AgentKey::generate()?;
     let csr = key.request()?;
+    let chain = exchange(connection, &Renew { csr }).await?;
+    Ok(Identity::new(server, machine_id, key, chain)?)
+}
+
+/// Asks for the door's certificate, which is not saved yet.
+pub(super) async fn ask_for_door(
+    connection: Connection,
+    server: ServerId,
+) -> Result<Door, RenewError> {
+    let key = AgentKey::generate()?;
+    let csr = key.request()?;
+    let chain = exchange(connection, &message::Door { csr }).await?;
+    Ok(Door::new(server, &key, &chain)?)
+}
+
+async fn exchange(
+    connection: Connection,
+    request: &impl Message,
+) -> Result<Vec<CertificateDer<'static>>, RenewError> {
     let exchange = async {
         let (mut send, recv) = connection.open_bi().await?;
-        wire::write(&mut send, &Renew { csr }).await?;
+        wire::write(&mut send, request).await?;
         drop(send.finish());
         Ok::<_, RenewError>(FrameReader::new(recv).answer().await?)
     };
@@ -77,10 +101,7 @@ pub(super) async fn ask(
         .await
         .map_err(|_| RenewError::Late)??;
     match frame.kind {
-        Kind::ISSUED => {
-            let issued: Issued = frame.message().map_err(WireError::from)?;
-            Ok(Identity::new(server, machine_id, key, chain(issued))?)
-        }
+        Kind::ISSUED => Ok(chain(frame.message().map_err(WireError::from)?)),
         Kind::REFUSED => {
             let refused: Refused = frame.message().map_err(WireError::from)?;
             Err(RenewError::Refused(refused.reason))

@@ -13,7 +13,8 @@ use tidepool_shared::{
     document::{Digest, Generation, SealedDocument},
     frame::{Frame, Kind},
     message::{
-        AgentOutcome, Desired, Hello, Ping, Pong, Stats, Unsupported, Verdict, WantedAgent, Welcome,
+        AgentOutcome, Desired, Hello, Phase, Ping, Pong, Stats, Unsupported, Verdict, WantedAgent,
+        Welcome,
     },
 };
 use tokio::{
@@ -34,8 +35,11 @@ use super::{
 };
 use crate::{
     desk::{Request, View},
+    door::Door,
     identity::Identity,
 };
+
+mod door;
 
 /// How long the desk may take to show that it lives, before a ping goes unanswered.
 const PULSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -120,6 +124,7 @@ pub(super) async fn run(
         requests: 0,
         renewing: false,
         stats: Wish::Unknown,
+        door: Question::None,
         silence,
     };
     let ended = session.serve(reader, view, cancel).await;
@@ -177,6 +182,14 @@ enum Chore {
     Pulsed(Option<Pong>),
     Answered,
     Renewed(Box<Result<Identity, RenewError>>),
+    Door(Result<Door, RenewError>),
+}
+
+/// What the coordinator is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    None,
+    Asked,
 }
 
 /// Whether the coordinator wants to be told what the server takes.
@@ -203,6 +216,7 @@ struct Session<'a> {
     requests: usize,
     renewing: bool,
     stats: Wish,
+    door: Question,
     /// How long the coordinator's program may be silent, if it promised to speak.
     silence: Option<Duration>,
 }
@@ -236,6 +250,7 @@ impl Session<'_> {
         outcome.mark_changed();
         let mut heard = Instant::now();
         let mut renew_at = self.next_renewal();
+        let mut door_at = self.next_door();
         loop {
             let silent_at = self.silence.map(|silence| heard + silence);
             tokio::select! {
@@ -262,6 +277,11 @@ impl Session<'_> {
                         self.renewed(*renewed);
                         renew_at = self.next_renewal();
                     }
+                    Ok(Chore::Door(door)) => {
+                        self.has_door(door);
+                        door_at = self.next_door();
+                        self.report(view).await?;
+                    }
                     Ok(chore) => self.finish(chore).await?,
                     Err(failure) => {
                         error!(error = %failure, "a chore of the link failed");
@@ -275,6 +295,7 @@ impl Session<'_> {
                     }
                 }
                 () = sleep_until(renew_at), if !self.renewing => self.renew(),
+                () = sleep_until(door_at), if self.door == Question::None => self.ask_for_door(),
                 () = sleep_until(silent_at.unwrap_or_else(Instant::now)), if silent_at.is_some() => {
                     return Ok(Ended::Lost { why: "coordinator is silent".into() });
                 }
@@ -284,7 +305,11 @@ impl Session<'_> {
     }
 
     async fn report(&mut self, view: &mut watch::Receiver<View>) -> Result<(), WireError> {
-        let report = report::of(&view.borrow_and_update(), self.epoch);
+        let mut report = report::of(&view.borrow_and_update(), self.epoch);
+        // Nobody could be led here: an edge finds no certificate.
+        if report.phase == Phase::Warm && self.config.door.is_none() {
+            report.phase = Phase::WarmingUp;
+        }
         wire::write(&mut self.send, &report).await
     }
 
@@ -395,12 +420,13 @@ impl Session<'_> {
             }
             Chore::Answered => self.requests = self.requests.saturating_sub(1),
             Chore::Renewed(renewed) => self.renewed(*renewed),
+            Chore::Door(door) => self.has_door(door),
         }
         Ok(())
     }
 
     fn next_renewal(&self) -> Instant {
-        let due = renewal::due_in(&self.config.identity, rand::random());
+        let due = renewal::due_in(self.config.identity.leaf.life, rand::random());
         (Instant::now() + due).max(self.memory.renew_not_before)
     }
 
@@ -418,7 +444,7 @@ impl Session<'_> {
                     Ok(identity)
                 })
                 .await
-                .unwrap_or(Err(RenewError::Late)),
+                .unwrap_or(Err(RenewError::Cut)),
                 Err(error) => Err(error),
             };
             Chore::Renewed(Box::new(renewed))
@@ -436,7 +462,7 @@ impl Session<'_> {
                 self.config.identity = identity;
                 announce_certificate(self.config);
             }
-            Err(failure) if renewal::is_late(&self.config.identity) => {
+            Err(failure) if renewal::is_late(self.config.identity.leaf.life) => {
                 error!(error = %chain(&failure), "certificate not renewed and nearly over");
             }
             Err(failure) => warn!(error = %chain(&failure), "certificate not renewed yet"),

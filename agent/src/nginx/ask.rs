@@ -1,21 +1,20 @@
-//! One question to nginx, by the path that a request takes: a new connection, the instance's name.
+//! One question to nginx, by a new connection: which configuration it runs.
+//!
+//! The door is for edges only, so this goes to the model relay, whose path is a secret. All of nginx's ports
+//! belong to the same worker: what answers here answers there.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
+use super::Site;
 use crate::plain_http::{self, Answer, Bounds};
 
-/// Where nginx says which configuration it runs.
-const PATH: &str = "/.well-known/tidepool/serving";
 /// A question on the same machine that takes longer is asked again.
 const BOUNDS: Bounds = Bounds {
     patience: Duration::from_secs(1),
     bytes: 8 * 1024,
 };
 
-/// Asks which configuration answers to this name.
-pub(super) async fn serving(at: SocketAddr, host: &str, proof: Option<&str>) -> io::Result<Answer> {
-    let proof = proof.map_or_else(String::new, |proof| {
-        format!("X-Tidepool-Proof: {proof}\r\n")
-    });
-    plain_http::get(at, PATH, &format!("Host: {host}\r\n{proof}"), BOUNDS).await
+/// Asks which configuration answers.
+pub(super) async fn serving(site: &Site) -> io::Result<Answer> {
+    plain_http::get(site.relay, &site.serving_path(), "", BOUNDS).await
 }

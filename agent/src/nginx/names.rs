@@ -53,11 +53,6 @@ impl Claim {
         })
     }
 
-    /// The name to ask by.
-    pub(super) fn first_host(&self) -> &str {
-        self.hosts.first().map_or("", String::as_str)
-    }
-
     pub(super) fn proof(&self) -> &str {
         &self.proof
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::Uri;
+use tidepool_certs::door::EDGE;
 use tidepool_shared::document::Digest;
 
 use super::names::Claim;
@@ -28,6 +29,10 @@ pub struct Site {
     pub gateway: SocketAddr,
     /// The LLM proxy.
     pub llm: Llm,
+    /// Certificate and key that edges are shown, in one file; nginx starts without, and shows nobody anything.
+    pub door: PathBuf,
+    /// The root certificate of whoever is let in, in PEM.
+    pub authority: String,
     /// The path under which the gateway reaches the relay; 64 hexadecimal digits.
     pub relay_secret: String,
     /// Whether nginx will run as root and must be told to stay it.
@@ -92,30 +97,34 @@ impl Llm {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rendered {
     pub text: String,
-    /// `None` while nobody is served: then there is no one to tell it to.
-    pub fingerprint: Option<String>,
+    pub fingerprint: String,
 }
 
 impl Site {
     /// The configuration for this claim, or for nobody.
     pub fn render(&self, claim: Option<&Claim>) -> Rendered {
-        let Some(claim) = claim else {
-            return Rendered {
-                text: self.main(""),
-                fingerprint: None,
-            };
-        };
+        let instance = claim.map(|claim| self.instance(claim)).unwrap_or_default();
         // Over the whole text, so that any difference, of the template too, has another name.
-        let blank = self.main(&self.instance(claim, ""));
+        let blank = self.main(&instance, "");
         let fingerprint: String = Digest::of(blank.as_bytes())
             .to_string()
             .chars()
             .take(32)
             .collect();
         Rendered {
-            text: self.main(&self.instance(claim, &fingerprint)),
-            fingerprint: Some(fingerprint),
+            text: self.main(&instance, &fingerprint),
+            fingerprint,
         }
+    }
+
+    /// Where nginx tells the fingerprint; a secret.
+    pub(super) fn serving_path(&self) -> String {
+        format!("/{}/.well-known/tidepool/serving", self.relay_secret)
+    }
+
+    /// Of the root certificate, for nginx.
+    pub(super) fn authority_path(&self) -> PathBuf {
+        self.prefix.join("authority.pem")
     }
 
     /// The base URL, without a path of the API, at which the gateway reaches its models.
@@ -123,11 +132,11 @@ impl Site {
         format!("http://{}/{}", self.relay, self.relay_secret)
     }
 
-    pub(super) fn http(&self) -> SocketAddr {
+    fn http(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.http_port)
     }
 
-    fn main(&self, instance: &str) -> String {
+    fn main(&self, instance: &str, fingerprint: &str) -> String {
         let user = match self.worker {
             Worker::Same => "",
             Worker::Root => "user root;",
@@ -148,12 +157,17 @@ impl Site {
                 ("llm_host", &format!("{}:{}", self.llm.host, self.llm.port)),
                 ("llm_tls", &self.llm.tls()),
                 ("relay_secret", &self.relay_secret),
+                ("serving_path", &self.serving_path()),
+                ("fingerprint", fingerprint),
+                ("door", &self.door.display().to_string()),
+                ("authority", &self.authority_path().display().to_string()),
+                ("edge", EDGE),
                 ("instance", instance),
             ],
         )
     }
 
-    fn instance(&self, claim: &Claim, fingerprint: &str) -> String {
+    fn instance(&self, claim: &Claim) -> String {
         let mut origins = String::new();
         for origin in &claim.origins {
             // Writing to a string cannot fail.
@@ -169,7 +183,6 @@ impl Site {
                 ("origins", &origins),
                 ("proof", claim.proof()),
                 ("max_body_bytes", &claim.max_body_bytes.to_string()),
-                ("fingerprint", fingerprint),
                 ("evictions", &claim.evictions.to_string()),
                 ("internal_host", INTERNAL_HOST),
                 ("internal_origin", INTERNAL_ORIGIN),
@@ -218,18 +231,23 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_placeholder_of_both_templates_has_a_value() {
-        let site = Site {
+    fn site() -> Site {
+        Site {
             prefix: "/p".into(),
             address: [127, 0, 0, 9].into(),
             http_port: 1,
             relay: ([127, 0, 0, 9], 2).into(),
             gateway: ([127, 0, 0, 9], 3).into(),
             llm: Llm::parse("http://127.0.0.1:4").unwrap(),
+            door: "/d".into(),
+            authority: String::new(),
             relay_secret: "5".into(),
             worker: Worker::Same,
-        };
+        }
+    }
+
+    #[test]
+    fn every_placeholder_of_both_templates_has_a_value() {
         let claim = Claim {
             hosts: vec!["h.x".into()],
             origins: vec!["https://h.x".into()],
@@ -239,9 +257,9 @@ mod tests {
         };
         let marked = fill(&format!("{MAIN}{INSTANCE}"), &[]);
         assert!(!marked.contains("{{") && !marked.contains("}}"));
-        let text = site.render(Some(&claim)).text;
+        let text = site().render(Some(&claim)).text;
         for line in [
-            "listen 127.0.0.9:1;",
+            "listen 127.0.0.9:1 ssl;",
             "server_name h.x;",
             "server 127.0.0.9:3;",
             "client_max_body_size 7;",
@@ -256,16 +274,7 @@ mod tests {
 
     #[test]
     fn another_claim_has_another_fingerprint() {
-        let site = Site {
-            prefix: "/p".into(),
-            address: [127, 0, 0, 9].into(),
-            http_port: 1,
-            relay: ([127, 0, 0, 9], 2).into(),
-            gateway: ([127, 0, 0, 9], 3).into(),
-            llm: Llm::parse("http://127.0.0.1:4").unwrap(),
-            relay_secret: "5".into(),
-            worker: Worker::Same,
-        };
+        let site = site();
         let claim = |proof: &str| Claim {
             hosts: vec!["h.x".into()],
             origins: Vec::new(),
@@ -274,11 +283,9 @@ mod tests {
             max_body_bytes: 7,
         };
         let (a, b) = (claim("aa"), claim("bb"));
-        assert_ne!(
-            site.render(Some(&a)).fingerprint,
-            site.render(Some(&b)).fingerprint
-        );
+        let fingerprints = [None, Some(&a), Some(&b)].map(|claim| site.render(claim).fingerprint);
+        let distinct: std::collections::BTreeSet<_> = fingerprints.iter().collect();
+        assert_eq!(distinct.len(), 3);
         assert!(site.render(Some(&a)) == site.render(Some(&a)));
-        assert_eq!(site.render(None).fingerprint, None);
     }
 }

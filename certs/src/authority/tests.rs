@@ -57,8 +57,8 @@ fn a_leaf_names_its_server_and_lives_a_day() {
     let authority = Authority::open_or_create(dir.path(), NOW).unwrap();
     let leaf = Leaf::read(&issued(&authority)[0]).unwrap();
     assert_eq!(leaf.server, server());
-    assert_eq!(leaf.not_after, NOW + LEAF_LIFE);
-    assert_eq!(leaf.not_before, NOW - BACKDATED);
+    assert_eq!(leaf.life.ends, NOW + LEAF_LIFE);
+    assert_eq!(leaf.life.begins, NOW - BACKDATED);
 }
 
 #[test]

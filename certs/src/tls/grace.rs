@@ -100,7 +100,7 @@ impl ClientCertVerifier for Patient {
 }
 
 fn last_second(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
-    let end = Leaf::read(certificate).ok()?.not_after.unix_timestamp();
+    let end = Leaf::read(certificate).ok()?.life.ends.unix_timestamp();
     let end = u64::try_from(end).ok()?.checked_sub(1)?;
     Some(UnixTime::since_unix_epoch(Duration::from_secs(end)))
 }

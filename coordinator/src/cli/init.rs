@@ -3,7 +3,7 @@
 //! Traefik ends TLS for one wildcard name and hands every request to the built-in edge, which knows the
 //! instances: nothing of Traefik's changes when one comes or goes, and any number of them fit. With
 //! `[edge.redis]` it also reads routes from Redis; then the edge is asked about each request, and gets those
-//! that no route is for.
+//! that no route is for; and Traefik comes to servers itself, with a certificate of an edge's that is made here.
 
 use std::{
     fs,
@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod edge;
 mod redis;
 mod traefik;
 
@@ -30,6 +31,19 @@ use crate::{ambient::Chance, edge::renew_hop_secret, serve::config::Config};
 pub enum Command {
     /// Traefik in front of the edge: TLS for all instances' names, and routes in Redis if they are configured
     Traefik(Traefik),
+    /// A new certificate for Traefik's way to servers, which it reads at once; for a timer
+    TraefikCertificate(TraefikCertificate),
+}
+
+/// Where to put it.
+#[derive(Debug, Args)]
+pub struct TraefikCertificate {
+    /// The configuration of `serve`
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Where `init traefik` has written
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
 }
 
 /// Traefik's side of a configuration of `serve`.
@@ -82,20 +96,34 @@ struct Source {
 }
 
 pub(super) fn run(command: &Command, output: &mut Output) -> Result<(), CommandFailed> {
-    let Command::Traefik(options) = command;
     let failed = |error: anyhow::Error| CommandFailed::Init(error.into());
-    let written = traefik(options).map_err(failed)?;
+    let (written, next) = match command {
+        Command::Traefik(options) => {
+            let file = options.out.join("traefik.yml");
+            let next = format!("start it: traefik --configFile={}", file.display());
+            (traefik(options).map_err(failed)?, Some(next))
+        }
+        Command::TraefikCertificate(options) => (certificate(options).map_err(failed)?, None),
+    };
     output.show(&json!({ "written": written }), |_| {
-        let mut lines: Vec<_> = written
+        let lines = written
             .iter()
-            .map(|path| format!("wrote {}", path.display()))
-            .collect();
-        lines.push(format!(
-            "start it: traefik --configFile={}",
-            options.out.join("traefik.yml").display()
-        ));
-        lines
+            .map(|path| format!("wrote {}", path.display()));
+        lines.chain(next).collect()
     })
+}
+
+fn certificate(options: &TraefikCertificate) -> anyhow::Result<Vec<PathBuf>> {
+    let config = Config::read(&options.config)?;
+    let out = options.out.canonicalize()?;
+    // Traefik reads the certificate again when this file changes, and not before.
+    let dynamic = out.join(traefik::DYNAMIC);
+    let text = fs::read_to_string(&dynamic)
+        .with_context(|| format!("read `{}`: `init traefik` comes first", dynamic.display()))?;
+    let mut written = edge::write(&config, &out)?;
+    write(&dynamic, &text)?;
+    written.push(dynamic);
+    Ok(written)
 }
 
 fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
@@ -153,9 +181,15 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
     }
     let mut written = vec![out.join("traefik.yml"), front.dynamic_path()];
     let texts = [front.statics(), front.dynamic()?];
+    // First, so that no Traefik reads of files that are not there.
+    let certificate = match &access {
+        Some(_) => edge::write(&config, &out)?,
+        None => Vec::new(),
+    };
     for (path, text) in written.iter().zip(&texts) {
         write(path, text)?;
     }
+    written.extend(certificate);
     if let Some(access) = &access {
         let path = out.join("redis.acl");
         write(&path, &access.acl())?;
@@ -165,6 +199,7 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// For its owner only: Traefik's password for Redis is in one of them, and what the edge knows it by.
+/// For its owner only: Traefik's password for Redis is in one of them, its key in another.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let writing = || {
         let mut options = fs::OpenOptions::new();

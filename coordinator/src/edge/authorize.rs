@@ -135,7 +135,7 @@ async fn vouched(
     // Traefik may not have heard yet that the name leads elsewhere, and what is vouched for is for the
     // instance's own server only.
     let server = only(asked.headers(), SERVER).and_then(|address| address.parse().ok());
-    if server != entry.route.upstream {
+    if server != entry.route.upstream.map(|upstream| upstream.address) {
         return Err(&text::STARTING);
     }
     let (route, status) = (&entry.route, entry.route.status);

@@ -1,12 +1,8 @@
 //! Passing a request on to the instance's server, and the answer back.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 
 use super::{
@@ -16,10 +12,11 @@ use super::{
     handle::Connection,
     headers::{self, BasicAuth, Visitor},
     page::{self, text},
+    servers,
     table::Entry,
     upgrade,
 };
-use crate::model::InstanceStatus;
+use crate::model::{InstanceStatus, Upstream};
 
 /// As long as nginx on the server waits for the gateway: an answer may take very long to begin.
 const HEAD_DEADLINE: Duration = Duration::from_hours(1);
@@ -59,7 +56,7 @@ pub(super) async fn forward(
     ) else {
         return page::answer(&text::BAD_REQUEST, &client);
     };
-    let asked = tokio::time::timeout(HEAD_DEADLINE, inner.client.request(request));
+    let asked = tokio::time::timeout(HEAD_DEADLINE, inner.servers.request(request));
     let asked = tokio::select! {
         asked = asked => asked,
         () = entry.live.cancelled() => return page::answer(&text::UNREACHABLE, &client),
@@ -118,7 +115,7 @@ fn rewrite(
     inner: &Inner,
     peer: IpAddr,
     entry: &Entry,
-    upstream: IpAddr,
+    upstream: Upstream,
     visitor: Visitor,
     request: Request<Incoming>,
     (bound, socket): (Bound, Option<&upgrade::Wanted>),
@@ -128,13 +125,7 @@ fn rewrite(
         .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
-    let server = SocketAddr::new(upstream, inner.settings.http_port);
-    head.uri = Uri::builder()
-        .scheme("http")
-        .authority(server.to_string())
-        .path_and_query(target)
-        .build()
-        .ok()?;
+    head.uri = servers::uri(upstream, inner.settings.http_port, target)?;
     headers::clean_request(&mut head.headers, BasicAuth::of(&entry.route));
     let host = HeaderValue::from_str(&entry.route.host).ok()?;
     head.headers.insert(header::HOST, host);

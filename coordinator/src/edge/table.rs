@@ -147,7 +147,8 @@ fn ended(before: &[Arc<Entry>], after: &[Route]) -> HashSet<InstanceId> {
 /// A change of status alone ends nobody's connection, unless it shuts the door.
 fn same_access(a: &Route, b: &Route) -> bool {
     a.instance == b.instance
-        && a.upstream == b.upstream
+        && a.upstream.map(|to| (to.server, to.address))
+            == b.upstream.map(|to| (to.server, to.address))
         && a.edge_proof == b.edge_proof
         && a.basic_auth == b.basic_auth
         && a.moved_to == b.moved_to
@@ -156,11 +157,11 @@ fn same_access(a: &Route, b: &Route) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tidepool_shared::document::EdgeProof;
+    use tidepool_shared::{document::EdgeProof, id::ServerId};
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{EdgeLimits, InstanceStatus};
+    use crate::model::{Door, EdgeLimits, InstanceStatus, Upstream};
 
     fn id(number: u128) -> InstanceId {
         InstanceId::new(Uuid::from_u128(number))
@@ -170,7 +171,11 @@ mod tests {
         Route {
             host: host.to_owned(),
             instance: id(instance),
-            upstream: Some([127, 0, 0, 1].into()),
+            upstream: Some(Upstream {
+                server: ServerId::new(Uuid::from_u128(instance)),
+                address: [127, 0, 0, 1].into(),
+                door: Door::Mutual,
+            }),
             edge_proof: EdgeProof("ab".to_owned()),
             basic_auth: None,
             limits: EdgeLimits::default(),

@@ -67,7 +67,7 @@ impl EdgeHandle {
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(PASS, pass);
         let response = inner
-            .client
+            .servers
             .request(request)
             .await
             .map_err(NotReachable::Ask)?;

@@ -1,13 +1,14 @@
 //! Issuing: a certificate for a server that the store still knows and has not revoked.
 
-use tidepool_certs::request::CheckedRequest;
+use tidepool_certs::{authority::Chain, request::CheckedRequest};
 use tidepool_shared::{
     id::ServerId,
     message::{Issued, Refused},
 };
+use time::OffsetDateTime;
 use tracing::{error, info};
 
-use super::{Context, calendar};
+use super::Context;
 use crate::causes::chain;
 use crate::model::{Server, ServerState};
 
@@ -43,21 +44,37 @@ pub(super) fn not_now() -> Refused {
     }
 }
 
+/// A server that may have a certificate, as the store has it now.
+pub(super) async fn served(context: &Context, server: ServerId) -> Result<Server, Refused> {
+    match context.store.server(server).await {
+        Ok(Some(row)) if is_served(&row) => Ok(row),
+        Ok(_) => Err(refused()),
+        Err(failure) => {
+            error!(server.id = %server, error = %chain(&failure), "no certificate issued");
+            Err(not_now())
+        }
+    }
+}
+
+pub(super) fn now(context: &Context) -> Result<OffsetDateTime, Refused> {
+    context.clock.now().calendar().ok_or_else(not_now)
+}
+
+/// The answer that holds a certificate.
+pub(super) fn issued(chain: &Chain) -> Issued {
+    Issued {
+        chain: chain.iter().map(|der| der.to_vec().into()).collect(),
+    }
+}
+
 /// Issues a certificate to a server, whose right to it is read from the store here.
 pub(super) async fn issue(
     context: &Context,
     server: ServerId,
     request: &CheckedRequest,
 ) -> Result<Issued, Refused> {
-    match context.store.server(server).await {
-        Ok(Some(row)) if is_served(&row) => {}
-        Ok(_) => return Err(refused()),
-        Err(failure) => {
-            error!(server.id = %server, error = %chain(&failure), "no certificate issued");
-            return Err(not_now());
-        }
-    }
-    let now = calendar(context.clock.now()).ok_or_else(not_now)?;
+    served(context, server).await?;
+    let now = now(context)?;
     let life = context.settings.leaf_life;
     let chain = context
         .authority
@@ -67,7 +84,5 @@ pub(super) async fn issue(
             not_now()
         })?;
     info!(server.id = %server, "certificate issued");
-    Ok(Issued {
-        chain: chain.iter().map(|der| der.to_vec().into()).collect(),
-    })
+    Ok(issued(&chain))
 }

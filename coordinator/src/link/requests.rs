@@ -1,4 +1,5 @@
-//! Requests of a connected agent, each on a stream of its own: the next certificate, an artefact.
+//! Requests of a connected agent, each on a stream of its own: the next certificate, of the link or of the door; an
+//! artefact. Whatever a request says, a certificate is for the server of the session's own.
 
 use std::time::Duration;
 
@@ -7,12 +8,12 @@ use tidepool_certs::request::CheckedRequest;
 use tidepool_shared::{
     frame::Kind,
     id::ServerId,
-    message::{Renew, Unsupported},
+    message::{Door, Issued, Refused, Renew, Unsupported},
 };
 use tokio::time::timeout;
 
 use super::{
-    Context,
+    Context, door,
     issuing::refused,
     renewal,
     transfer::TransferError,
@@ -39,10 +40,15 @@ pub(super) async fn answer(
                 Ok(checked) => renewal::renew(context, server, &checked).await,
                 Err(_) => Err(refused()),
             };
-            match issued {
-                Ok(issued) => wire::write(&mut send, &issued).await?,
-                Err(refused) => wire::write(&mut send, &refused).await?,
-            }
+            certificate(&mut send, issued).await?;
+        }
+        Kind::DOOR => {
+            let Door { csr } = frame.message().map_err(WireError::from)?;
+            let issued = match CheckedRequest::check(&csr) {
+                Ok(checked) => door::give(context, server, &checked).await,
+                Err(_) => Err(refused()),
+            };
+            certificate(&mut send, issued).await?;
         }
         Kind::FETCH_ARTEFACT => {
             let wanted = frame.message().map_err(WireError::from)?;
@@ -53,4 +59,14 @@ pub(super) async fn answer(
     // A stream that is finished already was finished by us: nothing is lost.
     drop(send.finish());
     Ok(())
+}
+
+async fn certificate(
+    send: &mut SendStream,
+    issued: Result<Issued, Refused>,
+) -> Result<(), WireError> {
+    match issued {
+        Ok(issued) => wire::write(send, &issued).await,
+        Err(refused) => wire::write(send, &refused).await,
+    }
 }

@@ -1,5 +1,8 @@
 //! When an instance is given up, and what its steps took.
 
+use tidepool_certs::authority::Authority;
+use time::OffsetDateTime;
+
 use super::*;
 use crate::{
     ambient::{Chance, ManualClock},
@@ -28,6 +31,7 @@ impl World {
         let store: Arc<dyn Store> = Arc::new(store);
         let clock = Arc::new(ManualClock::at(at(5)));
         let doorbell = Doorbell::default();
+        let authority = Authority::open_or_create(directory.path(), OffsetDateTime::UNIX_EPOCH)?;
         let settings = EdgeSettings {
             listen: ([127, 0, 0, 1], 0).into(),
             ..EdgeSettings::default()
@@ -36,6 +40,7 @@ impl World {
             settings,
             Arc::clone(&store),
             &doorbell,
+            Arc::new(authority),
             clock.clone(),
             chance,
         );

@@ -12,7 +12,7 @@ use std::{
 
 use tidepool_shared::id::ServerId;
 
-use crate::model::Destination;
+use crate::model::{Destination, Door};
 
 /// Traefik's `rootKey`. Its match has no slash behind it.
 pub const ROOT: &str = "traefik";
@@ -21,7 +21,7 @@ pub const ROOT: &str = "traefik";
 pub const SIGN_IN: &str = "tidepool-sign-in@file";
 /// The header in which a route tells the edge the address of its server.
 pub const SERVER: &str = "X-Tidepool-Server";
-/// How Traefik keeps connections to servers; of its file provider, too.
+/// How Traefik comes to servers, and keeps connections to them; of its file provider, too.
 pub const TRANSPORT: &str = "tidepool-servers@file";
 /// The edges, as a service of Traefik's file provider.
 pub const EDGES: &str = "edges@file";
@@ -41,6 +41,7 @@ pub(super) struct Host(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) upstream: SocketAddr,
+    pub(super) door: Door,
     /// None: it is only staged.
     pub(super) hosts: BTreeSet<Host>,
 }
@@ -115,7 +116,11 @@ impl Target {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://{}", self.upstream)
+        let scheme = match self.door {
+            Door::Mutual => "https",
+            Door::Open => "http",
+        };
+        format!("{scheme}://{}", self.upstream)
     }
 }
 
@@ -154,10 +159,11 @@ impl Revision {
 pub(super) fn wanted(destinations: Vec<Destination>, port: u16) -> Wanted {
     let target = |to: Destination| {
         let target = Target {
-            upstream: SocketAddr::new(to.upstream, port),
+            upstream: SocketAddr::new(to.upstream.address, port),
+            door: to.upstream.door,
             hosts: to.hosts.iter().filter_map(|host| Host::of(host)).collect(),
         };
-        (Name::of(to.server), target)
+        (Name::of(to.upstream.server), target)
     };
     destinations.into_iter().map(target).collect()
 }
@@ -178,16 +184,21 @@ pub(super) fn router_of(key: &str) -> Option<Name> {
 
 #[cfg(test)]
 mod tests {
+    use tidepool_shared::id::ServerId;
     use uuid::Uuid;
 
     use super::*;
+    use crate::model::Upstream;
 
     #[test]
     fn a_server_is_six_keys_and_its_name_begins_with_a_letter() {
         let server = ServerId::new(Uuid::from_u128(7));
         let destination = Destination {
-            server,
-            upstream: [10, 0, 0, 7].into(),
+            upstream: Upstream {
+                server,
+                address: [10, 0, 0, 7].into(),
+                door: Door::Mutual,
+            },
             hosts: vec!["b.example".into(), "a.example".into()],
         };
         let wanted = wanted(vec![destination], 80);

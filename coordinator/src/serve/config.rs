@@ -415,6 +415,11 @@ impl Config {
         self.state_dir.join("traefik.secrets")
     }
 
+    /// The certificate that `init traefik` made last, without its key.
+    pub(crate) fn traefik_certificate(&self) -> PathBuf {
+        self.state_dir.join("certs").join("traefik.pem")
+    }
+
     /// The names under which browsers reach instances.
     pub fn names(&self) -> PublicNames {
         PublicNames {

@@ -158,6 +158,7 @@ macro_rules! conformance {
                 a_retirement_and_a_claim_at_once_have_one_winner,
                 an_interrupted_create_leaves_all_or_nothing,
                 a_server_is_a_destination_from_its_boot_on_and_its_names_come_and_go,
+                a_door_that_was_given_is_known_wherever_routes_lead_to_it,
             }
             churn {
                 customers_at_once_leave_everything_whole,

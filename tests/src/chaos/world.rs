@@ -202,6 +202,11 @@ impl World {
         self.dir.path().join("coordinator-0/tidepool.toml")
     }
 
+    /// The first coordinator's own files.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("coordinator-0/state")
+    }
+
     /// Of the coordinators' store.
     pub fn database_url(&self) -> &str {
         &self.url
@@ -283,7 +288,7 @@ impl World {
     }
 
     async fn up(&mut self, number: usize) -> anyhow::Result<()> {
-        let first = self.dir.path().join("coordinator-0/state");
+        let first = self.state_dir();
         let url = self.url.clone();
         let coordinator = self
             .coordinators

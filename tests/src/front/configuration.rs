@@ -9,6 +9,8 @@ use super::Ports;
 /// What is to be in it.
 #[derive(Debug)]
 pub struct Places<'p> {
+    /// Where the coordinator's authority is, for Traefik's certificate.
+    pub state_dir: &'p Path,
     pub domain: &'p str,
     pub redis: &'p str,
     pub edge_port: u16,
@@ -22,18 +24,18 @@ impl Places<'_> {
         format!("http://127.0.0.1:{}", self.ports.status)
     }
 
-    /// The file of secrets that belongs to a configuration.
-    pub fn secrets(path: &Path) -> PathBuf {
-        path.with_file_name("state").join("traefik.secrets")
+    /// The file of secrets by which edges know Traefik.
+    pub fn secrets(&self) -> PathBuf {
+        self.state_dir.join("traefik.secrets")
     }
 
-    /// Writes the example with its edge at these places, and its state beside it.
+    /// Writes the example with its edge at these places.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let example =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../coordinator/tidepool.example.toml");
         let text = std::fs::read_to_string(example)?;
-        let state = path.with_file_name("state");
-        let text = text.replacen("/var/lib/tidepool", &state.to_string_lossy(), 1);
+        let state = format!("state_dir = \"{}\"", self.state_dir.display());
+        let text = text.replace("state_dir = \"/var/lib/tidepool\"", &state);
         let (before, rest) = text.split_once("[edge]").context("the example's edge")?;
         let (_, after) = rest.split_once("[sweep]").context("the example's sweep")?;
         let edge = format!(

@@ -1,18 +1,24 @@
 //! One nginx that is every server of this machine's network: it says at which address it was asked, and what
-//! it was told. Whoever has no proof is refused, as by a server's own nginx.
+//! it was told. Whoever has no proof, or does not come by TLS as an edge, is refused, as by a server's own nginx;
+//! each address has the door of its own server.
 
-use std::{process::Stdio, time::Duration};
+use std::{net::IpAddr, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
+use tidepool_certs::door::EDGE;
+use tidepool_shared::id::ServerId;
 use tokio::{
     net::TcpStream,
     process::{Child, Command},
     time::{Instant, sleep},
 };
 
-use crate::deployment::free_port;
+use crate::{
+    deployment::free_port,
+    doors::{self, Doors},
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -20,7 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Servers {
     pub port: u16,
-    _folder: TempDir,
+    doors: Doors,
+    folder: TempDir,
     _nginx: Child,
 }
 
@@ -40,8 +47,13 @@ impl Told {
 }
 
 impl Servers {
-    pub async fn start() -> anyhow::Result<Self> {
+    /// With doors of this authority.
+    pub async fn start(doors: Doors) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("tidepool-servers-")?;
+        std::fs::write(
+            folder.path().join("authority.pem"),
+            doors.authority.root_pem(),
+        )?;
         let port = free_port()?;
         let configuration = folder.path().join("nginx.conf");
         std::fs::write(&configuration, text(&folder, port))?;
@@ -61,9 +73,16 @@ impl Servers {
         }
         Ok(Self {
             port,
-            _folder: folder,
+            doors,
+            folder,
             _nginx: nginx,
         })
+    }
+
+    /// At this address is this server from now on.
+    pub fn add(&self, address: IpAddr, server: ServerId) -> anyhow::Result<()> {
+        let file = doors::file(self.folder.path(), address);
+        Ok(std::fs::write(file, self.doors.door_pem(server)?)?)
     }
 }
 
@@ -94,10 +113,16 @@ http {{
     access_log off; keepalive_timeout 120s; keepalive_requests 1000000; default_type application/json;
     client_body_temp_path {path}/a; proxy_temp_path {path}/b; fastcgi_temp_path {path}/c;
     uwsgi_temp_path {path}/d; scgi_temp_path {path}/e;
+    map $server_addr $door {{ default {path}/$server_addr.pem; }}
+    map $ssl_client_s_dn $edge {{ default 0; \"~^CN={EDGE}$\" 1; }}
+    ssl_certificate $door; ssl_certificate_key $door; ssl_protocols TLSv1.3;
+    ssl_session_tickets off; ssl_session_cache off;
+    ssl_client_certificate {path}/authority.pem; ssl_verify_client on;
     server {{
-        listen 0.0.0.0:{port};
+        listen 0.0.0.0:{port} ssl;
         underscores_in_headers on;
         location / {{
+            if ($edge = 0) {{ return 403; }}
             if ($http_x_tidepool_proof = \"\") {{ return 403; }}
             return 200 '{{{}}}';
         }}

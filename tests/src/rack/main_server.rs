@@ -80,6 +80,11 @@ impl MainServer {
         &self.dir
     }
 
+    /// The edge's port, on this machine.
+    pub fn edge_port(&self) -> u16 {
+        self.ports[1]
+    }
+
     /// The proxy's port, for servers.
     pub fn proxy_port(&self) -> u16 {
         self.ports[2]

@@ -1,6 +1,13 @@
 //! A server's nginx and gateway, as far as the edge can tell.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _, stream};
@@ -12,11 +19,14 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::{Mutex, mpsc, watch},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{handshake::derive_accept_key, protocol::Role},
@@ -28,6 +38,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(crate) struct Upstream {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
+    handshakes: Arc<AtomicUsize>,
     /// What `/events` sends, one event per item.
     pub(crate) events: mpsc::Sender<&'static str>,
     /// How many bytes of an upload have arrived.
@@ -45,6 +56,15 @@ struct Shared {
 impl Upstream {
     /// Binds `address` at `port` (0: any); `None` when the port is taken there.
     pub(crate) async fn start(name: &str, address: IpAddr, port: u16) -> Option<Self> {
+        Self::behind(name, (address, port), None).await
+    }
+
+    /// The same, whose door shows and wants certificates.
+    pub(crate) async fn behind(
+        name: &str,
+        (address, port): (IpAddr, u16),
+        door: Option<ServerConfig>,
+    ) -> Option<Self> {
         let listener = TcpListener::bind((address, port)).await.ok()?;
         let port = listener.local_addr().unwrap().port();
         let (events, to_send) = mpsc::channel(8);
@@ -56,14 +76,23 @@ impl Upstream {
             sockets: Mutex::default(),
         });
         let mut serving = JoinSet::new();
-        serving.spawn(accept(listener, shared));
+        let handshakes = Arc::new(AtomicUsize::new(0));
+        let door =
+            door.map(|config| (TlsAcceptor::from(Arc::new(config)), Arc::clone(&handshakes)));
+        serving.spawn(accept(listener, door, shared));
         Some(Self {
             address,
             port,
+            handshakes,
             events,
             received,
             serving,
         })
+    }
+
+    /// How many connections have shaken hands so far.
+    pub(crate) fn handshakes(&self) -> usize {
+        self.handshakes.load(Ordering::Relaxed)
     }
 
     /// From now on connections are refused.
@@ -72,21 +101,36 @@ impl Upstream {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+type Door = (TlsAcceptor, Arc<AtomicUsize>);
+
+async fn accept(listener: TcpListener, door: Option<Door>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let shared = Arc::clone(&shared);
-        let service = service_fn(move |request| {
-            let shared = Arc::clone(&shared);
-            async move { Ok::<_, Infallible>(answer(&shared, request).await) }
-        });
+        let (shared, door) = (Arc::clone(&shared), door.clone());
         connections.spawn(async move {
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // The edge may close a connection at any time.
-            drop(connection.with_upgrades().await);
+            match door {
+                None => serve(stream, shared).await,
+                Some((acceptor, handshakes)) => {
+                    // The edge may refuse us, too.
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        handshakes.fetch_add(1, Ordering::Relaxed);
+                        serve(stream, shared).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: Arc<Shared>) {
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // The edge may close a connection at any time.
+    drop(connection.with_upgrades().await);
 }
 
 async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {

@@ -15,12 +15,13 @@ use tidepool_coordinator::{
     ambient::{Chance, SystemClock},
     doorbell::{Doorbell, Ring},
     edge::{Edge, EdgeHandle, EdgeSettings, EdgeStore},
-    model::{EdgeLimits, InstanceStatus, Route},
+    model::{Door, EdgeLimits, InstanceStatus, Route, Upstream as To},
 };
 use tidepool_shared::{
     document::{Digest, EdgeProof},
-    id::InstanceId,
+    id::{InstanceId, ServerId},
 };
+use tidepool_tests::doors::Doors;
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -43,6 +44,9 @@ pub(crate) struct World {
     pub(crate) client: Client<HttpConnector, Body>,
     pub(crate) cancel: CancellationToken,
     pub(crate) serving: JoinSet<()>,
+    /// The edge's authority.
+    pub(crate) doors: Doors,
+    _folder: tempfile::TempDir,
 }
 
 /// What a visitor got.
@@ -88,7 +92,10 @@ impl World {
         bell: Doorbell,
     ) -> Self {
         let chance = Arc::new(Chance::from_os());
-        let edge = Edge::bind(settings, views, &bell, Arc::new(SystemClock), chance)
+        let folder = tempfile::tempdir().unwrap();
+        let doors = Doors::of(folder.path()).unwrap();
+        let (clock, authority) = (Arc::new(SystemClock), Arc::clone(&doors.authority));
+        let edge = Edge::bind(settings, views, &bell, authority, clock, chance)
             .await
             .unwrap();
         let (address, handle) = (edge.local_addr(), edge.handle());
@@ -103,6 +110,8 @@ impl World {
             client: Client::builder(TokioExecutor::new()).build_http(),
             cancel,
             serving,
+            doors,
+            _folder: folder,
         }
     }
 
@@ -252,11 +261,21 @@ fn map(host: &str, headers: &[(&str, &str)]) -> HeaderMap {
         .collect()
 }
 
+/// The server of an instance, as servers are numbered here.
+pub(crate) fn server(number: u128) -> ServerId {
+    format!("srv_{number:026}").parse().unwrap()
+}
+
+/// To a server that is reached in clear, where TLS is nothing to the matter.
 pub(crate) fn route(host: &str, instance: u128, upstream: Option<IpAddr>) -> Route {
     Route {
         host: host.to_owned(),
         instance: id(instance),
-        upstream,
+        upstream: upstream.map(|address| To {
+            server: server(instance),
+            address,
+            door: Door::Open,
+        }),
         edge_proof: EdgeProof(format!("proof-{instance}")),
         basic_auth: None,
         limits: EdgeLimits::default(),

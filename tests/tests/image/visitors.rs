@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tidepool_tests::{
-    evidence,
+    doors, evidence,
     rack::{Rack, SERVER_PORT, Server},
 };
 use tokio::time::{Instant, sleep};
@@ -24,7 +24,8 @@ struct Edge {
 }
 
 impl Edge {
-    async fn of(server: Server, url: &str) -> anyhow::Result<Self> {
+    async fn of(rack: &Rack, url: &str) -> anyhow::Result<Self> {
+        let server = rack.server()?;
         let configured = "sed -n 's/^ *\"~^\\([0-9a-f]*\\)\\$\" right;$/\\1/p' \
                           /var/lib/tidepool/nginx/nginx.conf";
         let proof = server.run(configured).await?;
@@ -33,7 +34,7 @@ impl Edge {
         let host = url.trim_start_matches("http://");
         Ok(Self {
             host: host.split(':').next().unwrap_or_default().to_owned(),
-            http: reqwest::Client::builder().timeout(PATIENCE).build()?,
+            http: rack.doors()?.client((server.address, SERVER_PORT).into())?,
             server,
             proof,
         })
@@ -41,13 +42,10 @@ impl Edge {
 
     /// Asks on behalf of a visitor who is not signed in; the status.
     async fn ask(&self, visitor: &str) -> anyhow::Result<u16> {
-        let path = "control-ui-config.json";
+        let path = "/control-ui-config.json";
         let answer = self
             .http
-            .get(format!(
-                "http://{}:{SERVER_PORT}/{path}",
-                self.server.address
-            ))
+            .get(doors::url((self.server.address, SERVER_PORT).into(), path))
             .header("host", &self.host)
             .header("x-tidepool-proof", &self.proof)
             .header("x-tidepool-visitor", "hook")
@@ -79,7 +77,14 @@ async fn a_guesser_is_banned_by_the_edges_word_and_its_neighbour_is_not() -> any
     rack.warm(1).await?;
     let instance = rack.api.create("alice", 60).await?;
     let url = instance["url"].as_str().context("its url")?;
-    let edge = Edge::of(rack.server()?, url).await?;
+    let edge = Edge::of(&rack, url).await?;
+    let clear = format!("http://{}:{SERVER_PORT}/", edge.server.address);
+    let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
+    let clear = client.get(clear).send().await?.status();
+    ensure!(
+        clear == reqwest::StatusCode::BAD_REQUEST,
+        "in clear: {clear}"
+    );
     // The gateway refuses who is not signed in.
     ensure!(edge.ask(GUESSER).await? == 401);
     edge.until(GUESSER, 429).await?;

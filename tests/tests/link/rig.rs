@@ -18,12 +18,18 @@ use tempfile::TempDir;
 use tidepool_agent::{
     artefact::Depot,
     desk::{QUEUE, Request, View},
+    door::Door,
     enrol::{self, EnrolError},
     identity::Identity,
     link::{self, Backoff, Line, Pace, Status, Updates},
     stats::Look,
 };
-use tidepool_certs::{COORDINATOR_NAME, authority::Authority, request::AgentKey, tls};
+use tidepool_certs::{
+    COORDINATOR_NAME,
+    authority::Authority,
+    request::{AgentKey, CheckedRequest},
+    tls,
+};
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, Moment, SystemClock},
     doorbell::Doorbell,
@@ -41,6 +47,7 @@ use tidepool_shared::{
     message::{FetchArtefact, GatewayStats, Health, Held, Hello, HostStats, Phase, Renew, Welcome},
     user_data::UserData,
 };
+use tidepool_tests::doors;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -117,7 +124,7 @@ impl Rig {
             doorbell.clone(),
             Arc::new(SystemClock),
             Arc::clone(&chance),
-            authority,
+            Arc::new(authority),
         )
         .unwrap();
         let (address, links) = (server.local_addr().unwrap(), server.links());
@@ -206,6 +213,16 @@ impl Rig {
             admission: None,
         };
         enrol::ensure(&settings, &user_data, &CancellationToken::new()).await
+    }
+
+    /// A certificate of a server's door that was made so long ago.
+    pub(crate) fn door(&self, server: ServerId, age: Duration) -> Door {
+        let made = doors::now().unwrap() - age;
+        let authority = Authority::open_or_create(&self.dir.join("ca"), made).unwrap();
+        let key = AgentKey::generate().unwrap();
+        let request = CheckedRequest::check(&key.request().unwrap()).unwrap();
+        let chain = authority.door(&request, server, made).unwrap();
+        Door::new(server, &key, &chain).unwrap()
     }
 
     pub(crate) fn agent(&self, identity: Identity) -> Agent {
@@ -361,6 +378,7 @@ impl Agent {
         let (offered, offers) = mpsc::channel(QUEUE);
         let cancel = CancellationToken::new();
         let config = link::Config {
+            door: Door::load(&identity_dir, identity.server).unwrap(),
             identity,
             identity_dir,
             root,
@@ -557,7 +575,12 @@ impl Raw {
     /// Asks for the next certificate and gives the answer.
     pub(crate) async fn renewal(&self) -> Frame {
         let csr = AgentKey::generate().unwrap().request().unwrap();
-        let bytes = Frame::of(&Renew { csr }).encode().unwrap();
+        self.asked(&Renew { csr }).await
+    }
+
+    /// Asks something on a stream of its own and gives the answer.
+    pub(crate) async fn asked(&self, request: &impl Message) -> Frame {
+        let bytes = Frame::of(request).encode().unwrap();
         let (mut send, mut recv) = self.connection.open_bi().await.unwrap();
         send.write_all(&bytes).await.unwrap();
         send.finish().unwrap();

@@ -1,9 +1,13 @@
 //! One server's nginx on a loopback address of its own, with a gateway and a proxy behind it.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,17 +15,27 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
 use tempfile::TempDir;
-use tidepool_agent::nginx::{Llm, Nginx, Site, Worker};
+use tidepool_agent::{
+    door::Door,
+    nginx::{Llm, Nginx, Site, Worker},
+};
+use tidepool_certs::door::name_of;
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power},
-    id::InstanceId,
+    id::{InstanceId, ServerId},
 };
+use tidepool_tests::doors::Doors;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::{sleep, timeout},
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use uuid::Uuid;
 
 use super::upstream::Upstream;
@@ -34,6 +48,8 @@ pub(crate) struct Place {
     pub(crate) nginx: Nginx,
     pub(crate) upstream: Upstream,
     pub(crate) llm: Upstream,
+    pub(crate) doors: Doors,
+    edge: Arc<ClientConfig>,
     site: Site,
     dir: TempDir,
 }
@@ -44,7 +60,7 @@ pub(crate) struct Answer {
     pub(crate) head: String,
 }
 
-pub(crate) struct Socket(TcpStream);
+pub(crate) struct Socket(TlsStream<TcpStream>);
 
 impl Socket {
     pub(crate) async fn echo(&mut self, word: &str) -> String {
@@ -98,6 +114,7 @@ impl Place {
             probe.local_addr().unwrap().port()
         };
         let dir = tempfile::tempdir().unwrap();
+        let doors = Doors::of(dir.path()).unwrap();
         let site = Site {
             prefix: dir.path().join("nginx"),
             address: address.into(),
@@ -105,6 +122,8 @@ impl Place {
             relay: (address, free()).into(),
             gateway: upstream.address,
             llm: Llm::parse(&format!("http://{}", llm.address)).unwrap(),
+            door: dir.path().join("door.pem"),
+            authority: doors.authority.root_pem().to_owned(),
             relay_secret: "7e".repeat(32),
             worker: if nix::unistd::geteuid().is_root() {
                 Worker::Root
@@ -113,13 +132,24 @@ impl Place {
             },
         };
         std::fs::create_dir(&site.prefix).unwrap();
-        Self {
+        let place = Self {
             nginx: Nginx::new("/usr/sbin/nginx".into(), site.clone()),
             upstream,
             llm,
+            edge: Arc::new(doors.edge().unwrap()),
+            doors,
             site,
             dir,
-        }
+        };
+        place.renew_door();
+        place
+    }
+
+    /// As the agent does it: the file is another one.
+    pub(crate) fn renew_door(&self) {
+        let (chain, key) = self.doors.door(server()).unwrap();
+        let door = Door::new(server(), &key, &chain).unwrap();
+        door.save(self.dir.path()).unwrap();
     }
 
     pub(crate) async fn claimed(document: &DesiredDocument) -> Self {
@@ -149,6 +179,13 @@ impl Place {
         std::fs::read_to_string(self.prefix().join("nginx.pid")).unwrap()
     }
 
+    /// The master's children.
+    pub(crate) fn workers(&self) -> String {
+        let master = self.master();
+        let master = master.trim();
+        std::fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap()
+    }
+
     /// The master dies without a word; its workers do not.
     pub(crate) fn kill_master(&self) {
         let pid = self.master().trim().parse().unwrap();
@@ -164,7 +201,21 @@ impl Place {
     }
 
     pub(crate) async fn raw(&self, request: &str) -> Answer {
-        exchange(self.http(), request).await
+        self.raw_as(&self.edge, request).await.unwrap()
+    }
+
+    /// As somebody who shows something else, or nothing.
+    pub(crate) async fn raw_as(
+        &self,
+        client: &Arc<ClientConfig>,
+        request: &str,
+    ) -> io::Result<Answer> {
+        exchange(self.connect(client).await?, request).await
+    }
+
+    pub(crate) async fn raw_in_clear(&self, request: &str) -> Answer {
+        let stream = TcpStream::connect(self.http()).await.unwrap();
+        exchange(stream, request).await.unwrap()
     }
 
     /// Everything that is answered until the connection is closed.
@@ -181,11 +232,33 @@ impl Place {
     }
 
     pub(crate) async fn raw_relay(&self, request: &str) -> Answer {
-        exchange(self.site.relay, request).await
+        let stream = TcpStream::connect(self.site.relay).await.unwrap();
+        exchange(stream, request).await.unwrap()
+    }
+
+    async fn connect(&self, client: &Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.http()).await?;
+        let name = ServerName::try_from(name_of(server())).unwrap();
+        TlsConnector::from(Arc::clone(client))
+            .connect(name, stream)
+            .await
+    }
+
+    /// The certificate that the door shows, if it shows any.
+    pub(crate) async fn shown(&self) -> io::Result<CertificateDer<'static>> {
+        let stream = self.connect(&self.edge).await?;
+        let (_, connection) = stream.get_ref();
+        Ok(connection.peer_certificates().unwrap()[0]
+            .clone()
+            .into_owned())
+    }
+
+    pub(crate) fn without_door(&self) {
+        std::fs::remove_file(&self.site.door).unwrap();
     }
 
     pub(crate) async fn upgraded(&self, host: &str) -> Socket {
-        let mut stream = TcpStream::connect(self.http()).await.unwrap();
+        let mut stream = self.connect(&self.edge).await.unwrap();
         let headers = [
             ("Connection", "Upgrade"),
             ("Upgrade", "websocket"),
@@ -193,7 +266,7 @@ impl Place {
         ];
         let request = request(host, &headers);
         stream.write_all(request.as_bytes()).await.unwrap();
-        assert_eq!(head(&mut stream).await.status, 101);
+        assert_eq!(head(&mut stream).await.unwrap().status, 101);
         Socket(stream)
     }
 
@@ -219,7 +292,11 @@ impl Drop for Place {
     }
 }
 
-fn request(host: &str, headers: &[(&str, &str)]) -> String {
+fn server() -> ServerId {
+    ServerId::new(Uuid::from_u128(1))
+}
+
+pub(crate) fn request(host: &str, headers: &[(&str, &str)]) -> String {
     let headers = headers
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"));
@@ -227,23 +304,26 @@ fn request(host: &str, headers: &[(&str, &str)]) -> String {
     format!("GET /x?y=1 HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n")
 }
 
-async fn exchange(at: SocketAddr, request: &str) -> Answer {
-    let mut stream = TcpStream::connect(at).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> io::Result<Answer> {
+    stream.write_all(request.as_bytes()).await?;
     head(&mut stream).await
 }
 
-async fn head(stream: &mut TcpStream) -> Answer {
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     let read = async {
         while !bytes.ends_with(b"\r\n\r\n") {
-            bytes.push(stream.read_u8().await.unwrap());
+            bytes.push(stream.read_u8().await?);
         }
+        io::Result::Ok(())
     };
-    timeout(Duration::from_secs(5), read).await.unwrap();
+    timeout(Duration::from_secs(5), read).await??;
     let text = String::from_utf8(bytes).unwrap();
-    Answer {
+    Ok(Answer {
         status: text.split(' ').nth(1).unwrap().parse().unwrap(),
         head: text,
-    }
+    })
 }

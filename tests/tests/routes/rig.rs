@@ -19,7 +19,7 @@ use tidepool_coordinator::{
     ambient::{Chance, Moment, SystemClock},
     doorbell::{Doorbell, Ring},
     edge::{Edge, EdgeHandle, EdgeSettings, EdgeStore, Questions},
-    model::{Destination, EdgeLimits, Event, InstanceStatus, Route},
+    model::{Destination, Door, EdgeLimits, Event, InstanceStatus, Route, Upstream},
     routes::{RedisUrl, Routes, RoutesSettings, RoutesStore},
     store::{EventStore, Stored},
 };
@@ -30,6 +30,7 @@ use tidepool_shared::{
 };
 use tidepool_tests::{
     deployment::free_port,
+    doors::Doors,
     front::{self, Places, Ports, Redis, Servers, Told, Traefik},
 };
 use tokio::{task::JoinSet, time::sleep};
@@ -58,7 +59,7 @@ pub(crate) struct Rig {
     next: AtomicU32,
     cancel: CancellationToken,
     running: JoinSet<()>,
-    _servers: Servers,
+    servers: Servers,
     _folder: TempDir,
 }
 
@@ -96,13 +97,16 @@ impl Rig {
     /// With so many edges.
     pub(crate) async fn with_edges(count: usize) -> Option<Self> {
         let program = front::program()?;
-        let (ports, servers) = (Ports::free().unwrap(), Servers::start().await.unwrap());
+        let folder = TempDir::with_prefix("tidepool-rig-").unwrap();
+        let doors = Doors::of(folder.path()).unwrap();
+        let servers = Servers::start(doors.clone()).await.unwrap();
+        let ports = Ports::free().unwrap();
         let redis_port = free_port().unwrap();
         let edge_ports: Vec<u16> = (0..count).map(|_| free_port().unwrap()).collect();
-        let folder = TempDir::with_prefix("tidepool-rig-").unwrap();
         let url = format!("redis://tidepool:own@127.0.0.1:{redis_port}/1");
         let configuration = folder.path().join("tidepool.toml");
         let places = Places {
+            state_dir: folder.path(),
             domain: DOMAIN,
             redis: &url,
             edge_port: edge_ports[0],
@@ -122,14 +126,7 @@ impl Rig {
         );
         let (mut handles, mut edges) = (Vec::new(), Vec::new());
         for port in edge_ports {
-            let edge = edge(
-                &store,
-                &bell,
-                &places,
-                Places::secrets(&configuration),
-                port,
-            )
-            .await;
+            let edge = edge(&store, &bell, &places, places.secrets(), &doors, port).await;
             let token = cancel.child_token();
             handles.push(edge.handle());
             running.spawn(edge.run(token.clone()));
@@ -153,7 +150,7 @@ impl Rig {
             next: AtomicU32::new(1),
             cancel,
             running,
-            _servers: servers,
+            servers,
             _folder: folder,
         })
     }
@@ -162,9 +159,14 @@ impl Rig {
     pub(crate) fn add_server(&self) -> ServerId {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let server = ServerId::new(Uuid::from_u128(number.into()));
+        let address = Ipv4Addr::from(FIRST + number).into();
+        self.servers.add(address, server).unwrap();
         let destination = Destination {
-            server,
-            upstream: Ipv4Addr::from(FIRST + number).into(),
+            upstream: Upstream {
+                server,
+                address,
+                door: Door::Mutual,
+            },
             hosts: Vec::new(),
         };
         self.store.state().destinations.push(destination);
@@ -176,13 +178,13 @@ impl Rig {
         let idle = {
             let state = self.store.state();
             let mut idle = state.destinations.iter().filter(|to| to.hosts.is_empty());
-            idle.next().map(|to| to.server)
+            idle.next().map(|to| to.upstream.server)
         };
         let server = idle.unwrap_or_else(|| self.add_server());
         let upstream = {
             let mut state = self.store.state();
             let mut to = state.destinations.iter_mut();
-            let to = to.find(|to| to.server == server).unwrap();
+            let to = to.find(|to| to.upstream.server == server).unwrap();
             to.hosts = vec![host(number)];
             let upstream = to.upstream;
             state.routes.push(Route {
@@ -198,7 +200,7 @@ impl Rig {
             });
             let secret = Digest::of(secret(number).as_bytes()).0;
             state.sessions.insert(secret, id(number));
-            upstream
+            upstream.address
         };
         self.bell.ring(Ring::Instance(id(number)));
         upstream
@@ -226,13 +228,13 @@ impl Rig {
                 .destinations
                 .retain(|to| !to.hosts.contains(&host(number)));
             let mut to = state.destinations.iter_mut();
-            let to = to.find(|to| to.server == server).unwrap();
+            let to = to.find(|to| to.upstream.server == server).unwrap();
             to.hosts = vec![host(number)];
             let upstream = to.upstream;
             let mut routes = state.routes.iter_mut();
             let route = routes.find(|route| route.instance == id(number)).unwrap();
             route.upstream = Some(upstream);
-            upstream
+            upstream.address
         };
         self.bell.ring(Ring::Instance(id(number)));
         upstream
@@ -344,6 +346,7 @@ async fn edge(
     bell: &Doorbell,
     places: &Places<'_>,
     secrets: PathBuf,
+    doors: &Doors,
     port: u16,
 ) -> Edge {
     let settings = EdgeSettings {
@@ -365,7 +368,8 @@ async fn edge(
         certificates: store.clone(),
     };
     let chance = Arc::new(Chance::from_os());
-    Edge::bind(settings, views, bell, Arc::new(SystemClock), chance)
+    let (clock, authority) = (Arc::new(SystemClock), Arc::clone(&doors.authority));
+    Edge::bind(settings, views, bell, authority, clock, chance)
         .await
         .unwrap()
 }

@@ -1,6 +1,6 @@
 //! Routes that Traefik itself knows, from Redis: the whole way, with servers' real agents and nginx.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, ensure};
 use futures_util::StreamExt as _;
@@ -10,6 +10,7 @@ use tidepool_tests::{
     api::Api,
     chaos::world::{Front, World},
     deployment::free_port,
+    doors::{self, Doors},
     evidence,
     front::{self, Ports, Redis, Traefik},
     programs,
@@ -44,6 +45,8 @@ async fn start() -> anyhow::Result<Option<(World, Traefik, Redis)>> {
         domains: None,
     };
     let mut world = World::start_behind(Some(front), None, 1).await?;
+    // As if the coordinator had been started before.
+    Doors::of(&world.state_dir())?;
     let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports, &[]).await?;
     let redis = Redis::start(redis_port, Some(traefik.file("redis.acl"))).await?;
     traefik.start().await?;
@@ -117,10 +120,11 @@ async fn a_customer_comes_by_a_route_of_their_own_and_nobody_else_does() -> anyh
         (1.0..2.0).contains(&passed),
         "not by Traefik's own route: {passed}"
     );
-    nobody_comes_past_traefik(&visitor, &address).await?;
+    nobody_comes_past_traefik(&world, &visitor, &address).await?;
     the_proof_is_nowhere_in_redis(&redis).await?;
     traefiks_api_shows_no_secret(&traefik).await?;
     the_doctor_finds_what_is_wrong_and_nothing_else(&world, &traefik, &redis).await?;
+    a_new_certificate_is_taken_up(&world, &traefik, &visitor).await?;
     let socket = visitor.socket(&visitor.url("alice")).await?;
     let socket = socket.map_err(|status| anyhow::anyhow!("refused: {status}"))?;
     guesses_are_counted_by_visitor(api, &id, &traefik).await?;
@@ -255,8 +259,17 @@ async fn whose_access_ends_is_cut_off_in_the_middle_of_a_plain_answer() -> anyho
 }
 
 /// A server's own address answers nobody, whatever name they say and whoever they say they are.
-async fn nobody_comes_past_traefik(visitor: &Visitor, address: &str) -> anyhow::Result<()> {
-    let client = Client::builder().no_proxy().build()?;
+async fn nobody_comes_past_traefik(
+    world: &World,
+    visitor: &Visitor,
+    address: &str,
+) -> anyhow::Result<()> {
+    let server: SocketAddr = format!("{address}:{SERVER_PORT}").parse()?;
+    let clear = Client::builder().no_proxy().build()?;
+    let clear = clear.get(format!("http://{server}/")).send().await?;
+    ensure!(clear.status() == StatusCode::BAD_REQUEST);
+    // Not even with an edge's certificate.
+    let client = Doors::of(&world.state_dir())?.client(server)?;
     let cookie = visitor.cookie.clone().context("signed in")?;
     for host in [
         format!("alice.{DOMAIN}"),
@@ -264,7 +277,7 @@ async fn nobody_comes_past_traefik(visitor: &Visitor, address: &str) -> anyhow::
         "x".to_owned(),
     ] {
         let request = client
-            .get(format!("http://{address}:{SERVER_PORT}/"))
+            .get(doors::url(server, "/"))
             .header("host", &host)
             .header("cookie", &cookie)
             .header("x-tidepool-visitor", "owner")
@@ -291,6 +304,47 @@ async fn traefiks_api_shows_no_secret(traefik: &Traefik) -> anyhow::Result<()> {
         ensure!(status == StatusCode::NOT_FOUND, "{path}: {status}");
     }
     Ok(())
+}
+
+/// Servers let Traefik in by its certificate alone, and it takes a new one without a restart.
+async fn a_new_certificate_is_taken_up(
+    world: &World,
+    traefik: &Traefik,
+    visitor: &Visitor,
+) -> anyhow::Result<()> {
+    let until = async |wanted: StatusCode| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = visitor.get("alice", "/control-ui-config.json").send();
+            let status = answer.await?.status();
+            if status == wanted {
+                return anyhow::Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{status}: {}", traefik.log());
+            sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    until(StatusCode::OK).await?;
+    let folder = tempfile::tempdir()?;
+    let foreign = Doors::of(folder.path())?;
+    let edge = (foreign.authority).edge(std::time::Duration::from_hours(1), doors::now()?)?;
+    std::fs::write(traefik.file("edge.pem"), edge.chain_pem())?;
+    std::fs::write(traefik.file("edge.key"), edge.key_pem())?;
+    let dynamic = traefik.file("dynamic.yml");
+    std::fs::write(&dynamic, std::fs::read(&dynamic)?)?;
+    // It is nginx that says so: no certificate of ours was shown.
+    until(StatusCode::BAD_REQUEST).await?;
+    let out = dynamic.parent().context("a folder")?;
+    let renewed = Command::new(programs::program("tidepool")?)
+        .args(["init", "traefik-certificate", "--config"])
+        .arg(world.configuration())
+        .arg("--out")
+        .arg(out)
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&renewed.stderr);
+    ensure!(renewed.status.success(), "{said}");
+    until(StatusCode::OK).await
 }
 
 async fn the_proof_is_nowhere_in_redis(redis: &Redis) -> anyhow::Result<()> {
@@ -349,12 +403,17 @@ async fn the_doctor_finds_what_is_wrong_and_nothing_else(
         "certificate",
         "visitor",
         "sign-in",
+        "traefik's certificate",
         "redis",
         "redis key events",
         "routes",
     ];
     ensure!(checks.starts_with(&begin), "{found:?}");
-    ensure!(checks.len() == begin.len() + 1, "{found:?}");
+    ensure!(checks.ends_with(&["servers"]), "{found:?}");
+    ensure!(checks.len() == begin.len() + 2, "{found:?}");
+    let doubts = found.iter().filter(|[_, verdict, _]| verdict != "fine");
+    ensure!(doubts.count() == 0, "{found:?}");
+    the_doctor_warns_of_the_certificates_end(world, traefik).await?;
     let mut junk = redis::cmd("SET");
     let () = redis.ask(junk.arg("traefik/http/junk").arg("1")).await?;
     let secrets = world
@@ -385,4 +444,26 @@ async fn the_doctor_finds_what_is_wrong_and_nothing_else(
         "{found:?}"
     );
     Ok(())
+}
+
+/// A month before, and then it is wrong. What is kept of Traefik's certificate is as `init` has left it.
+async fn the_doctor_warns_of_the_certificates_end(
+    world: &World,
+    traefik: &Traefik,
+) -> anyhow::Result<()> {
+    let kept = world.state_dir().join("certs/traefik.pem");
+    let before = std::fs::read(&kept)?;
+    let authority = Doors::of(&world.state_dir())?.authority;
+    let life = std::time::Duration::from_hours(20 * 24);
+    for (age_days, verdict) in [(0, "doubtful"), (30, "wrong")] {
+        let made = doors::now()? - std::time::Duration::from_hours(age_days * 24);
+        std::fs::write(&kept, authority.edge(life, made)?.chain_pem())?;
+        let (_, found) = doctor(world, traefik).await?;
+        let mut of = found
+            .iter()
+            .filter(|[check, ..]| check == "traefik's certificate");
+        let told = of.next().map(|[_, verdict, _]| verdict.as_str());
+        ensure!(told == Some(verdict), "{found:?}");
+    }
+    Ok(std::fs::write(&kept, before)?)
 }

@@ -6,16 +6,20 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tidepool_certs::door::SERVERS_NAME;
 use url::Url;
 
 use super::{
-    Traefik, quoted,
+    Traefik, edge, quoted,
     redis::{self, Access},
 };
 use crate::{
     edge::{AUTHORIZE, CHECK, HOP, claims_pattern},
     routes::{EDGES, ROOT, SIGN_IN, TRANSPORT},
 };
+
+/// The file that says where routes lead.
+pub(super) const DYNAMIC: &str = "dynamic.yml";
 
 /// Traefik, as it is to be.
 pub(super) struct Front<'o> {
@@ -34,7 +38,7 @@ pub(super) struct Front<'o> {
 
 impl Front<'_> {
     pub(super) fn dynamic_path(&self) -> PathBuf {
-        self.out.join("dynamic.yml")
+        self.out.join(DYNAMIC)
     }
 
     /// `traefik.yml`.
@@ -131,7 +135,7 @@ providers:
             .map(|url| format!("          - {{ url: {} }}\n", quoted(url)))
             .collect();
         let (routers, middlewares, transports) = match self.access {
-            Some(_) => (self.own_routers(&rule), self.sign_in(), servers_transport()),
+            Some(_) => (self.own_routers(&rule), self.sign_in(), self.servers()),
             None => Default::default(),
         };
         Ok(format!(
@@ -304,6 +308,22 @@ http:
         )
     }
 
+    /// The way to servers. A server of before is named by http in its route, and this says nothing to it.
+    fn servers(&self) -> String {
+        let [root, certificate, key] =
+            edge::paths(self.out).map(|path| quoted(&path.to_string_lossy()));
+        format!(
+            "    {}:
+      maxIdleConnsPerHost: 64
+      # Servers and edges are of one authority. `tidepool init traefik-certificate` renews ours.
+      serverName: {SERVERS_NAME}
+      rootCAs: [ {root} ]
+      certificates: [ {{ certFile: {certificate}, keyFile: {key} }} ]
+",
+            local(TRANSPORT)
+        )
+    }
+
     fn certificate(&self) -> anyhow::Result<String> {
         let source = &self.options.source;
         let (Some(certificate), Some(key)) = (&source.certificate, &source.key) else {
@@ -337,10 +357,6 @@ fn provider(access: &Access) -> String {
         redis::USER,
         quoted(&access.password),
     )
-}
-
-fn servers_transport() -> String {
-    format!("    {}: {{ maxIdleConnsPerHost: 64 }}\n", local(TRANSPORT))
 }
 
 /// A name of the file provider, in its own file.

@@ -7,7 +7,10 @@ use tidepool_shared::id::ServerId;
 use uuid::Uuid;
 
 use super::*;
-use crate::routes::tree::{Host, Target};
+use crate::{
+    model::Door,
+    routes::tree::{Host, Target},
+};
 
 const SERVERS: u8 = 4;
 const HOSTS: u8 = 5;
@@ -25,6 +28,7 @@ fn a_wanted() -> impl Strategy<Value = Wanted> {
             let led = hosts.iter().filter(|(_, to)| **to == server);
             let target = Target {
                 upstream: SocketAddr::from(([10, 0, server, address], 80)),
+                door: Door::Mutual,
                 hosts: led
                     .filter_map(|(host, _)| Host::of(&format!("h{host}.example")))
                     .collect(),
@@ -185,6 +189,7 @@ fn a_claim_writes_one_key() {
     let upstream = SocketAddr::from(([10, 0, 0, 1], 80));
     let target = |hosts: &[Host]| Target {
         upstream,
+        door: Door::Mutual,
         hosts: hosts.iter().cloned().collect(),
     };
     let mut tree = Tree::new();
@@ -213,6 +218,7 @@ fn a_deletion_overwrites_one_key_and_its_return_too() {
         name(1),
         Target {
             upstream,
+            door: Door::Mutual,
             hosts: [host].into(),
         },
     )]
@@ -221,6 +227,7 @@ fn a_deletion_overwrites_one_key_and_its_return_too() {
         name(1),
         Target {
             upstream,
+            door: Door::Mutual,
             hosts: BTreeSet::new(),
         },
     )]

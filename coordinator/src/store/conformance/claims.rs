@@ -15,12 +15,13 @@ use super::{
     Outcome,
     world::{
         address, at, booting, claimed, coordinator_id, count, document, elsewhere, host,
-        instance_id, made, new_instance, new_server, operation_id, pool, report, server_id, warm,
+        instance_id, made, new_instance, new_server, operation_id, pool, report, server_id,
+        upstream, warm,
     },
 };
 use crate::{
-    model::{Destination, InstanceStatus, OperationState, ServerState},
-    store::{CreateRefused, Store, Transition},
+    model::{Destination, Door, InstanceStatus, OperationState, ServerState},
+    store::{CreateRefused, Store, StoreError, Transition},
 };
 
 pub async fn a_new_instance_gets_the_oldest_warm_server_of_its_tier<S: Store>(
@@ -65,7 +66,7 @@ pub async fn a_claim_is_whole<S: Store>(store: Arc<S>) -> Outcome {
     let routes = store.routes_of(instance.id).await?;
     assert_eq!(routes.len(), 2);
     for route in &routes {
-        assert_eq!(route.upstream, Some(address(1)));
+        assert_eq!(route.upstream, Some(upstream(1)));
         assert_eq!(route.edge_proof, instance.edge_proof);
         assert_eq!(route.status, InstanceStatus::Starting);
     }
@@ -141,7 +142,7 @@ pub async fn a_pending_claim_is_whole<S: Store>(store: Arc<S>) -> Outcome {
     let operation = store.operation(operation_id(1)).await?.context("none")?;
     assert_eq!(operation.state, OperationState::Running);
     let routes = store.routes_of(claimed.id).await?;
-    assert!(routes.iter().all(|it| it.upstream == Some(address(2))));
+    assert!(routes.iter().all(|it| it.upstream == Some(upstream(2))));
     assert_eq!(store.pending_count(&pool()).await?, 0);
     Ok(())
 }
@@ -334,8 +335,7 @@ pub async fn a_server_is_a_destination_from_its_boot_on_and_its_names_come_and_g
     assert_eq!(store.destinations().await?, []);
     booting(&*store, 2).await?;
     let standing = |hosts: &[String]| Destination {
-        server: server_id(2),
-        upstream: address(2),
+        upstream: upstream(2),
         hosts: hosts.to_vec(),
     };
     assert_eq!(store.destinations().await?, [standing(&[])]);
@@ -357,5 +357,30 @@ pub async fn a_server_is_a_destination_from_its_boot_on_and_its_names_come_and_g
     assert_eq!(store.destinations().await?, [standing(&[])]);
     store.purge_instance(id, at(99), at(99)).await?;
     assert_eq!(store.destinations().await?, []);
+    Ok(())
+}
+
+pub async fn a_door_that_was_given_is_known_wherever_routes_lead_to_it<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = claimed(&*store, 1).await?.id;
+    claimed(&*store, 2).await?;
+    let doors = async || -> Result<Vec<Door>, StoreError> {
+        let mut doors: Vec<_> = (store.routes_of(id).await?.iter())
+            .filter_map(|route| route.upstream)
+            .collect();
+        doors.extend(store.routes().await?.iter().filter_map(|it| it.upstream));
+        doors.extend(store.destinations().await?.iter().map(|to| to.upstream));
+        doors.retain(|upstream| upstream.server == server_id(1));
+        Ok(doors.iter().map(|upstream| upstream.door).collect())
+    };
+    assert_eq!(doors().await?, [Door::Open; 5]);
+    assert_eq!(store.record_door(server_id(1)).await?, Transition::Done);
+    assert_eq!(doors().await?, [Door::Mutual; 5]);
+    let again = store.record_door(server_id(1)).await?;
+    assert_eq!(again, Transition::NotPossible);
+    let other = store.destinations().await?;
+    let mut other = other.iter().map(|to| to.upstream);
+    assert!(other.any(|to| to == upstream(2)), "the other one is open");
     Ok(())
 }

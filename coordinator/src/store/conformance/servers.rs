@@ -200,7 +200,7 @@ pub async fn a_revoked_server_is_out_of_trust_and_no_route_leads_to_it<S: Store>
             .all(|route| route.upstream.is_some() == (route.instance == other))
     );
     let destinations = store.destinations().await?;
-    let led: Vec<_> = destinations.iter().map(|to| to.server).collect();
+    let led: Vec<_> = destinations.iter().map(|to| to.upstream.server).collect();
     assert_eq!(led, [server_id(2)]);
     assert!(store.trusted(address(2)).await?.is_some());
     Ok(())

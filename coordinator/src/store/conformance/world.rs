@@ -14,8 +14,8 @@ use crate::{
     ambient::Moment,
     cloud::CloudServer,
     model::{
-        DocumentChange, EdgeLimits, Health, Instance, NewInstance, NewServer, OperationKind,
-        PoolKey, Rename, ServerReport, StepMs, sample,
+        DocumentChange, Door, EdgeLimits, Health, Instance, NewInstance, NewServer, OperationKind,
+        PoolKey, Rename, ServerReport, StepMs, Upstream, sample,
     },
     store::{Store, Transition},
 };
@@ -65,6 +65,15 @@ pub(super) fn hash(number: u8) -> [u8; 32] {
 
 pub(super) fn address(number: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, number])
+}
+
+/// A server whose door was not given a certificate.
+pub(super) fn upstream(number: u8) -> Upstream {
+    Upstream {
+        server: server_id(number),
+        address: address(number),
+        door: Door::Open,
+    }
 }
 
 pub(super) fn new_server(number: u8) -> NewServer {

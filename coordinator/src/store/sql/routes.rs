@@ -17,7 +17,8 @@ impl RouteStore for SqlStore {
     async fn routes(&self) -> Stored<Vec<Route>> {
         let doing = "read the routes";
         let found = sqlx::query(
-            "SELECT route.host, route.instance_id, server.address,
+            "SELECT route.host, route.instance_id,
+                    server.id AS server_id, server.address, server.has_door,
                     instance.edge_proof, instance.basic_auth, instance.status, instance.suspension,
                     instance.max_body_bytes, instance.requests_per_second, instance.request_burst,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
@@ -41,7 +42,8 @@ impl RouteStore for SqlStore {
     async fn routes_of(&self, id: InstanceId) -> Stored<Vec<Route>> {
         let doing = "read the routes of an instance";
         let found = sqlx::query(
-            "SELECT route.host, route.instance_id, server.address,
+            "SELECT route.host, route.instance_id,
+                    server.id AS server_id, server.address, server.has_door,
                     instance.edge_proof, instance.basic_auth, instance.status, instance.suspension,
                     instance.max_body_bytes, instance.requests_per_second, instance.request_burst,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
@@ -67,7 +69,7 @@ impl RouteStore for SqlStore {
     async fn destinations(&self) -> Stored<Vec<Destination>> {
         let doing = "read where routes lead";
         let found = sqlx::query(
-            "SELECT server.id, server.address, route.host
+            "SELECT server.id AS server_id, server.address, server.has_door, route.host
              FROM servers AS server
              LEFT JOIN instances AS instance ON instance.server_id = server.id
              LEFT JOIN routes AS route
@@ -83,14 +85,13 @@ impl RouteStore for SqlStore {
         for row in &found {
             let read = || -> sqlx::Result<(Destination, Option<String>)> {
                 let destination = Destination {
-                    server: rows::parsed(row, "id")?,
-                    upstream: rows::parsed(row, "address")?,
+                    upstream: rows::upstream(row, rows::parsed(row, "address")?)?,
                     hosts: Vec::new(),
                 };
                 Ok((destination, row.try_get("host")?))
             };
             let (destination, host) = read().map_err(during(doing))?;
-            let known = destinations.entry(destination.server);
+            let known = destinations.entry(destination.upstream.server);
             known.or_insert(destination).hosts.extend(host);
         }
         Ok(destinations.into_values().collect())

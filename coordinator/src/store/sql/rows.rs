@@ -12,9 +12,9 @@ use crate::{
     ambient::Moment,
     cloud::Placement,
     model::{
-        ApiToken, Coordinator, EdgeLimits, Event, Health, Instance, InstanceStatus, Operation,
-        OperationKind, OperationState, PoolKey, PoolStanding, Route, SagaKind, SagaStep, Server,
-        ServerState, StepState, Suspension, Verification, VerificationState,
+        ApiToken, Coordinator, Door, EdgeLimits, Event, Health, Instance, InstanceStatus,
+        Operation, OperationKind, OperationState, PoolKey, PoolStanding, Route, SagaKind, SagaStep,
+        Server, ServerState, StepState, Suspension, Upstream, Verification, VerificationState,
     },
 };
 
@@ -184,13 +184,26 @@ pub(super) fn route(row: &Row) -> sqlx::Result<Route> {
     Ok(Route {
         host: row.try_get("host")?,
         instance: parsed(row, "instance_id")?,
-        upstream: maybe_parsed(row, "address")?,
+        upstream: match maybe_parsed(row, "address")? {
+            Some(address) => Some(upstream(row, address)?),
+            None => None,
+        },
         edge_proof: EdgeProof(row.try_get("edge_proof")?),
         basic_auth: row.try_get("basic_auth")?,
         limits: edge_limits(row)?,
         status: word(row, "status", InstanceStatus::from_word)?,
         notice: maybe_json::<Suspension>(row, "suspension")?.and_then(|it| it.message),
         moved_to: row.try_get("moved_to")?,
+    })
+}
+
+/// Of a row with the server's `server_id` and `has_door`.
+pub(super) fn upstream(row: &Row, address: IpAddr) -> sqlx::Result<Upstream> {
+    let has_door: bool = row.try_get("has_door")?;
+    Ok(Upstream {
+        server: parsed(row, "server_id")?,
+        address,
+        door: if has_door { Door::Mutual } else { Door::Open },
     })
 }
 

@@ -79,6 +79,16 @@ impl ServerStore for SqlStore {
         })
     }
 
+    async fn record_door(&self, id: ServerId) -> Stored<Transition> {
+        transaction!(self, "record a server's door", |tx| {
+            sqlx::query("UPDATE servers SET has_door = TRUE WHERE id = $1 AND NOT has_door")
+                .bind(id.to_string())
+                .execute(&mut *tx)
+                .await
+                .map(|result| transition(&result))
+        })
+    }
+
     async fn close_session(&self, id: ServerId, epoch: u64) -> Stored<()> {
         transaction!(self, "close a session of a server", |tx| {
             sqlx::query("UPDATE servers SET holder = NULL WHERE id = $1 AND epoch = $2")

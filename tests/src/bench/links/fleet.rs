@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use rustls::pki_types::CertificateDer;
 use tidepool_agent::{
     desk::{QUEUE, Request, View},
+    door::Door,
     identity::Identity,
     link::{self, Pace, Status, Updates},
 };
@@ -38,7 +39,7 @@ const MACHINE: &str = "bench";
 pub(super) fn identities(
     authority: &Authority,
     servers: Vec<ServerId>,
-) -> anyhow::Result<Vec<Identity>> {
+) -> anyhow::Result<Vec<(Identity, Door)>> {
     tokio::task::block_in_place(|| {
         let issued = servers
             .into_iter()
@@ -47,11 +48,18 @@ pub(super) fn identities(
     })
 }
 
-fn identity(authority: &Authority, server: ServerId) -> anyhow::Result<Identity> {
+/// With the door that such a server has had since its first link.
+fn identity(authority: &Authority, server: ServerId) -> anyhow::Result<(Identity, Door)> {
     let key = AgentKey::generate()?;
     let request = CheckedRequest::check(&key.request()?)?;
+    let door = Door::new(
+        server,
+        &key,
+        &authority.door(&request, server, super::now())?,
+    )?;
     let chain = authority.issue(&request, server, LEAF_LIFE, super::now())?;
-    Ok(Identity::new(server, MACHINE.into(), key, chain)?)
+    let identity = Identity::new(server, MACHINE.into(), key, chain)?;
+    Ok((identity, door))
 }
 
 /// Every agent's link and desk.
@@ -75,12 +83,13 @@ impl Fleet {
     }
 
     /// Starts one agent, with the usual pace.
-    pub(super) fn start(&mut self, identity: Identity, local: IpAddr, data: &Path) {
+    pub(super) fn start(&mut self, (identity, door): (Identity, Door), local: IpAddr, data: &Path) {
         let (desk, requests) = mpsc::channel(QUEUE);
         let (view, seen) = watch::channel(view(Phase::Warm, Generation(0)));
         let config = link::Config {
             identity_dir: data.join(identity.server.to_string()),
             identity,
+            door: Some(door),
             root: self.root.clone(),
             coordinators: self.coordinator.into(),
             local,

@@ -58,7 +58,7 @@ pub async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         Doorbell::default(),
         Arc::new(SystemClock),
         chance,
-        Authority::open_or_create(&certs(data), super::now())?,
+        Arc::new(Authority::open_or_create(&certs(data), super::now())?),
     )?;
     let (address, links) = (server.local_addr()?, server.links());
     let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());

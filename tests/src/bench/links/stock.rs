@@ -55,7 +55,7 @@ pub(in crate::bench) async fn warm(
     chance: &Chance,
     address: IpAddr,
     now: Moment,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ServerId> {
     let id = ServerId::new(chance.uuid(now));
     let mut token_hash = [0; 32];
     for (place, byte) in token_hash.iter_mut().zip(chance.secret().bytes()) {
@@ -89,7 +89,7 @@ pub(in crate::bench) async fn warm(
         rejected: None,
     };
     store.record_report(id, &report, now).await?;
-    Ok(())
+    Ok(id)
 }
 
 /// An instance to be, of this number.

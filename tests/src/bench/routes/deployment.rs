@@ -1,7 +1,7 @@
 //! What is measured: a store full of instances, an edge, the reconciler, Redis, Traefik and servers.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use reqwest::Client;
 use tempfile::TempDir;
+use tidepool_certs::door::SERVERS_NAME;
 use tidepool_coordinator::{
     ambient::{Chance, Clock as _, SystemClock},
     doorbell::{Doorbell, Ring},
@@ -29,6 +30,7 @@ use super::asking::{Answer, Asked, Asker, Instance, Way};
 use crate::{
     bench::links::stock,
     deployment::free_port,
+    doors::Doors,
     front::{self, Places, Ports, Redis, Servers, Traefik},
 };
 
@@ -45,6 +47,7 @@ pub(super) struct Deployment {
     redis: Redis,
     traefik: Traefik,
     servers: Servers,
+    doors: Doors,
     /// Kept open, so that what is measured is no handshake.
     browser: Client,
     plain: Client,
@@ -60,10 +63,12 @@ impl Deployment {
     pub(super) async fn start() -> anyhow::Result<Self> {
         let program = front::program().context("TIDEPOOL_TRAEFIK is not set")?;
         let folder = TempDir::with_prefix("tidepool-bench-routes-")?;
-        let (ports, servers) = (Ports::free()?, Servers::start().await?);
+        let doors = Doors::of(folder.path())?;
+        let (ports, servers) = (Ports::free()?, Servers::start(doors.clone()).await?);
         let (redis_port, edge_port) = (free_port()?, free_port()?);
         let url = format!("redis://127.0.0.1:{redis_port}/1");
         let places = Places {
+            state_dir: folder.path(),
             domain: DOMAIN,
             redis: &url,
             edge_port,
@@ -83,9 +88,9 @@ impl Deployment {
         let edge = start(
             &store,
             &bell,
-            &chance,
+            (&chance, &doors),
             &places,
-            Places::secrets(&configuration),
+            places.secrets(),
             &mut running,
         )
         .await?;
@@ -100,6 +105,7 @@ impl Deployment {
             redis,
             traefik,
             servers,
+            doors,
             instances: 0,
             warm: 0,
             addresses: 0,
@@ -126,7 +132,10 @@ impl Deployment {
 
     async fn warm_one(&mut self) -> anyhow::Result<()> {
         let address = stock::address(self.addresses)?;
-        stock::warm(&*self.store, &self.chance, address, SystemClock.now()).await?;
+        let now = SystemClock.now();
+        let server = stock::warm(&*self.store, &self.chance, address, now).await?;
+        self.store.record_door(server).await?;
+        self.servers.add(address, server)?;
         self.addresses += 1;
         self.warm += 1;
         Ok(())
@@ -211,11 +220,12 @@ impl Deployment {
         asked: Asked,
     ) -> anyhow::Result<Answer> {
         let client = match way {
-            Way::Direct | Way::Edge => &self.plain,
-            Way::Traefik => &self.browser,
+            Way::Direct => self.direct(instance)?,
+            Way::Edge => self.plain.clone(),
+            Way::Traefik => self.browser.clone(),
         };
         let asker = Asker {
-            client: client.clone(),
+            client,
             url: self.url(way, instance),
             instance: instance.clone(),
         };
@@ -225,7 +235,8 @@ impl Deployment {
     /// Somebody else, with connections of their own.
     pub(super) fn asker(&self, way: Way, instance: &Instance) -> anyhow::Result<Asker> {
         let client = match way {
-            Way::Direct | Way::Edge => plain()?,
+            Way::Direct => self.direct(instance)?,
+            Way::Edge => plain()?,
             Way::Traefik => self.traefik.browser(Ipv4Addr::LOCALHOST.into()).build()?,
         };
         Ok(Asker {
@@ -235,9 +246,19 @@ impl Deployment {
         })
     }
 
+    fn at(&self, instance: &Instance) -> anyhow::Result<SocketAddr> {
+        Ok(SocketAddr::new(instance.server.parse()?, self.servers.port))
+    }
+
+    /// As an edge, with connections of its own.
+    fn direct(&self, instance: &Instance) -> anyhow::Result<Client> {
+        self.doors.client(self.at(instance)?)
+    }
+
     fn url(&self, way: Way, instance: &Instance) -> String {
         match way {
-            Way::Direct => format!("http://{}:{}/", instance.server, self.servers.port),
+            // By the name that its client knows, wherever it is.
+            Way::Direct => format!("https://{SERVERS_NAME}:{}/", self.servers.port),
             Way::Edge => format!("http://127.0.0.1:{}/", self.edge_port),
             Way::Traefik => format!("https://{}:{}/", instance.host, self.traefik.ports.https),
         }
@@ -252,7 +273,7 @@ fn plain() -> reqwest::Result<Client> {
 async fn start(
     store: &Arc<SqliteStore>,
     bell: &Doorbell,
-    chance: &Arc<Chance>,
+    (chance, doors): (&Arc<Chance>, &Doors),
     places: &Places<'_>,
     secrets: PathBuf,
     running: &mut JoinSet<()>,
@@ -275,6 +296,7 @@ async fn start(
         settings,
         Arc::clone(&all),
         bell,
+        Arc::clone(&doors.authority),
         clock.clone(),
         Arc::clone(chance),
     );

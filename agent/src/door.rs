@@ -1,0 +1,145 @@
+//! The certificate that nginx shows to edges, with its key: one file, which nginx reads at each handshake.
+//!
+//! So a new one is used from the next connection on, without a reload, which would end the connections of
+//! the old worker an hour later. Price: nginx opens the file twice, for certificate and key, and a handshake
+//! during which the file is replaced, for microseconds every few days, finds them of two files and fails.
+//!
+//! The key has no other use than this door's, so that what nginx holds opens no link.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use tidepool_certs::{
+    door::{DoorLeaf, NotThisDoor},
+    pem,
+    request::AgentKey,
+    secret_file,
+};
+use tidepool_shared::id::ServerId;
+
+/// A door's certificate and key.
+pub struct Door {
+    /// What the certificate says.
+    pub leaf: DoorLeaf,
+    pem: String,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door")
+            .field("leaf", &self.leaf)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no door's certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    #[error("use `{path}`")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no certificate was issued")]
+    NoCertificate,
+    #[error("read the door's certificate")]
+    Certificate(#[from] NotThisDoor),
+}
+
+impl Door {
+    /// Puts key and certificate together. The certificate must be for this server's door.
+    pub fn new(
+        server: ServerId,
+        key: &AgentKey,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<Self, DoorError> {
+        let first = chain.first().ok_or(DoorError::NoCertificate)?;
+        Ok(Self {
+            leaf: DoorLeaf::read(first, server)?,
+            pem: format!("{}{}", pem::of_chain(chain), key.to_pem()),
+        })
+    }
+
+    /// Where nginx finds it.
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("door.pem")
+    }
+
+    /// Reads what was saved in `dir`. A file that is not this server's door is as good as none: there will be
+    /// another one with the next link.
+    pub fn load(dir: &Path, server: ServerId) -> Result<Option<Self>, DoorError> {
+        let path = Self::path(dir);
+        let contents = secret_file::read(&path);
+        let Some(contents) = contents.map_err(|source| DoorError::File { path, source })? else {
+            return Ok(None);
+        };
+        let read = || -> Option<Self> {
+            let first = CertificateDer::from_pem_slice(&contents).ok()?;
+            let leaf = DoorLeaf::read(&first, server).ok()?;
+            let pem = String::from_utf8(contents.clone()).ok()?;
+            Some(Self { leaf, pem })
+        };
+        Ok(read())
+    }
+
+    /// Replaces what was in `dir`.
+    pub fn save(&self, dir: &Path) -> Result<(), DoorError> {
+        let path = Self::path(dir);
+        secret_file::create_dir(dir)
+            .and_then(|()| secret_file::write(&path, self.pem.as_bytes()))
+            .map_err(|source| DoorError::File { path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use tidepool_certs::{authority::Authority, request::CheckedRequest};
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn server(number: u8) -> ServerId {
+        format!("srv_{number:026}").parse().unwrap()
+    }
+
+    fn door(dir: &Path) -> Door {
+        let now = datetime!(2026-11-23 12:00 UTC);
+        let authority = Authority::open_or_create(&dir.join("ca"), now).unwrap();
+        let key = AgentKey::generate().unwrap();
+        let request = CheckedRequest::check(&key.request().unwrap()).unwrap();
+        let chain = authority.door(&request, server(1), now).unwrap();
+        Door::new(server(1), &key, &chain).unwrap()
+    }
+
+    #[test]
+    fn it_reads_back_for_its_own_server_and_is_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let door = door(dir.path());
+        assert!(Door::load(dir.path(), server(1)).unwrap().is_none());
+        door.save(dir.path()).unwrap();
+        let again = Door::load(dir.path(), server(1)).unwrap().unwrap();
+        assert_eq!((&again.leaf, &again.pem), (&door.leaf, &door.pem));
+        assert!(Door::load(dir.path(), server(2)).unwrap().is_none());
+        let mode = fs::metadata(Door::path(dir.path())).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_file_is_as_good_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(Door::path(dir.path()), "half").unwrap();
+        assert!(Door::load(dir.path(), server(1)).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_key_is_not_shown_by_debug() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!format!("{:?}", door(dir.path())).contains("PRIVATE"));
+    }
+}
