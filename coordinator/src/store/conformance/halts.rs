@@ -9,7 +9,7 @@ use super::{
     Outcome,
     world::{
         address, at, change, document, hash, host, new_instance, operation_id, report, running,
-        server_id, step,
+        server_id, step, upstream,
     },
 };
 use crate::{
@@ -115,7 +115,7 @@ pub async fn an_unsuspended_instance_runs_again_as_it_did<S: Store>(store: Arc<S
     assert!(
         routes
             .iter()
-            .all(|route| route.upstream == Some(address(1)))
+            .all(|route| route.upstream == Some(upstream(1)))
     );
     let destinations = store.destinations().await?;
     assert!(destinations.iter().any(|to| to.hosts.contains(&host(1))));
