@@ -269,18 +269,17 @@ fn looker(settings: &Settings, gateway: Arc<OpenClaw>) -> Looker {
     Looker::new(gateway, tenancy, settings.state_dir.clone())
 }
 
+/// What is told over the link.
+type Seen = (
+    watch::Receiver<desk::View>,
+    watch::Receiver<Option<stats::Look>>,
+);
+
 /// Enrols if need be and keeps the link until `stop`.
 async fn linked(
     settings: &Settings,
     version: &str,
-    (ask, (view, stats), ends): (
-        mpsc::Sender<desk::Request>,
-        (
-            watch::Receiver<desk::View>,
-            watch::Receiver<Option<stats::Look>>,
-        ),
-        Ends,
-    ),
+    (ask, (view, stats), ends): (mpsc::Sender<desk::Request>, Seen, Ends),
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let identity_dir = settings.own_dir(IDENTITY_DIR).context("prepare identity")?;

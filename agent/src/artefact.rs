@@ -43,7 +43,7 @@ const ROOM: u64 = 256 * 1024 * 1024;
 /// Bytes that may be in memory and not on disk: the agent's memory is counted with what it writes.
 const UNSYNCED: u64 = 8 * 1024 * 1024;
 /// How long nothing may come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Read at once.
 const PIECE: usize = 64 * 1024;
 

@@ -99,15 +99,12 @@ impl Nginx {
             })?;
         }
         self.install(&wanted).await?;
-        let served = match running {
-            Some(master) => {
-                self.reload(&master, &wanted, &eviction).await?;
-                Served::Reloaded
-            }
-            None => {
-                self.start(&wanted).await?;
-                Served::Started
-            }
+        let served = if let Some(master) = running {
+            self.reload(&master, &wanted, &eviction).await?;
+            Served::Reloaded
+        } else {
+            self.start(&wanted).await?;
+            Served::Started
         };
         eviction.done().map_err(|source| NotServing::Write {
             path: self.site.prefix.clone(),

@@ -72,8 +72,8 @@ pub struct Trial {
     installed: Installed,
     /// Which rollout wanted it.
     pub rollout: u64,
-    /// How long it has.
-    trial_s: u32,
+    /// How long it has, in seconds.
+    lasts_s: u32,
     /// Whether the gateway was well before, and so must be well after.
     pub was_well: bool,
     started: bool,
@@ -153,7 +153,7 @@ impl Slots {
 
     /// Notes the beginning of a trial, or says why there is none.
     fn begin(&self, record: &Record, trial: &Trial) -> Result<PathBuf, String> {
-        let (version, seconds) = (&trial.installed.version, trial.trial_s);
+        let (version, seconds) = (&trial.installed.version, trial.lasts_s);
         if trial.started {
             return Err(format!(
                 "agent {version} ended, hung, or had no link and no well gateway within {seconds} s"
@@ -232,7 +232,7 @@ impl Slots {
                 sha256: statement.sha256,
             },
             rollout: terms.rollout,
-            trial_s: terms.trial_s.clamp(*TRIAL_S.start(), *TRIAL_S.end()),
+            lasts_s: terms.trial_s.clamp(*TRIAL_S.start(), *TRIAL_S.end()),
             was_well: terms.was_well,
             started: false,
         });

@@ -112,7 +112,7 @@ impl Updater {
             Ok(None) => {}
             Ok(Some(failed)) => self.tell(failed.rollout, Ending::RolledBack, Some(failed.reason)),
             Err(error) => {
-                error!(error = %error_chain(&error), "it is not known which agents failed")
+                error!(error = %error_chain(&error), "it is not known which agents failed");
             }
         }
         self.pass_trial().await;
@@ -161,7 +161,7 @@ impl Updater {
             }
             Err(error) => {
                 error!(error = %error_chain(&error), "this agent cannot be kept");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

@@ -210,7 +210,7 @@ impl Parts {
         let (leadership, singletons) = (self.leadership, self.singletons);
         let until = token();
         tasks.spawn(async move {
-            let work = |token| Arc::clone(&singletons).run(token);
+            let work = |token| Box::pin(Arc::clone(&singletons).run(token));
             leadership.run(until, work).await;
         });
     }

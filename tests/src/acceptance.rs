@@ -46,7 +46,7 @@ use crate::{
 /// One for all runs: see above.
 const DIRECTORY: &str = "/dev/shm/tidepool-acceptance";
 /// Addresses that the world has (RFC 5737).
-const NETWORK: &str = "203.0.113";
+const NETWORK: &str = "198.51.100";
 /// For a server on an emulated processor of a busy machine, from its creation until it is warm.
 const BOOT_DEADLINE: Duration = Duration::from_mins(45);
 
@@ -280,7 +280,7 @@ async fn execute(command: &mut Command) -> anyhow::Result<()> {
         .kill_on_drop(true)
         .output()
         .await
-        .with_context(|| format!("run {:?}", command.as_std().get_program()))?;
+        .with_context(|| format!("run `{}`", command.as_std().get_program().display()))?;
     if output.status.success() {
         return Ok(());
     }

@@ -68,15 +68,12 @@ impl Bound {
 
     /// Takes in what came; an error if that was too much.
     fn take(&mut self, bytes: u64) -> Result<(), TooLarge> {
-        match self.left.checked_sub(bytes) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => {
-                self.exceeded.store(true, Ordering::Relaxed);
-                Err(TooLarge)
-            }
+        if let Some(left) = self.left.checked_sub(bytes) {
+            self.left = left;
+            Ok(())
+        } else {
+            self.exceeded.store(true, Ordering::Relaxed);
+            Err(TooLarge)
         }
     }
 }

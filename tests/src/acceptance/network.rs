@@ -104,7 +104,7 @@ impl Network {
         self.settings.address(number)
     }
 
-    pub(super) fn mac(&self, number: u8) -> String {
+    pub(super) fn mac(number: u8) -> String {
         switch::mac(number)
     }
 

@@ -109,7 +109,7 @@ impl Vm {
             .arg("-device")
             .arg(format!(
                 "virtio-net-pci,netdev=net,mac={}",
-                network.mac(self.number)
+                Network::mac(self.number)
             ))
             .args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"])
             .arg("-chardev")
@@ -232,7 +232,7 @@ pub(super) async fn until(
         let mut last = String::new();
         loop {
             // A question that a reboot swallowed is never answered.
-            let answer = timeout(Duration::from_secs(60), vm.run(script)).await;
+            let answer = timeout(Duration::from_mins(1), vm.run(script)).await;
             match answer {
                 Ok(Ok(said)) if satisfied(&said) => return Ok(said),
                 Ok(Ok(said)) => last = said,

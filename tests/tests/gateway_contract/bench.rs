@@ -56,14 +56,14 @@ pub(crate) struct Bench {
 #[derive(Debug, Clone)]
 enum Kind {
     Process(Command),
-    Container(Run),
+    Container(Box<Run>),
 }
 
 impl Kind {
     fn runtime(&self) -> Box<dyn Runtime> {
         match self {
             Self::Process(command) => Box::new(ProcessRuntime::new(command.clone())),
-            Self::Container(run) => Box::new(DockerRuntime::new(run.clone())),
+            Self::Container(run) => Box::new(DockerRuntime::new(Run::clone(run))),
         }
     }
 }

@@ -10,7 +10,7 @@ use tidepool_tests::fake_hetzner::NewSnapshot;
 use crate::world::{World, client, fault, order, settings};
 
 /// A snapshot of this deployment's with one more label; its id.
-async fn snapshot(world: &World, more: (&str, &str), architecture: &str) -> anyhow::Result<String> {
+fn snapshot(world: &World, more: (&str, &str), architecture: &str) -> anyhow::Result<String> {
     let labels = [
         ("role", "tidepool-image"),
         ("managed-by", "tidepool"),
@@ -66,9 +66,9 @@ fn labels(pairs: &[(&String, &str)]) -> BTreeMap<String, String> {
 async fn a_promotion_moves_the_label_and_back_and_touches_no_other_architecture()
 -> anyhow::Result<()> {
     let world = world().await?;
-    let old = snapshot(&world, ("promoted", "true"), "x86").await?;
-    let arm = snapshot(&world, ("promoted", "true"), "arm").await?;
-    let new = snapshot(&world, ("openclaw", "2026.9.7"), "x86").await?;
+    let old = snapshot(&world, ("promoted", "true"), "x86")?;
+    let arm = snapshot(&world, ("promoted", "true"), "arm")?;
+    let new = snapshot(&world, ("openclaw", "2026.9.7"), "x86")?;
     assert_eq!(world.cloud.image("cx23").await?, Some(old.clone()));
     let seen = world.cloud.images().await?;
     let seen: Vec<_> = seen
@@ -105,9 +105,9 @@ async fn what_was_promoted_before_is_needed_as_far_back_as_three() -> anyhow::Re
     let world = world().await?;
     let mut made = Vec::new();
     for _ in 0..5 {
-        made.push(snapshot(&world, ("openclaw", "2026.9.6"), "x86").await?);
+        made.push(snapshot(&world, ("openclaw", "2026.9.6"), "x86")?);
     }
-    let unused = snapshot(&world, ("openclaw", "2026.9.6"), "x86").await?;
+    let unused = snapshot(&world, ("openclaw", "2026.9.6"), "x86")?;
     for image in &made {
         world.cloud.promote(image).await?;
     }
@@ -127,7 +127,7 @@ async fn what_is_not_ours_or_would_not_be_taken_is_not_promoted() -> anyhow::Res
     assert_eq!(fault(world.cloud.promote("4711").await), Fault::Invalid);
     assert_eq!(fault(world.cloud.promote("nonsense").await), Fault::Invalid);
     // Ours is newer than the other's, and so is taken in its place.
-    let ours = snapshot(&world, ("openclaw", "2026.9.6"), "x86").await?;
+    let ours = snapshot(&world, ("openclaw", "2026.9.6"), "x86")?;
     world.cloud.promote(&ours).await?;
     let theirs = NewSnapshot {
         labels: [("role", "tidepool-image"), ("promoted", "true")]
@@ -153,8 +153,8 @@ async fn what_is_not_ours_or_would_not_be_taken_is_not_promoted() -> anyhow::Res
 #[tokio::test]
 async fn a_server_is_made_of_the_image_that_its_order_names_if_it_fits() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let tried = snapshot(&world, ("openclaw", "2026.9.7"), "x86").await?;
-    let arm = snapshot(&world, ("openclaw", "2026.9.7"), "arm").await?;
+    let tried = snapshot(&world, ("openclaw", "2026.9.7"), "x86")?;
+    let arm = snapshot(&world, ("openclaw", "2026.9.7"), "arm")?;
     assert!(world.cloud.fits(&tried, "cx23").await?);
     assert!(!world.cloud.fits(&arm, "cx23").await?);
     assert!(world.cloud.fits(&arm, "cax11").await?);

@@ -188,7 +188,7 @@ fn seen(image: &Image) -> CloudImage {
     CloudImage {
         id: image.id.to_string(),
         created_at: image.created,
-        size_bytes: image.image_size.and_then(bytes),
+        size_bytes: image.packed_size.and_then(bytes),
         openclaw_version: image.labels.get("openclaw").cloned(),
         agent_version: None,
         is_promoted: image.labels.get(PROMOTED).is_some_and(|value| value == NOW),
@@ -220,7 +220,7 @@ mod tests {
             created: Moment(created),
             architecture: architecture.to_owned(),
             disk_size,
-            image_size: None,
+            packed_size: None,
             labels: Labels::new(),
         }
     }

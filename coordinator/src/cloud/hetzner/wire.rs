@@ -217,8 +217,8 @@ pub(super) struct Image {
     /// GB.
     pub(super) disk_size: f64,
     /// GB, compressed; null while it is being made.
-    #[serde(default)]
-    pub(super) image_size: Option<f64>,
+    #[serde(default, rename = "image_size")]
+    pub(super) packed_size: Option<f64>,
     #[serde(default)]
     pub(super) labels: Labels,
 }

@@ -168,7 +168,7 @@ mod tests {
             baseline: None,
             problems: Vec::new(),
             created_at: NOW,
-            expires_at: NOW.plus(Duration::from_secs(60)),
+            expires_at: NOW.plus(Duration::from_mins(1)),
             finished_at: None,
         }
     }

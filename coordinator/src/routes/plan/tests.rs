@@ -62,8 +62,14 @@ fn harmed(mut tree: Tree, harm: &[(usize, u8)]) -> Tree {
 fn settle(wanted: &Wanted, tree: &mut Tree, mut seen: impl FnMut(&Tree, &Change)) -> bool {
     let mut confirmed = BTreeSet::new();
     for revision in 0..8 {
+        let shown: BTreeSet<_> = super::super::tree::staged(wanted, tree).cloned().collect();
         let changes = match plan(wanted, tree, &confirmed) {
-            Plan::Rest => return true,
+            Plan::Rest if confirmed == shown => return true,
+            // It waits for Traefik, which has nothing new to take in.
+            Plan::Rest => {
+                confirmed = shown;
+                continue;
+            }
             Plan::Change(change) => vec![change],
             Plan::Restore { frame, rules } => vec![frame, rules],
         };

@@ -83,7 +83,7 @@ impl Bench {
         let (listener, relay) = model::listener(bridge.address());
         place.relay = format!("http://{relay}/v1");
         run.place = place.clone();
-        let kind = Kind::Container(run);
+        let kind = Kind::Container(Box::new(run));
         let mut bench = Self::of(folder, kind, place, listener, schema_path, "2026.9.6");
         bench.engine = Some(engine);
         bench
