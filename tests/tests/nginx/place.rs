@@ -220,7 +220,7 @@ impl Place {
 
     /// Everything that is answered until the connection is closed.
     pub(crate) async fn whole(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.http()).await.unwrap();
+        let mut stream = self.connect(&self.edge).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);

@@ -11,6 +11,7 @@ use tidepool_tests::{
     browser::Browser,
     chaos::world::{Front, Gateway, World},
     deployment::free_port,
+    doors::Doors,
     evidence,
     front::{self, Ports, Redis, Traefik},
     programs,
@@ -40,6 +41,8 @@ async fn a_customer_chats_by_https_through_traefik_with_and_without_a_password()
         domains: None,
     };
     let mut world = World::start_with(Gateway::Real(manifest), Some(front), None, 1).await?;
+    // As if the coordinator had been started before.
+    Doors::of(&world.state_dir())?;
     let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports, &[]).await?;
     let redis = Redis::start(redis_port, Some(traefik.file("redis.acl"))).await?;
     traefik.start().await?;

@@ -14,6 +14,7 @@ use tidepool_tests::{
     api::Api,
     chaos::world::{Front, World},
     deployment::free_port,
+    doors::Doors,
     evidence,
     front::{self, Authority, Ports, Redis, Traefik},
     programs,
@@ -64,6 +65,8 @@ async fn start(routes: Routes, validity: Duration) -> anyhow::Result<Option<Depl
         domains: Some(authority.settings(TARGET, free_port()?)),
     };
     let mut world = World::start_behind(Some(front), None, 1).await?;
+    // As if the coordinator had been started before.
+    Doors::of(&world.state_dir())?;
     let mut traefik = Traefik::set_up(&program, &world.configuration(), DOMAIN, ports, &[]).await?;
     let redis = if routes == Routes::OfTheirOwn {
         let acl = Some(traefik.file("redis.acl"));
