@@ -30,7 +30,6 @@ mod models;
 pub mod price;
 pub mod prompt;
 pub mod rates;
-mod read_buffer;
 pub mod refusal;
 mod relay;
 pub mod server;

@@ -3,8 +3,6 @@
 //! The proxy is the one thing that all servers reach, and a server may be in its customer's hands.
 //! Whoever is over a bound is refused at once and does not hold up those behind.
 
-mod socket;
-
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -15,7 +13,7 @@ use axum::{Router, extract::ConnectInfo};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
-    rt::TokioTimer,
+    rt::{TokioIo, TokioTimer},
     server::graceful::{GracefulConnection, GracefulShutdown},
 };
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
@@ -28,8 +26,6 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
-
-use self::socket::Socket;
 
 /// Connections at once: ten thousand streams, and gateways' idle ones.
 const CONNECTIONS: usize = 16_384;
@@ -157,5 +153,5 @@ fn connection(
         .writev(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
-        .serve_connection(Socket::new(stream), service)
+        .serve_connection(TokioIo::new(stream), service)
 }

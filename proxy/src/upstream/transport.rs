@@ -1,6 +1,7 @@
 //! A connection's bytes, with or without TLS.
 
 use std::{
+    cell::RefCell,
     io,
     os::fd::AsRawFd as _,
     pin::Pin,
@@ -20,7 +21,13 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tokio_util::io::poll_write_buf;
 
-use crate::read_buffer;
+/// What is read at a time.
+const READ_BYTES: usize = 32 * 1024;
+
+thread_local! {
+    /// One for all connections of a thread: what is in it is used before anything else is read.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
 
 #[derive(Debug)]
 pub(super) enum Transport {
@@ -35,7 +42,7 @@ impl Transport {
         context: &mut Context<'_>,
         use_of: impl FnOnce(&mut [u8]) -> T,
     ) -> Poll<io::Result<T>> {
-        read_buffer::with(|buffer| {
+        BUFFER.with_borrow_mut(|buffer| {
             let mut read = ReadBuf::new(buffer);
             ready!(match self {
                 Self::Plain(stream) => Pin::new(stream).poll_read(context, &mut read),
