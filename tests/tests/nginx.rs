@@ -456,15 +456,15 @@ async fn an_nginx_whose_master_was_killed_is_started_again() {
     let place = Place::claimed(&document(1, &[OWN])).await;
     let wanted = document(1, &[OWN]);
     for _ in 0..2 {
-        place.kill_master();
-        place.eventually(|| !place.nginx.is_running()).await;
+        place.kill_master().await;
+        assert!(!place.nginx.is_running());
         let served = place.nginx.serve(Some(&wanted)).await.unwrap();
         assert_eq!(served, Served::Started);
         assert_eq!(place.get(OWN, OWNER).await.status, 200);
     }
     // What it left behind ends with the server, too.
-    place.kill_master();
-    place.eventually(|| !place.nginx.is_running()).await;
+    place.kill_master().await;
+    assert!(!place.nginx.is_running());
     place.nginx.stop().await;
     assert!(std::net::TcpListener::bind(place.http()).is_ok());
 }

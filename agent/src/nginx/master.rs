@@ -28,9 +28,29 @@ const FINISHING: &str = "nginx: worker process is shutting down";
 /// A running nginx.
 #[derive(Debug, Clone)]
 pub(super) struct Master {
-    pid: Pid,
+    process: Process,
     prefix: PathBuf,
+}
+
+/// A process, and not another one that has its number later.
+#[derive(Debug, Clone, Copy)]
+struct Process {
+    pid: Pid,
     born: u64,
+}
+
+impl Process {
+    fn of(pid: i32) -> Option<Self> {
+        let born = stat(pid)?.born;
+        let pid = Pid::from_raw(pid);
+        Some(Self { pid, born })
+    }
+
+    /// Whether it holds anything yet, as ports. One that is being killed loses its title first and its
+    /// files later; a zombie has lost both.
+    fn is_alive(self) -> bool {
+        stat(self.pid.as_raw()).is_some_and(|stat| stat.born == self.born && !stat.is_zombie)
+    }
 }
 
 impl Master {
@@ -39,19 +59,18 @@ impl Master {
         let text = fs::read_to_string(prefix.join("nginx.pid")).ok()?;
         let pid: i32 = text.trim().parse().ok().filter(|pid| *pid > 1)?;
         let master = Self {
-            pid: Pid::from_raw(pid),
+            process: Process::of(pid)?,
             prefix: prefix.to_owned(),
-            born: stat(pid)?.born,
         };
         master.is_running().then_some(master)
     }
 
     /// Whether it is still this process. A zombie does not run.
     pub(super) fn is_running(&self) -> bool {
-        let pid = self.pid.as_raw();
-        let same = stat(pid).is_some_and(|stat| stat.born == self.born && !stat.is_zombie);
-        let title = title(pid);
-        same && title.starts_with("nginx: master process") && title.contains(&self.mark())
+        let title = title(self.process.pid.as_raw());
+        self.process.is_alive()
+            && title.starts_with("nginx: master process")
+            && title.contains(&self.mark())
     }
 
     /// What only our own master's title has in it.
@@ -64,12 +83,12 @@ impl Master {
         if !self.is_running() {
             return Err(io::Error::from(io::ErrorKind::NotFound));
         }
-        Ok(kill(self.pid, signal)?)
+        Ok(kill(self.process.pid, signal)?)
     }
 
     /// Its workers that take new connections.
     pub(super) fn workers(&self) -> Vec<Pid> {
-        children(self.pid)
+        children(self.process.pid)
             .into_iter()
             .filter(|pid| title(pid.as_raw()) == "nginx: worker process")
             .collect()
@@ -83,7 +102,7 @@ impl Master {
     pub(super) async fn retire(&self, workers: &[Pid], deadline: Instant) -> bool {
         for worker in workers {
             // Another parent means another process: the worker has gone and its number was reused.
-            if children(self.pid).contains(worker) {
+            if children(self.process.pid).contains(worker) {
                 match kill(*worker, Signal::SIGQUIT) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(error) => tracing::warn!(%error, "old nginx worker not told to finish"),
@@ -100,7 +119,7 @@ impl Master {
     /// Ends these workers and all that are finishing, with whatever they carry, and waits until they are gone.
     pub(super) async fn evict(&self, workers: &[Pid], deadline: Instant) -> bool {
         let finishing = |pid: &Pid| title(pid.as_raw()) == FINISHING;
-        let evicted: Vec<Pid> = children(self.pid)
+        let evicted: Vec<Pid> = children(self.process.pid)
             .into_iter()
             .filter(|pid| workers.contains(pid) || finishing(pid))
             .collect();
@@ -111,7 +130,7 @@ impl Master {
             }
         }
         until(deadline, || {
-            let left = children(self.pid);
+            let left = children(self.process.pid);
             !evicted.iter().any(|worker| {
                 left.contains(worker) && stat(worker.as_raw()).is_some_and(|stat| !stat.is_zombie)
             })
@@ -121,12 +140,12 @@ impl Master {
 
     /// Waits until it is gone.
     pub(super) async fn gone(&self, deadline: Instant) -> bool {
-        until(deadline, || !self.is_running()).await
+        until(deadline, || !self.process.is_alive()).await
     }
 
     /// Kills it and whatever it started.
     pub(super) fn kill_all(&self) {
-        let workers = children(self.pid);
+        let workers = children(self.process.pid);
         // Gone already is as good.
         drop(self.signal(Signal::SIGKILL));
         for worker in workers {
@@ -143,19 +162,19 @@ pub(super) async fn end_orphans(prefix: &Path, deadline: Instant) {
     let orphans = orphans(prefix);
     for orphan in &orphans {
         // Gone already is as good.
-        kill(*orphan, Signal::SIGKILL).ok();
+        kill(orphan.pid, Signal::SIGKILL).ok();
     }
     if !orphans.is_empty() {
         tracing::warn!(
             workers = orphans.len(),
             "nginx died without its workers: killed them"
         );
-        until(deadline, || self::orphans(prefix).is_empty()).await;
+        until(deadline, || !orphans.iter().any(|orphan| orphan.is_alive())).await;
     }
 }
 
 /// A worker's title names no directory, but it works in its master's, which is ours alone.
-fn orphans(prefix: &Path) -> Vec<Pid> {
+fn orphans(prefix: &Path) -> Vec<Process> {
     let Ok(prefix) = prefix.canonicalize() else {
         return Vec::new();
     };
@@ -166,7 +185,7 @@ fn orphans(prefix: &Path) -> Vec<Pid> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| title(*pid).starts_with("nginx: worker process"))
         .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == prefix))
-        .map(Pid::from_raw)
+        .filter_map(Process::of)
         .collect()
 }
 

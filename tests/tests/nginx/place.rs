@@ -186,10 +186,15 @@ impl Place {
         std::fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap()
     }
 
-    /// The master dies without a word; its workers do not.
-    pub(crate) fn kill_master(&self) {
+    /// The master dies without a word, and is gone with all that it held; its workers are not.
+    pub(crate) async fn kill_master(&self) {
         let pid = self.master().trim().parse().unwrap();
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        self.eventually(|| {
+            std::fs::read_to_string(format!("/proc/{pid}/status"))
+                .map_or(true, |status| status.contains("State:\tZ"))
+        })
+        .await;
     }
 
     pub(crate) fn write_pid(&self, pid: u32) {
