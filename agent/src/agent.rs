@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use rand::TryRngCore as _;
-use tidepool_shared::message::Phase;
+use tidepool_shared::{manifest::ContainerManifest, message::Phase};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::timeout,
@@ -21,12 +21,12 @@ use crate::{
     artefact::Depot,
     converge::{
         board::Board,
-        body::{Body, first_view},
+        body::{Body, Gateway as _, first_view},
         chain,
         front::Front,
-        openclaw::OpenClaw,
+        openclaw::{Maker, NoEdition, OpenClaw},
     },
-    desk::{self, Desk},
+    desk::{self, Desk, View},
     door::Door,
     enrol,
     identity::{Identity, IdentityError},
@@ -35,8 +35,8 @@ use crate::{
     nginx::Nginx,
     observe::Observer,
     openclaw::{Browsers, Place},
-    reload::Table,
-    runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run, Runtime},
+    release::Shelf,
+    runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run},
     settings::{IDENTITY_DIR, Settings},
     slots::Slots,
     stats::{self, Looker, Tenancy},
@@ -70,7 +70,11 @@ impl Agent {
         let ledger = Ledger::open(&records).context("open ledger")?;
         let applied = AppliedFile::open(&records);
         let held = ledger.held().map(|entry| entry.document.generation);
-        let board = Arc::new(Board::new(first_view(&applied, held)));
+        let openclaw = gateway.standing().state;
+        let board = Arc::new(Board::new(View {
+            openclaw,
+            ..first_view(&applied, held)
+        }));
         let desk = Desk::new(ledger, Arc::clone(&gateway) as Arc<dyn desk::LogSource>);
         Ok(Self {
             settings,
@@ -222,8 +226,6 @@ pub async fn stop_all(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn openclaw(settings: &Settings, nginx: &Nginx) -> anyhow::Result<OpenClaw> {
-    let table = Table::of(&settings.manifest.openclaw_version)
-        .context("find this version of OpenClaw in the reload table")?;
     let manifest = &settings.manifest;
     let bridge = Bridge::of(settings.gateway_port);
     // nginx as the gateway sees it: through a bridge everybody comes from the bridge.
@@ -245,19 +247,15 @@ fn openclaw(settings: &Settings, nginx: &Nginx) -> anyhow::Result<OpenClaw> {
             })
         }),
     };
-    let argv = manifest.gateway.clone();
-    let runtime: Box<dyn Runtime> = match &manifest.container {
-        Some(container) => Box::new(DockerRuntime::new(Run {
-            server: settings.user_data.server.to_string(),
-            manifest: container.clone(),
-            argv,
-            place: place.clone(),
-            extra_env: BTreeMap::new(),
-        })),
-        None => Box::new(ProcessRuntime::new(Command::new(argv, &place))),
-    };
-    let schema = manifest.config_schema.clone();
-    Ok(OpenClaw::new(runtime, place, table, schema).checking_in_child())
+    let baked = std::iter::once(manifest.baked()).chain(manifest.releases.iter().cloned());
+    let shelf = Shelf::new(baked.collect(), settings.own_dir("releases")?);
+    let maker = maker(
+        settings.user_data.server.to_string(),
+        manifest.container.clone(),
+        place.clone(),
+    );
+    let records = settings.own_dir("upgrade")?;
+    Ok(OpenClaw::open(place, shelf, maker, &records)?.checking_in_child())
 }
 
 /// Only an image is a machine of its own.
@@ -269,6 +267,27 @@ fn looker(settings: &Settings, gateway: Arc<OpenClaw>) -> Looker {
     Looker::new(gateway, tenancy, settings.state_dir.clone())
 }
 
+/// Runs releases in containers if the image does.
+fn maker(server: String, container: Option<ContainerManifest>, place: Place) -> Maker {
+    Box::new(move |release| {
+        let argv = release.gateway.clone();
+        Ok(match (&container, &release.container) {
+            (Some(container), Some(image)) => Box::new(DockerRuntime::new(Run {
+                server: server.clone(),
+                manifest: ContainerManifest {
+                    image: image.clone(),
+                    ..container.clone()
+                },
+                archive: release.archive.clone(),
+                argv,
+                place: place.clone(),
+                extra_env: BTreeMap::new(),
+            })),
+            (None, None) => Box::new(ProcessRuntime::new(Command::new(argv, &place))),
+            (Some(_), None) | (None, Some(_)) => return Err(NoEdition::OtherKind),
+        })
+    })
+}
 /// What is told over the link.
 type Seen = (
     watch::Receiver<desk::View>,
@@ -311,7 +330,6 @@ async fn linked(
             .try_next_u64()
             .context("draw a boot number")?,
         agent_version: version.to_owned(),
-        openclaw_version: settings.manifest.openclaw_version.clone(),
         pace: link::Pace::default(),
         stats,
         status: watch::Sender::new(link::Status::default()),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tidepool_shared::{
     document::{DesiredDocument, Generation, SealedDocument},
-    message::{Health, Held, Phase, Rejected, Step},
+    message::{Health, Held, OpenClawState, Phase, Rejected, Step},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,7 @@ pub struct View {
     pub steps: Vec<Step>,
     pub rejected: Option<Rejected>,
     pub gateway_starts: u64,
+    pub openclaw: OpenClawState,
 }
 
 impl Default for View {
@@ -65,6 +66,7 @@ impl Default for View {
             steps: Vec::new(),
             rejected: None,
             gateway_starts: 0,
+            openclaw: OpenClawState::default(),
         }
     }
 }
@@ -194,6 +196,7 @@ mod tests {
             power: Power::On,
             evictions: 0,
             max_body_bytes: None,
+            openclaw: None,
         })
     }
 

@@ -141,10 +141,21 @@ impl Gateway {
 
     /// Does it let the owner in?
     pub async fn admits(&self, who: As) -> bool {
-        matches!(
-            self.ask(OWNERS_PATH, who).await,
-            Ok((StatusCode::OK, body)) if body["serverVersion"].is_string()
-        )
+        self.said_version(who).await.is_some()
+    }
+
+    /// The version that it tells its owner.
+    pub async fn version(&self) -> Option<String> {
+        self.said_version(As::Owner).await
+    }
+
+    async fn said_version(&self, who: As) -> Option<String> {
+        match self.ask(OWNERS_PATH, who).await {
+            Ok((StatusCode::OK, body)) => body["serverVersion"]
+                .as_str()
+                .map(|said| said.chars().take(64).collect()),
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// Waits until it takes traffic; `false` when it did not within `patience`.

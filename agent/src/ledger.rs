@@ -213,6 +213,7 @@ mod tests {
             power: Power::On,
             evictions: 0,
             max_body_bytes: None,
+            openclaw: None,
         })
     }
 

@@ -57,7 +57,6 @@ pub struct Config {
     /// Random per start of the agent.
     pub boot: u64,
     pub agent_version: String,
-    pub openclaw_version: String,
     pub pace: Pace,
     /// What gateway and server take, as it was last seen.
     pub stats: watch::Receiver<Option<Look>>,

@@ -75,6 +75,7 @@ pub fn of_image(
             browsers: arguments.browsers,
             ..ContainerManifest::of(image)
         }),
+        releases: Vec::new(),
         build: Some(ImageBuild {
             built_at: arguments.built_at,
             agent_version: agent_version.to_owned(),

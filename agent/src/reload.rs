@@ -51,6 +51,10 @@ pub struct Deadlines {
     pub start: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop: Duration,
+    /// For the start of another version, which changes the state that it finds.
+    pub trial: Duration,
+    /// For which another version must stay up.
+    pub steady: Duration,
 }
 
 impl Default for Deadlines {
@@ -60,6 +64,8 @@ impl Default for Deadlines {
             close: Duration::from_mins(1),
             start: Duration::from_secs(45),
             stop: STOP_GRACE,
+            trial: Duration::from_mins(5),
+            steady: Duration::from_secs(5),
         }
     }
 }
@@ -153,6 +159,19 @@ impl Reloader {
             .and_then(|()| openclaw::file::write(&self.place, &path, &bytes))
             .and_then(|()| self.records.commit(wanted, &bytes))
             .map_err(|source| ApplyFailed::Write { path, source })
+    }
+
+    /// Puts the last good file in the place of one whose try was cut off, for a gateway that does not run.
+    pub fn take_back(&self) -> Result<(), ApplyFailed> {
+        if self.records.intent().is_none() {
+            return Ok(());
+        }
+        if let Some(good) = self.records.last_good() {
+            self.write(&good)?;
+        }
+        self.records
+            .forget_intent()
+            .map_err(|source| self.failed_write(source))
     }
 
     /// Makes `wanted` true. The gateway should have started; if it has not, it is started.

@@ -9,7 +9,7 @@ mod identity;
 mod log;
 mod process;
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use tidepool_shared::document::GatewayLimits;
@@ -44,6 +44,9 @@ pub trait Runtime: Send + Sync {
     async fn clear(&self) -> Result<(), SignalFailed> {
         Ok(())
     }
+
+    /// Fetches what a start needs, while a gateway of another version runs.
+    async fn make_ready(&self) -> Result<(), StartFailed>;
 
     /// Starts the gateway, or adopts the one that is running already.
     async fn start(&self) -> Result<Started, StartFailed>;
@@ -118,6 +121,12 @@ pub enum Stopped {
 pub enum StartFailed {
     #[error("the manifest names no program for the gateway")]
     NoProgram,
+    #[error("the gateway's program is not there: `{0}`")]
+    Missing(PathBuf),
+    #[error("the gateway's image is not with Docker, and its archive holds another one: `{0}`")]
+    NoImage(String),
+    #[error("read the archive of the gateway's image")]
+    Archive(#[source] io::Error),
     #[error("prepare the gateway's folders")]
     Prepare(#[source] io::Error),
     #[error("open the gateway's log")]

@@ -31,6 +31,7 @@ pub mod probe;
 pub mod problem;
 pub mod providers;
 pub mod request_id;
+pub mod rollouts;
 pub mod servers;
 pub mod serving;
 pub mod state;
@@ -83,6 +84,7 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(instances::stop::start))
         .routes(routes!(instances::suspend::suspend))
         .routes(routes!(instances::suspend::unsuspend))
+        .routes(routes!(instances::openclaw::upgrade))
         .routes(routes!(instances::undelete::undelete))
         .routes(routes!(instances::undelete::purge))
         .route_layer(middleware::from_fn_with_state(
@@ -113,6 +115,10 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
             instances::domains::remove
         ))
         .routes(routes!(instances::domains::check))
+        .routes(routes!(
+            instances::openclaw::pin,
+            instances::openclaw::unpin
+        ))
         .routes(routes!(instances::sessions::end))
         .routes(routes!(instances::logs::tail))
         .routes(routes!(operations::show))
@@ -144,6 +150,9 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(images::verify))
         .routes(routes!(images::promote))
         .routes(routes!(images::verification))
+        .routes(routes!(rollouts::list, rollouts::start))
+        .routes(routes!(rollouts::halt))
+        .routes(routes!(rollouts::resume))
         .routes(routes!(servers::steps))
         .routes(routes!(servers::revoke))
         .routes(routes!(tokens::list))

@@ -25,6 +25,7 @@ pub mod secrets;
 pub mod spinner;
 pub mod target;
 pub mod tokens;
+pub mod upgrade;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -95,6 +96,9 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<pool::Command>,
     },
+    /// Other versions of OpenClaw for the instances of a tier
+    #[command(subcommand)]
+    Upgrade(upgrade::Command),
     /// Show what servers cost
     Costs,
     /// Who serves models
@@ -243,6 +247,7 @@ async fn execute(
         Command::Instance(command) => instance::run(command, &client, output).await,
         Command::Pool { command } => pool::run(command, &client, output).await,
         Command::Agent(command) => agent::run(command, &client, output).await,
+        Command::Upgrade(command) => upgrade::run(command, &client, output).await,
         Command::Costs => costs::show(&client, output).await,
         Command::Provider(command) => models::provider(command, &client, output).await,
         Command::Model(command) => models::model(command, &client, output).await,

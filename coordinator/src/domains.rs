@@ -251,18 +251,8 @@ impl Domains {
         let Some(found) = self.store.instance(unserved.instance).await? else {
             return Ok(());
         };
-        let present = match found.server {
-            Some(server) => self.store.document_for(server).await?,
-            None => None,
-        };
-        // What its gateway may take stays as it is.
-        let limits = match present.map(|document| document.open()) {
-            Some(Ok(present)) => present.limits,
-            Some(Err(error)) => {
-                tracing::error!(instance.id = %found.id, error = %chain(&error), "its document cannot be read");
-                return Ok(());
-            }
-            None => return Ok(()),
+        let Some(limits) = instance::present_limits(&*self.store, &found).await? else {
+            return Ok(());
         };
         let now = self.clock.now();
         let operation = OperationId::new(self.chance.uuid(now));

@@ -10,17 +10,22 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tidepool_shared::{
-    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
+    document::{
+        DesiredDocument, EdgeProof, GatewayLimits, Generation, OpenClawOrder, Power, SealedDocument,
+    },
     id::{InstanceId, OperationId},
+    openclaw_version::OpenClawVersion,
 };
 
 pub use self::name::{InvalidName, Name};
 use crate::{
     ambient::{Chance, Moment},
+    causes::chain,
     model::{
         DocumentChange, EdgeLimits, Instance, InstanceStatus, NewInstance, OperationKind, PoolKey,
         Rename,
     },
+    store::{Store, StoreError},
 };
 
 /// Under which names instances are reached by browsers.
@@ -78,6 +83,7 @@ pub fn prepare(wish: Wish, names: &PublicNames, now: Moment, chance: &Chance) ->
         power: Power::On,
         evictions: 0,
         max_body_bytes: None,
+        openclaw: None,
     });
     NewInstance {
         id,
@@ -148,6 +154,24 @@ pub fn restart(
     change(&next, OperationKind::Restart, operation, limits)
 }
 
+/// The next document of an instance, which orders a version of OpenClaw, be it another one or the same once more.
+pub fn upgrade(
+    instance: &Instance,
+    version: OpenClawVersion,
+    operation: OperationId,
+    limits: GatewayLimits,
+) -> DocumentChange {
+    let last = instance.openclaw.as_ref().map_or(0, |order| order.number);
+    let ordered = Instance {
+        openclaw: Some(OpenClawOrder {
+            number: last.saturating_add(1),
+            version,
+        }),
+        ..instance.clone()
+    };
+    change(&ordered, OperationKind::Upgrade, operation, limits)
+}
+
 /// How long an old name leads to the new one, and is kept from others: bookmarks and web hooks are found
 /// out by then.
 const MOVED_FOR: Duration = Duration::from_hours(30 * 24);
@@ -216,6 +240,7 @@ fn change(
         power: next.status.power(),
         evictions: next.evictions,
         max_body_bytes: next.edge_limits.max_body_bytes,
+        openclaw: next.openclaw.clone(),
     });
     DocumentChange {
         instance: next.id,
@@ -227,8 +252,29 @@ fn change(
         evictions: next.evictions,
         edge_limits: next.edge_limits,
         domains: next.domains.clone(),
+        openclaw: next.openclaw.clone(),
         document,
     }
+}
+
+/// What the present document allows the gateway to take, for a next one that leaves it at that. `None` if there is no
+/// document on a server.
+pub async fn present_limits(
+    store: &dyn Store,
+    instance: &Instance,
+) -> Result<Option<GatewayLimits>, StoreError> {
+    let Some(server) = instance.server else {
+        return Ok(None);
+    };
+    let present = store.document_for(server).await?;
+    Ok(match present.map(|document| document.open()) {
+        Some(Ok(present)) => Some(present.limits),
+        Some(Err(error)) => {
+            tracing::error!(instance.id = %instance.id, error = %chain(&error), "its document cannot be read");
+            None
+        }
+        None => None,
+    })
 }
 
 /// The URL of a customer's own name, which is reached as the instance's main one is.

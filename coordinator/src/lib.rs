@@ -35,3 +35,4 @@ mod signals;
 pub mod store;
 pub mod sweep;
 pub mod up;
+pub mod upgrades;

@@ -29,6 +29,7 @@ fn main() -> anyhow::Result<ExitCode> {
         | Command::Pool { .. }
         | Command::Agent(_)
         | Command::Artefact(_)
+        | Command::Upgrade(_)
         | Command::Costs
         | Command::Provider(_)
         | Command::Model(_)

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use tidepool_shared::{
-    document::{EdgeProof, Generation, Power, SealedDocument},
+    document::{EdgeProof, Generation, OpenClawOrder, Power, SealedDocument},
     id::{CoordinatorId, EventId, InstanceId, OperationId, ServerId, TokenId},
+    openclaw_version::OpenClawVersion,
 };
 
 use crate::{ambient::Moment, cloud::Placement};
@@ -17,6 +18,7 @@ use crate::{ambient::Moment, cloud::Placement};
 mod domain;
 mod edge_limits;
 mod provider;
+mod rollout;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sample;
 mod stats;
@@ -27,6 +29,7 @@ pub use self::{
     domain::{Certificate, CertificateMark, Domain, DomainStep, Validity},
     edge_limits::EdgeLimits,
     provider::{CustomerKey, KINDS, ModelAlias, ModelLimits, Provider, Sealed},
+    rollout::{Rollout, RolloutCandidate, RolloutMember},
     stats::{GatewayStats, HostStats, Stats, StatsRecord},
     usage::{NoCursor, Restless, Spent, UsageCursor, UsageRecord, UsageSum},
     verification::{Baseline, Conclusion, Figures, NewVerification, Verification},
@@ -123,6 +126,7 @@ words! {
         Limit = "limit",
         /// Customers' own host names come or go.
         Domains = "domains",
+        Upgrade = "upgrade",
         Delete = "delete",
         Undelete = "undelete",
     }
@@ -171,6 +175,19 @@ words! {
         Passed = "passed",
         /// Not good enough, or it could not be told.
         Refused = "refused",
+    }
+}
+
+words! {
+    /// How far a rollout is.
+    RolloutState {
+        Running = "running",
+        /// Something failed, or somebody halted it: nothing is begun until it is resumed.
+        Halted = "halted",
+        /// Everybody has it who is to have it.
+        Finished = "finished",
+        /// Another one was started.
+        Superseded = "superseded",
     }
 }
 
@@ -264,7 +281,7 @@ pub struct Server {
     pub cloud_id: Option<String>,
     pub address: Option<IpAddr>,
     pub instance: Option<InstanceId>,
-    /// From the manifest reported at enrolment.
+    /// What it runs, as its agent says.
     pub openclaw_version: Option<String>,
     /// The last link session's number; 0 before the first.
     pub epoch: u64,
@@ -302,6 +319,18 @@ pub struct ServerReport {
     pub steps: Vec<StepMs>,
     /// A configuration that the gateway would not take, and why.
     pub rejected: Option<(Generation, String)>,
+    /// Agents of before upgrades do not say.
+    pub openclaw: Option<ReportedOpenClaw>,
+}
+
+/// Which OpenClaw a server has, and what became of the last order for another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedOpenClaw {
+    pub version: String,
+    /// The number of the last order that is over.
+    pub settled: u64,
+    /// Why that order was not carried out.
+    pub failed: Option<String>,
 }
 
 /// A named step and its duration.
@@ -354,6 +383,12 @@ pub struct Instance {
     pub edge_proof: EdgeProof,
     /// Kept through deletion, so that whoever comes back from there is still suspended.
     pub suspension: Option<Suspension>,
+    /// The last order for a version of OpenClaw.
+    pub openclaw: Option<OpenClawOrder>,
+    /// The number of the last order whose outcome was told.
+    pub openclaw_settled: u64,
+    /// The only version that it may be upgraded to.
+    pub pin: Option<OpenClawVersion>,
     /// `user:bcrypt` of HTTP basic auth, if it is on.
     pub basic_auth: Option<String>,
     pub edge_limits: EdgeLimits,
@@ -430,6 +465,7 @@ pub struct DocumentChange {
     pub evictions: u64,
     pub edge_limits: EdgeLimits,
     pub domains: Vec<String>,
+    pub openclaw: Option<OpenClawOrder>,
     pub document: SealedDocument,
 }
 

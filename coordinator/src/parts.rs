@@ -39,6 +39,7 @@ use crate::{
     routes::{Routes, RoutesSettings},
     store::{self, Store},
     sweep::{self, Sweep},
+    upgrades::Upgrades,
 };
 
 /// What everything stands on.
@@ -108,6 +109,7 @@ struct Singletons {
     rollouts: Rollouts,
     routes: Option<Routes>,
     domains: Option<Arc<Domains>>,
+    upgrades: Upgrades,
 }
 
 impl Singletons {
@@ -143,6 +145,7 @@ impl Singletons {
             self.watch.run(cancel.clone()),
             self.fleet.run(cancel.clone()),
             self.rollouts.run(cancel.clone()),
+            self.upgrades.run(cancel.clone()),
             tasks.wait(),
         );
     }
@@ -180,6 +183,7 @@ impl Parts {
             watch: ground.watch(),
             fleet: ground.fleet(&plan.pools),
             rollouts: ground.rollouts(),
+            upgrades: ground.upgrades(),
             routes: ground.routes(plan.routes.clone())?,
             domains: ground.domains(plan.domains.clone())?,
         };
@@ -379,6 +383,15 @@ impl Ground {
         Rollouts {
             store: Arc::clone(&self.store),
             doorbell: self.doorbell.clone(),
+        }
+    }
+
+    fn upgrades(&self) -> Upgrades {
+        Upgrades {
+            store: Arc::clone(&self.store),
+            doorbell: self.doorbell.clone(),
+            clock: Arc::clone(&self.clock),
+            chance: Arc::clone(&self.chance),
         }
     }
 

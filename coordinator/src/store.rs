@@ -38,8 +38,9 @@ use sqlx::postgres::PgConnectOptions;
 use tidepool_shared::{
     database_url::DatabaseUrl,
     document::{Generation, SealedDocument},
-    id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId, VerificationId},
+    id::{CoordinatorId, InstanceId, OperationId, RolloutId, ServerId, TokenId, VerificationId},
     manifest::ImageManifest,
+    openclaw_version::OpenClawVersion,
 };
 
 use crate::{
@@ -49,9 +50,9 @@ use crate::{
         ApiToken, Blame, Certificate, CertificateMark, Conclusion, Coordinator, CustomerKey,
         Destination, DocumentChange, Domain, DomainStep, Event, Instance, InstanceStatus,
         ModelAlias, ModelLimits, NewInstance, NewServer, NewVerification, Operation, PoolKey,
-        PoolStanding, Provider, Rename, Restless, Route, SagaStep, Sealed, Server, ServerReport,
-        Spent, Stats, StatsRecord, StepMs, SuspensionReason, UsageCursor, UsageRecord, UsageSum,
-        Verification,
+        PoolStanding, Provider, Rename, Restless, Rollout, RolloutCandidate, RolloutMember, Route,
+        SagaStep, Sealed, Server, ServerReport, Spent, Stats, StatsRecord, StepMs,
+        SuspensionReason, UsageCursor, UsageRecord, UsageSum, Verification,
     },
 };
 
@@ -372,6 +373,10 @@ pub enum ChangeRefused {
     NameTaken,
     #[error("it keeps {0} earlier names already")]
     TooManyNames(u32),
+    #[error("it is pinned to OpenClaw {0}")]
+    Pinned(OpenClawVersion),
+    #[error("the rollout does not run any more")]
+    NotRolledOut,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -512,6 +517,42 @@ pub trait InstanceStore: Send + Sync {
     async fn operation(&self, id: OperationId) -> Stored<Option<Operation>>;
     /// The operation that is under way, if any.
     async fn current_operation(&self, id: InstanceId) -> Stored<Option<Operation>>;
+}
+
+/// Versions of OpenClaw: orders, pins, and rollouts to a tier.
+#[async_trait]
+pub trait RolloutStore: Send + Sync {
+    /// Like [`InstanceStore::change_document`], with an order for a version in it, for a rollout if one is named,
+    /// which must be running. Refused if the instance is pinned to another one. The operation ends when its
+    /// agent says that the order is over. Emits `upgrade.started`, and then `upgrade.done` or `upgrade.failed`.
+    async fn begin_upgrade(
+        &self,
+        change: &DocumentChange,
+        rollout: Option<RolloutId>,
+        now: Moment,
+    ) -> Result<Instance, ChangeRefused>;
+    /// Sets or removes the only version that an instance may be upgraded to.
+    async fn pin_instance(
+        &self,
+        id: InstanceId,
+        version: Option<&OpenClawVersion>,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// Begins a rollout, and ends another one of its tier. Emits `rollout.started`, `rollout.superseded`.
+    async fn start_rollout(&self, rollout: &Rollout, now: Moment) -> Stored<()>;
+    /// `running` → `halted`. Emits `rollout.halted`, with the reason.
+    async fn halt_rollout(&self, id: RolloutId, why: &str, now: Moment) -> Stored<Transition>;
+    /// `halted` → `running`; so many failures do not halt it any more. Emits `rollout.resumed`.
+    async fn resume_rollout(&self, id: RolloutId, forgiven: u32, now: Moment)
+    -> Stored<Transition>;
+    /// `running` → `finished`. Emits `rollout.finished`.
+    async fn finish_rollout(&self, id: RolloutId, now: Moment) -> Stored<Transition>;
+    /// The last rollout of each tier, by tier.
+    async fn rollouts(&self) -> Stored<Vec<Rollout>>;
+    /// Whom it has reached, in that order.
+    async fn rollout_members(&self, id: RolloutId) -> Stored<Vec<RolloutMember>>;
+    /// The running instances of a tier.
+    async fn rollout_candidates(&self, tier: &str) -> Stored<Vec<RolloutCandidate>>;
 }
 
 /// Routes, as the edge and Redis are fed.
@@ -737,6 +778,7 @@ pub trait Store:
     + VerificationStore
     + EnrolmentStore
     + InstanceStore
+    + RolloutStore
     + RouteStore
     + CertificateStore
     + DomainStore
@@ -759,6 +801,7 @@ impl<S> Store for S where
         + VerificationStore
         + EnrolmentStore
         + InstanceStore
+        + RolloutStore
         + RouteStore
         + CertificateStore
         + DomainStore

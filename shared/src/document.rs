@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::id::InstanceId;
+use crate::{id::InstanceId, openclaw_version::OpenClawVersion};
 
 /// The number of an instance's document; starts at 1 and only grows.
 #[derive(
@@ -88,6 +88,17 @@ pub struct DesiredDocument {
     /// The largest body that a request may have; [`MAX_BODY_BYTES_DEFAULT`] if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<u64>,
+    /// The version of OpenClaw that the gateway is to be; without it, the one that the server has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openclaw: Option<OpenClawOrder>,
+}
+
+/// An order for a version of OpenClaw. A server tries each once: trying again is another order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenClawOrder {
+    /// Grows with each order of an instance.
+    pub number: u64,
+    pub version: OpenClawVersion,
 }
 
 /// The most that a gateway may take, with all that it starts: its tier's. Whatever is absent is as the machine
@@ -243,6 +254,7 @@ mod tests {
             power: Power::On,
             evictions: 0,
             max_body_bytes: None,
+            openclaw: None,
         }
     }
 

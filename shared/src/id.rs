@@ -113,6 +113,8 @@ ids! {
     TokenId = "tok";
     /// A running coordinator; each start is another.
     CoordinatorId = "coord";
+    /// A version of OpenClaw on its way to the instances of a tier.
+    RolloutId = "roll";
 }
 
 #[cfg(test)]

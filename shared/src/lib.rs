@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod merge_patch;
 pub mod message;
 pub mod openclaw;
+pub mod openclaw_version;
 pub mod quota;
 pub mod sealed_place;
 pub mod user_data;

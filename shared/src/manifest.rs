@@ -31,9 +31,42 @@ pub struct ImageManifest {
     /// Whose signature makes an artefact one for this server; without any it takes none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub release_keys: Vec<ReleaseKeyId>,
+    /// Further versions of OpenClaw that lie on the server, to be upgraded to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<Release>,
     /// How the image came to be; a machine that never was an image has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<ImageBuild>,
+}
+
+impl ImageManifest {
+    /// The version that is baked in.
+    pub fn baked(&self) -> Release {
+        Release {
+            openclaw_version: self.openclaw_version.clone(),
+            gateway: self.gateway.clone(),
+            config_schema: self.config_schema.clone(),
+            container: self.container.as_ref().map(|own| own.image.clone()),
+            archive: None,
+        }
+    }
+}
+
+/// One version of OpenClaw as it lies on a server, and how its gateway is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    pub openclaw_version: String,
+    /// As [`ImageManifest::gateway`].
+    pub gateway: Vec<String>,
+    /// As [`ImageManifest::config_schema`].
+    pub config_schema: PathBuf,
+    /// The image of its container; none where gateways are processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<PinnedImage>,
+    /// What Docker loads the image from (`docker save`), unless it has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<PathBuf>,
 }
 
 /// OpenClaw's browser control and its debugging ports lie within this distance of the gateway's.

@@ -27,7 +27,7 @@ pub struct Hello {
     pub boot: u64,
     #[n(4)]
     pub agent_version: String,
-    /// Version of OpenClaw in the image.
+    /// Version of OpenClaw that the server has.
     #[n(5)]
     pub openclaw_version: String,
     /// The document in the ledger, if there is one.
@@ -128,6 +128,23 @@ pub struct Report {
     /// Times the gateway was started since the agent's first start.
     #[n(8)]
     pub gateway_starts: u64,
+    /// What an agent of before upgrades does not say.
+    #[n(12)]
+    pub openclaw: Option<OpenClawState>,
+}
+
+/// Which OpenClaw a server has, and what became of the last order for another one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct OpenClawState {
+    #[n(0)]
+    pub version: String,
+    /// The number of the last order that is over; 0 before the first.
+    #[n(1)]
+    pub settled: u64,
+    /// Why that order was not carried out: the version of before is in force.
+    #[n(2)]
+    pub failed: Option<String>,
 }
 
 /// What gateway and server take of the machine. Sent at a slow pace; each replaces the one before.

@@ -10,8 +10,9 @@ use tidepool_shared::{
     frame::{Frame, HEADER_LEN, Header, Message},
     message::{
         AgentOutcome, ArtefactFollows, Desired, Door, Ending, Enrol, FetchArtefact, GatewayStats,
-        Health, Held, Hello, HostStats, Issued, LogLines, LogRequest, Phase, Ping, Pong, Refused,
-        Rejected, Renew, Report, Stats, Step, Unsupported, Verdict, WantedAgent, Welcome,
+        Health, Held, Hello, HostStats, Issued, LogLines, LogRequest, OpenClawState, Phase, Ping,
+        Pong, Refused, Rejected, Renew, Report, Stats, Step, Unsupported, Verdict, WantedAgent,
+        Welcome,
     },
 };
 
@@ -160,8 +161,21 @@ fn reports_are_golden() {
             reason: "no such key".into(),
         }),
         gateway_starts: 2,
+        openclaw: None,
     };
     is_golden("report", &report);
+    let openclaw = Some(OpenClawState {
+        version: "2026.9.6".into(),
+        settled: 3,
+        failed: Some("it did not start".into()),
+    });
+    is_golden(
+        "report_openclaw",
+        &Report {
+            openclaw,
+            ..report.clone()
+        },
+    );
     let phases = [
         Phase::Starting,
         Phase::WarmingUp,

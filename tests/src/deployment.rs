@@ -38,6 +38,8 @@ pub struct Options {
     pub stub: Vec<String>,
     /// What the stub's container is made from; a process when `None`.
     pub container: Option<ContainerManifest>,
+    /// Further versions of the stub, with their switches.
+    pub releases: Vec<(String, Vec<String>)>,
 }
 
 impl Default for Options {
@@ -49,6 +51,7 @@ impl Default for Options {
             manifest: None,
             stub: Vec::new(),
             container: None,
+            releases: Vec::new(),
         }
     }
 }
@@ -69,9 +72,13 @@ impl Deployment {
     /// Starts one; `name` names its kept logs.
     pub async fn start(name: &str, options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("tidepool-").tempdir()?;
-        let manifest = match &options.manifest {
-            Some(manifest) => manifest.clone(),
-            None => programs::stub_image(dir.path(), &options.stub, options.container.clone())?,
+        let manifest = if let Some(manifest) = &options.manifest {
+            manifest.clone()
+        } else {
+            let container = options.container.clone();
+            let manifest = programs::stub_image(dir.path(), &options.stub, container)?;
+            programs::add_releases(&manifest, &options.releases)?;
+            manifest
         };
         let mut deployment = Self {
             name: name.to_owned(),

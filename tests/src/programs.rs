@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use tidepool_shared::manifest::{ContainerManifest, ImageManifest};
+use tidepool_shared::manifest::{ContainerManifest, ImageManifest, Release};
 
 /// A program of this workspace, built into the same profile as the running test.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
@@ -41,9 +41,31 @@ pub fn stub_image(
         gateway_ports: 1,
         container,
         release_keys: Vec::new(),
+        releases: Vec::new(),
         build: None,
     };
     write_manifest(dir, &manifest)
+}
+
+/// Puts further versions beside the image's, which are the stub with these switches, as a process.
+pub fn add_releases(manifest: &Path, versions: &[(String, Vec<String>)]) -> anyhow::Result<()> {
+    let mut image: ImageManifest = serde_json::from_slice(&std::fs::read(manifest)?)?;
+    let program = program("stub-gateway")?.display().to_string();
+    for (version, switches) in versions {
+        let words = [
+            program.clone(),
+            "gateway".to_owned(),
+            format!("STUB_VERSION={version}"),
+        ];
+        image.releases.push(Release {
+            openclaw_version: version.clone(),
+            gateway: words.into_iter().chain(switches.iter().cloned()).collect(),
+            config_schema: image.config_schema.clone(),
+            container: None,
+            archive: None,
+        });
+    }
+    std::fs::write(manifest, serde_json::to_vec_pretty(&image)?).context("write the manifest")
 }
 
 /// The image of the real OpenClaw with its gateway in this container.

@@ -2,6 +2,7 @@
 
 mod config;
 mod http;
+mod schema;
 mod session;
 mod traces;
 
@@ -34,6 +35,10 @@ const BAD_CONFIG: u8 = 78;
 pub const HELPER: &str = "helper";
 
 /// How this run differs from an ordinary one.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches, each of which is on or off by itself"
+)]
 #[derive(Debug, Clone)]
 pub struct Switches {
     pub version: String,
@@ -41,6 +46,7 @@ pub struct Switches {
     pub deaf: bool,
     pub wedge: bool,
     pub helper: bool,
+    pub broken: bool,
     pub config_path: PathBuf,
 }
 
@@ -66,6 +72,7 @@ impl Switches {
             deaf: variable("STUB_DEAF").is_some(),
             wedge: variable("STUB_WEDGE").is_some(),
             helper: variable("STUB_HELPER").is_some(),
+            broken: variable("STUB_BROKEN").is_some(),
             config_path: variable("OPENCLAW_CONFIG_PATH")
                 .unwrap_or_else(|| "openclaw.json".to_owned())
                 .into(),
@@ -111,6 +118,14 @@ pub async fn run(switches: Switches) -> u8 {
             return 1;
         }
     };
+    if let Err(newer) = schema::migrate(&switches) {
+        say(&format!("[gateway] {newer}"));
+        return BAD_CONFIG;
+    }
+    if switches.broken {
+        say("[gateway] startup migration failed");
+        return BAD_CONFIG;
+    }
     loop {
         let config = match Config::load(&switches.config_path) {
             Ok(config) => config,

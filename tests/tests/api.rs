@@ -10,6 +10,8 @@ mod domains;
 mod images;
 #[path = "api/models.rs"]
 mod models;
+#[path = "api/rollouts.rs"]
+mod rollouts;
 #[path = "api/world.rs"]
 mod world;
 

@@ -13,6 +13,8 @@ mod container;
 mod rows;
 #[path = "gateway_contract/sentences.rs"]
 mod sentences;
+#[path = "gateway_contract/upgrades.rs"]
+mod upgrades;
 
 use std::time::Duration;
 
@@ -35,6 +37,8 @@ const SHORT: Deadlines = Deadlines {
     close: Duration::from_millis(500),
     start: Duration::from_secs(10),
     stop: Duration::from_millis(300),
+    trial: Duration::from_secs(10),
+    steady: Duration::from_millis(300),
 };
 
 macro_rules! on_the_stub {
@@ -96,6 +100,15 @@ async fn slow_real_openclaw_in_a_container_keeps_the_contract() {
 async fn slow_previous_openclaw_keeps_the_contract() {
     if let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_PREVIOUS_MANIFEST") {
         sentences::all(&Bench::real(manifest).await).await;
+    }
+}
+
+#[tokio::test]
+async fn slow_real_openclaw_is_upgraded_and_its_state_with_it() {
+    let old = manifest_from("TIDEPOOL_OPENCLAW_PREVIOUS_MANIFEST");
+    let new = manifest_from("TIDEPOOL_OPENCLAW_MANIFEST");
+    if let (Some(old), Some(new)) = (old, new) {
+        upgrades::the_real_one_is_upgraded(old, &new).await;
     }
 }
 

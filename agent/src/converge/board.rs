@@ -22,6 +22,8 @@ const MAX_REASON_CHARS: usize = 300;
 pub enum Part {
     /// The gateway is not there or does not answer.
     Gateway,
+    /// Another version takes its place.
+    Upgrade,
     /// nginx does not serve what it should.
     Nginx,
     /// The last attempt at something failed and will be repeated.

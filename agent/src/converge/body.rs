@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tidepool_shared::{
-    document::{DesiredDocument, GatewayLimits, Generation},
-    message::{Health, Phase, Rejected},
+    document::{DesiredDocument, GatewayLimits, Generation, OpenClawOrder},
+    message::{Health, OpenClawState, Phase, Rejected},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     applied::{AppliedFile, RejectedConfig},
     desk::View,
+    upgrade::Stage,
 };
 
 /// The gateway is looked at even if nobody says that it changed.
@@ -53,8 +54,24 @@ pub trait Gateway: Send + Sync {
     async fn limit(&self, limits: GatewayLimits) -> anyhow::Result<()>;
     /// Ends the process, by force if it does not go.
     async fn stop(&self);
+    /// Which version it is, and what became of the last order for another one.
+    fn standing(&self) -> Standing;
+    /// Begins to carry out an order for another version, or settles it at once.
+    async fn order(&self, order: &OpenClawOrder) -> anyhow::Result<()>;
+    /// Does the stage that an order is at.
+    async fn proceed(&self, stage: Stage) -> anyhow::Result<()>;
+    /// Removes what was kept long enough. To be called now and then.
+    async fn tidy(&self) -> anyhow::Result<()>;
     /// Keeps what it prints within bounds. To be called now and then.
     fn tend(&self) {}
+}
+
+/// How a gateway stands to orders for another version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    pub state: OpenClawState,
+    /// What is being done for an order.
+    pub stage: Option<Stage>,
 }
 
 /// What a gateway says of itself.
@@ -112,7 +129,10 @@ impl<G: Gateway> Body<G> {
                     self.board.well(Part::Attempt);
                     continue;
                 }
-                Ok(None) => LOOK_EVERY,
+                Ok(None) => {
+                    self.tidy().await;
+                    LOOK_EVERY
+                }
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     self.failed(&error, failures).await;
@@ -165,10 +185,34 @@ impl<G: Gateway> Body<G> {
         if started {
             self.board.gateway_answers();
         }
+        let standing = self.gateway.standing();
+        self.tell_standing(&standing);
         Seen {
             process,
             started,
             served: self.board.served(),
+            settled: standing.state.settled,
+            stage: standing.stage,
+        }
+    }
+
+    fn tell_standing(&self, standing: &Standing) {
+        if standing.stage.is_some() {
+            let reason = "OpenClaw is being upgraded";
+            self.board.trouble(Part::Upgrade, Health::Degraded, reason);
+        } else {
+            self.board.well(Part::Upgrade);
+        }
+        self.board
+            .change(|view| view.openclaw = standing.state.clone());
+    }
+
+    async fn tidy(&self) {
+        if let Err(error) = self.gateway.tidy().await {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "what an upgrade kept was not removed"
+            );
         }
     }
 
@@ -179,12 +223,19 @@ impl<G: Gateway> Body<G> {
         seen: &Seen,
     ) -> anyhow::Result<()> {
         match action {
+            Action::Order => match document.and_then(|document| document.openclaw.as_ref()) {
+                Some(order) => self.gateway.order(order).await,
+                None => Ok(()),
+            },
+            Action::Proceed(stage) => {
+                if stage == Stage::Trying {
+                    self.count_start()?;
+                }
+                self.gateway.proceed(stage).await
+            }
             Action::StartGateway => {
                 self.board.phase(Phase::Starting);
-                // Counted first: a crash in between shows one start too many, never one too few.
-                self.applied.change(|applied| applied.gateway_starts += 1)?;
-                let starts = self.applied.state().gateway_starts;
-                self.board.change(|view| view.gateway_starts = starts);
+                self.count_start()?;
                 self.gateway.start().await
             }
             Action::StopGateway => {
@@ -218,6 +269,14 @@ impl<G: Gateway> Body<G> {
                 Ok(())
             }
         }
+    }
+
+    /// Counted first: a crash in between shows one start too many, never one too few.
+    fn count_start(&mut self) -> anyhow::Result<()> {
+        self.applied.change(|applied| applied.gateway_starts += 1)?;
+        let starts = self.applied.state().gateway_starts;
+        self.board.change(|view| view.gateway_starts = starts);
+        Ok(())
     }
 
     async fn restart(&mut self, count: u64) -> anyhow::Result<()> {
@@ -348,6 +407,10 @@ pub fn first_view(applied: &AppliedFile, held: Option<Generation>) -> View {
 /// Under which name a report holds how long this took.
 const fn step_name(action: Action) -> Option<&'static str> {
     match action {
+        Action::Order => Some("upgrade_order"),
+        Action::Proceed(Stage::Saving) => Some("upgrade_save"),
+        Action::Proceed(Stage::Trying) => Some("upgrade_try"),
+        Action::Proceed(Stage::Restoring) => Some("upgrade_restore"),
         Action::StartGateway => Some("gateway_start"),
         Action::StopGateway => Some("gateway_stop"),
         Action::AwaitGateway => Some("gateway_started"),

@@ -1,21 +1,34 @@
 //! The real gateway, as the body loop wants it: OpenClaw, its runtime and its reload.
 
-use std::{path::PathBuf, sync::Arc};
+mod edition;
+mod upgrade;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
 
 use async_trait::async_trait;
-use tidepool_shared::document::{DesiredDocument, GatewayLimits};
+use tidepool_shared::{
+    document::{DesiredDocument, GatewayLimits, OpenClawOrder},
+    message::OpenClawState,
+};
 use tokio::task::spawn_blocking;
 
+use self::edition::Edition;
+pub use self::edition::{Maker, NoEdition};
 use super::{
-    body::{Configured, Gateway, Probe, Restarted},
+    body::{Configured, Gateway, Probe, Restarted, Standing},
     chain,
 };
 use crate::{
     desk::LogSource,
     gateway::{self, Startup},
     openclaw::{self, Checker, Place, Schema, Stage},
-    reload::{Deadlines, Outcome, Reloader, Table, restart_by_signal},
-    runtime::{Runtime, STOP_GRACE, StartFailed, State, Taken},
+    release::{NoRelease, Shelf},
+    reload::{Deadlines, Outcome, Reloader, restart_by_signal},
+    runtime::{STOP_GRACE, StartFailed, State, Taken},
+    upgrade::{self as upgrades, JournalFile, Saved, UnreadableJournal},
 };
 
 /// A reply with more lines is not asked for; the link bounds its bytes.
@@ -24,10 +37,13 @@ const MAX_LOG_LINES: u32 = 2_000;
 /// OpenClaw on this server.
 pub struct OpenClaw {
     place: Place,
-    table: Table,
-    schema: PathBuf,
+    shelf: Shelf,
+    maker: Maker,
+    /// The version that runs, or is about to.
+    edition: RwLock<Arc<Edition>>,
+    journal: Mutex<JournalFile>,
+    saved: Saved,
     gateway: gateway::Gateway,
-    runtime: Box<dyn Runtime>,
     deadlines: Deadlines,
     checks: Checks,
 }
@@ -39,18 +55,45 @@ enum Checks {
     InChild,
 }
 
+/// Why it is not known which OpenClaw this server has.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    #[error(transparent)]
+    Journal(#[from] UnreadableJournal),
+    #[error("the manifest names no version")]
+    NoVersion,
+    #[error("find the version of OpenClaw that this server has")]
+    Release(#[from] NoRelease),
+    #[error(transparent)]
+    Edition(#[from] NoEdition),
+}
+
 impl OpenClaw {
-    /// The gateway that this runtime runs at this place.
-    pub fn new(runtime: Box<dyn Runtime>, place: Place, table: Table, schema: PathBuf) -> Self {
-        Self {
+    /// The gateway at this place, of the version that the journal in `directory` names, or of the shelf's first.
+    /// The directory is on the disk of the gateway's state.
+    pub fn open(
+        place: Place,
+        shelf: Shelf,
+        maker: Maker,
+        directory: &Path,
+    ) -> Result<Self, NotOpened> {
+        let journal = JournalFile::open(directory)?;
+        let release = match journal.read().in_charge() {
+            Some(version) => shelf.find(version)?,
+            None => shelf.first().cloned().ok_or(NotOpened::NoVersion)?,
+        };
+        let edition = Edition::of(&release, &maker)?;
+        Ok(Self {
             gateway: gateway::Gateway::new(place.clone()),
-            runtime,
+            saved: Saved::of(place.state_dir(), directory.to_owned()),
             place,
-            table,
-            schema,
+            shelf,
+            maker,
+            edition: RwLock::new(Arc::new(edition)),
+            journal: Mutex::new(journal),
             deadlines: Deadlines::default(),
             checks: Checks::Here,
-        }
+        })
     }
 
     /// The same, with configurations checked by a child of this program, which must be the agent.
@@ -69,13 +112,13 @@ impl OpenClaw {
 
     /// Makes what nginx stands on.
     pub async fn prepare(&self) -> Result<(), StartFailed> {
-        self.runtime.prepare().await
+        self.edition().runtime.prepare().await
     }
 
     /// Ends the gateway, as at power-off: nothing of it is left but its files.
     pub async fn leave(&self) {
         self.stop().await;
-        if let Err(error) = self.runtime.clear().await {
+        if let Err(error) = self.edition().runtime.clear().await {
             tracing::error!(
                 error = chain(&error),
                 "not all of the gateway was cleared away"
@@ -83,27 +126,33 @@ impl OpenClaw {
         }
     }
 
+    /// A poisoned lock means that a task panicked; what it holds is replaced whole.
+    fn edition(&self) -> Arc<Edition> {
+        Arc::clone(&self.edition.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What it takes now.
     pub async fn taken(&self) -> Option<Taken> {
-        self.runtime.taken().await
+        self.edition().runtime.taken().await
     }
 
     async fn reloader(&self) -> anyhow::Result<Reloader> {
-        let path = self.schema.clone();
+        let edition = self.edition();
+        let path = edition.schema.clone();
         let checker = match self.checks {
             Checks::InChild => Checker::Child(path),
             Checks::Here => Checker::Here(Arc::new(
                 spawn_blocking(move || Schema::load(&path)).await??,
             )),
         };
-        let reloader = Reloader::new(self.place.clone(), self.table, checker);
+        let reloader = Reloader::new(self.place.clone(), edition.table, checker);
         Ok(reloader.with_deadlines(self.deadlines))
     }
 
     async fn apply(&self, wanted: &serde_json::Value) -> anyhow::Result<Configured> {
         let reloader = self.reloader().await?;
         let outcome = reloader
-            .apply(self.runtime.as_ref(), &self.gateway, wanted)
+            .apply(self.edition().runtime.as_ref(), &self.gateway, wanted)
             .await?;
         match outcome {
             Outcome::Applied { how, took } => {
@@ -128,7 +177,7 @@ impl OpenClaw {
 #[async_trait]
 impl Gateway for OpenClaw {
     async fn process(&self) -> Option<String> {
-        match self.runtime.state().await {
+        match self.edition().runtime.state().await {
             // With pid and start time: another process has another record.
             State::Running => {
                 Some(std::fs::read_to_string(self.place.process_record()).unwrap_or_default())
@@ -143,7 +192,7 @@ impl Gateway for OpenClaw {
             let first = openclaw::neutral(&self.place, Stage::WarmingUp);
             self.reloader().await?.lay_down(&first)?;
         }
-        self.runtime.start().await?;
+        self.edition().runtime.start().await?;
         Ok(())
     }
 
@@ -171,30 +220,59 @@ impl Gateway for OpenClaw {
     }
 
     async fn restart(&self) -> anyhow::Result<Restarted> {
-        let signal = self.table.restart_signal();
+        let edition = self.edition();
+        let (runtime, signal) = (edition.runtime.as_ref(), edition.table.restart_signal());
         // A signal during boot kills, and not in order.
         if self.gateway.startup().await == Startup::Started
-            && restart_by_signal(self.runtime.as_ref(), &self.gateway, signal, self.deadlines).await
+            && restart_by_signal(runtime, &self.gateway, signal, self.deadlines).await
         {
             return Ok(Restarted::InProcess);
         }
         tracing::warn!("the gateway did not restart by signal: ending it");
-        self.runtime.stop(STOP_GRACE).await?;
+        runtime.stop(STOP_GRACE).await?;
         Ok(Restarted::Ended)
     }
 
     async fn limit(&self, limits: GatewayLimits) -> anyhow::Result<()> {
-        Ok(self.runtime.limit(limits).await?)
+        Ok(self.edition().runtime.limit(limits).await?)
     }
 
     async fn stop(&self) {
-        if let Err(error) = self.runtime.stop(STOP_GRACE).await {
+        if let Err(error) = self.edition().runtime.stop(STOP_GRACE).await {
             tracing::error!(error = chain(&error), "the gateway was not stopped");
         }
     }
 
+    fn standing(&self) -> Standing {
+        let journal = self.journal().read().clone();
+        Standing {
+            state: OpenClawState {
+                version: self.edition().version.to_string(),
+                settled: journal.settled,
+                failed: journal.failed,
+            },
+            stage: journal.under_way.map(|under_way| under_way.stage),
+        }
+    }
+
+    async fn order(&self, order: &OpenClawOrder) -> anyhow::Result<()> {
+        self.take_order(order).await
+    }
+
+    async fn proceed(&self, stage: upgrades::Stage) -> anyhow::Result<()> {
+        match stage {
+            upgrades::Stage::Saving => self.save().await,
+            upgrades::Stage::Trying => self.try_out().await,
+            upgrades::Stage::Restoring => self.restore().await,
+        }
+    }
+
+    async fn tidy(&self) -> anyhow::Result<()> {
+        self.forget_old_state().await
+    }
+
     fn tend(&self) {
-        if let Err(error) = self.runtime.log().cut_if_large() {
+        if let Err(error) = self.edition().runtime.log().cut_if_large() {
             tracing::warn!(%error, "the gateway's log not cut");
         }
     }
@@ -203,9 +281,13 @@ impl Gateway for OpenClaw {
 impl LogSource for OpenClaw {
     fn tail(&self, lines: u32) -> Vec<String> {
         let lines = usize::try_from(lines.min(MAX_LOG_LINES)).unwrap_or(0);
-        self.runtime.log().tail(lines).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the gateway's log not read");
-            Vec::new()
-        })
+        self.edition()
+            .runtime
+            .log()
+            .tail(lines)
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, "the gateway's log not read");
+                Vec::new()
+            })
     }
 }

@@ -2,7 +2,7 @@
 
 use tidepool_shared::document::{DesiredDocument, Generation, Power};
 
-use crate::applied::Applied;
+use crate::{applied::Applied, upgrade::Stage};
 
 /// What the loop sees of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,11 +13,19 @@ pub struct Seen {
     pub started: bool,
     /// The generation that nginx answers for.
     pub served: Generation,
+    /// The last order for another version that is over.
+    pub settled: u64,
+    /// What is being done for an order.
+    pub stage: Option<Stage>,
 }
 
 /// One thing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
+    /// Begin with the document's order for another version.
+    Order,
+    /// Do the stage that an order is at.
+    Proceed(Stage),
     StartGateway,
     /// The instance is switched off.
     StopGateway,
@@ -38,10 +46,18 @@ pub enum Action {
 /// A claimed gateway is never warmed up, not even after a crash: the turn would be a conversation on
 /// the customer's account, and a slow first answer is better than a stranger's words in their agent.
 pub fn plan(desired: Option<&DesiredDocument>, applied: &Applied, seen: &Seen) -> Option<Action> {
+    // Nothing else starts or stops a gateway meanwhile: the state may belong to the other version.
+    if let Some(stage) = seen.stage {
+        return Some(Action::Proceed(stage));
+    }
     if let Some(desired) = desired
         && desired.power == Power::Off
     {
         return plan_off(desired, applied, seen);
+    }
+    // Also for one that does not start: another version may be its cure.
+    if desired.is_some_and(|desired| has_order(desired, seen)) {
+        return Some(Action::Order);
     }
     if seen.process.is_none() {
         return Some(Action::StartGateway);
@@ -83,11 +99,17 @@ fn plan_off(desired: &DesiredDocument, applied: &Applied, seen: &Seen) -> Option
     (applied.observed < desired.generation).then_some(Action::Conclude)
 }
 
+/// Names first, here as well.
+fn has_order(desired: &DesiredDocument, seen: &Seen) -> bool {
+    let number = desired.openclaw.as_ref().map(|order| order.number);
+    seen.served >= desired.generation && number > Some(seen.settled)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use tidepool_shared::{
-        document::{EdgeProof, GatewayLimits},
+        document::{EdgeProof, GatewayLimits, OpenClawOrder},
         id::InstanceId,
     };
     use uuid::Uuid;
@@ -107,6 +129,7 @@ mod tests {
             power: Power::On,
             evictions: 0,
             max_body_bytes: None,
+            openclaw: None,
         }
     }
 
@@ -115,6 +138,8 @@ mod tests {
             process: Some(process.into()),
             started: true,
             served: Generation(served),
+            settled: 0,
+            stage: None,
         }
     }
 
@@ -212,6 +237,47 @@ mod tests {
         assert_eq!(next(&up("a", 2)), Some(Action::Conclude));
     }
 
+    #[test]
+    fn an_order_is_begun_once_its_names_are_served_and_before_its_configuration() {
+        let applied = Applied {
+            restarts: Some(0),
+            ..Applied::default()
+        };
+        let mut desired = wanted(2, 0);
+        desired.openclaw = Some(OpenClawOrder {
+            number: 3,
+            version: "2026.9.6".parse().unwrap(),
+        });
+        let next = |seen: &Seen| plan(Some(&desired), &applied, seen);
+        assert_eq!(next(&up("a", 1)), None);
+        let mut seen = up("a", 2);
+        assert_eq!(next(&seen), Some(Action::Order));
+        seen.process = None;
+        assert_eq!(next(&seen), Some(Action::Order), "it may be its cure");
+        seen.settled = 3;
+        assert_eq!(next(&seen), Some(Action::StartGateway));
+        assert_eq!(
+            next(&Seen {
+                settled: 3,
+                ..up("a", 2)
+            }),
+            Some(Action::Configure)
+        );
+    }
+
+    #[test]
+    fn nothing_is_started_while_an_order_is_under_way() {
+        let applied = Applied::default();
+        for stage in [Stage::Saving, Stage::Trying, Stage::Restoring] {
+            let mut seen = up("a", 1);
+            seen.stage = Some(stage);
+            seen.process = None;
+            for desired in [None, Some(&wanted(1, 0))] {
+                assert_eq!(plan(desired, &applied, &seen), Some(Action::Proceed(stage)));
+            }
+        }
+    }
+
     proptest! {
         /// Doing what is planned ends, in the wanted state, and a claimed gateway is never warmed.
         #[test]
@@ -234,6 +300,7 @@ mod tests {
                         prop_assert!(applied.observed.0 >= generation);
                         return Ok(());
                     }
+                    Some(Action::Order | Action::Proceed(_)) => prop_assert!(false, "nobody ordered"),
                     Some(Action::StartGateway) => seen.process = Some("b".into()),
                     Some(Action::StopGateway) => {
                         seen.process = None;

@@ -1,6 +1,6 @@
 //! What the agent sees, as a frame that always fits: the coordinator's ceilings are kept here.
 
-use tidepool_shared::message::{Rejected, Report, Step};
+use tidepool_shared::message::{OpenClawState, Rejected, Report, Step};
 
 use crate::desk::View;
 
@@ -39,6 +39,11 @@ pub(super) fn of(view: &View, epoch: u64) -> Report {
             reason: cut(&rejected.reason),
         }),
         gateway_starts: view.gateway_starts,
+        openclaw: Some(OpenClawState {
+            version: view.openclaw.version.clone(),
+            settled: view.openclaw.settled,
+            failed: view.openclaw.failed.as_deref().map(cut),
+        }),
     }
 }
 
@@ -73,8 +78,12 @@ mod tests {
             ],
             rejected: Some(Rejected {
                 generation: 1,
-                reason: text,
+                reason: text.clone(),
             }),
+            openclaw: OpenClawState {
+                failed: Some(text),
+                ..OpenClawState::default()
+            },
             ..View::default()
         };
         assert!(Frame::of(&of(&view, 1)).encode().is_ok());

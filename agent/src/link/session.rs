@@ -86,8 +86,9 @@ pub(super) async fn run(
     view: &mut watch::Receiver<View>,
     cancel: &CancellationToken,
 ) -> Ended {
+    let openclaw = view.borrow().openclaw.version.clone();
     let opened = tokio::select! {
-        opened = timeout(config.pace.connect_deadline, open(config, memory, desk)) => opened,
+        opened = timeout(config.pace.connect_deadline, open(config, memory, desk, &openclaw)) => opened,
         () = cancel.cancelled() => return Ended::Stopped,
     };
     let (dialled, send, reader, welcome) = match opened {
@@ -141,6 +142,7 @@ async fn open(
     config: &Config,
     memory: &Memory,
     desk: &mpsc::Sender<Request>,
+    openclaw: &str,
 ) -> Result<(Dialled, SendStream, FrameReader, Welcome), OpenError> {
     let identity = &config.identity;
     let tls = tls::client_link(&config.root, identity.chain.clone(), &identity.key)?;
@@ -155,7 +157,7 @@ async fn open(
         server: identity.server.to_string(),
         boot: config.boot,
         agent_version: config.agent_version.clone(),
-        openclaw_version: config.openclaw_version.clone(),
+        openclaw_version: openclaw.to_owned(),
         held: held.await.map_err(|_| OpenError::Desk)?,
         last_epoch: memory.last_epoch,
     };

@@ -24,7 +24,7 @@ use std::{
 use async_trait::async_trait;
 use rustix::process::Signal;
 use tidepool_shared::document::GatewayLimits;
-use tokio::time::timeout;
+use tokio::{fs::File, time::timeout};
 
 pub use self::{bridge::Bridge, engine::EngineFailed, run::Run};
 use self::{
@@ -229,6 +229,24 @@ impl Runtime for DockerRuntime {
             .remove_networks(&self.run.server)
             .await
             .map_err(SignalFailed::Container)
+    }
+
+    async fn make_ready(&self) -> Result<(), StartFailed> {
+        let failed = StartFailed::Container;
+        let image = self.run.image();
+        if self.engine.has_image(image).await.map_err(failed)? {
+            return Ok(());
+        }
+        let absent = || StartFailed::NoImage(image.to_owned());
+        let archive = self.run.archive.as_ref().ok_or_else(absent)?;
+        let file = File::open(archive).await.map_err(StartFailed::Archive)?;
+        self.engine.load(file).await.map_err(failed)?;
+        // Loaded or not is what Docker says now: an archive may hold anything.
+        if self.engine.has_image(image).await.map_err(failed)? {
+            Ok(())
+        } else {
+            Err(absent())
+        }
     }
 
     async fn start(&self) -> Result<Started, StartFailed> {

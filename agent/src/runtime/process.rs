@@ -230,6 +230,19 @@ impl ProcessRuntime {
 
 #[async_trait]
 impl Runtime for ProcessRuntime {
+    async fn make_ready(&self) -> Result<(), StartFailed> {
+        let program = self.command.argv.first().ok_or(StartFailed::NoProgram)?;
+        let program = Path::new(program);
+        // Arguments are files as well, such as the one that Node runs; a name alone is looked for by the kernel.
+        let mut files = self.command.argv.iter().map(Path::new);
+        let missing = files.find(|file| file.is_absolute() && !file.exists());
+        match missing {
+            Some(file) => Err(StartFailed::Missing(file.to_owned())),
+            None if program.as_os_str().is_empty() => Err(StartFailed::NoProgram),
+            None => Ok(()),
+        }
+    }
+
     async fn start(&self) -> Result<Started, StartFailed> {
         self.reap().await;
         if self.running().is_some() {

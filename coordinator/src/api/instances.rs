@@ -10,6 +10,7 @@ pub mod keys;
 pub mod limits;
 pub mod login_links;
 pub mod logs;
+pub mod openclaw;
 pub mod read;
 pub mod rename;
 pub mod restart;
@@ -75,9 +76,9 @@ fn refused(refused: ChangeRefused) -> Problem {
             Problem::new(Code::Stale, format!("the present generation is {present}"))
         }
         ChangeRefused::OperationInProgress(operation) => Problem::busy(operation),
-        refused @ ChangeRefused::TooManyNames(_) => {
-            Problem::new(Code::NotPossible, refused.to_string())
-        }
+        refused @ (ChangeRefused::TooManyNames(_)
+        | ChangeRefused::Pinned(_)
+        | ChangeRefused::NotRolledOut) => Problem::new(Code::NotPossible, refused.to_string()),
         ChangeRefused::NameTaken => Problem::new(Code::NameTaken, "choose another name"),
         ChangeRefused::Store(error) => error.into(),
     }

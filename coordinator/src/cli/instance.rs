@@ -60,6 +60,26 @@ pub enum Command {
     Restart { name: String },
     /// Give it another name; its old URL leads to the new one for 30 days
     Rename { name: String, new_name: String },
+    /// Bring it to another version of OpenClaw; the old one is back if it does not prove itself
+    Upgrade {
+        name: String,
+        /// Such as 2026.9.6; it must be on its server
+        #[arg(value_name = "VERSION")]
+        openclaw: String,
+    },
+    /// Leave it at a version when others are rolled out
+    Pin {
+        name: String,
+        #[arg(
+            value_name = "VERSION",
+            required_unless_present = "none",
+            conflicts_with = "none"
+        )]
+        openclaw: Option<String>,
+        /// Take the pin away
+        #[arg(long)]
+        none: bool,
+    },
     /// Print the end of its log
     Logs {
         name: String,
@@ -166,6 +186,14 @@ pub(super) async fn run(
                 vec![format!("{name} is {} now: {}", view.name, view.url)]
             })
         }
+        Command::Upgrade { name, openclaw } => {
+            let body = json!({ "version": openclaw });
+            let view: InstanceView = client.post(&path(&name, "/upgrade"), &body).await?;
+            output.show(&view, |view| {
+                vec![format!("{} is being upgraded to {openclaw}", view.name)]
+            })
+        }
+        Command::Pin { name, openclaw, .. } => pin(&name, openclaw, client, output).await,
         Command::Logs { name, lines } => {
             let log: Log = client
                 .get(&path(&name, &format!("/logs?lines={lines}")))
@@ -217,6 +245,29 @@ async fn wait(
     let waiting = client.get::<InstanceView>(&path);
     let view = spinner::during("waiting", waiting).await?;
     output.show(&view, lines::details)
+}
+
+/// Without a version the pin is taken away.
+async fn pin(
+    name: &str,
+    version: Option<String>,
+    client: &Client,
+    output: &mut Output,
+) -> Result<(), CommandFailed> {
+    let path = path(name, "/pin");
+    let request = match &version {
+        Some(version) => client
+            .request(Method::PUT, &path)
+            .json(&json!({ "version": version })),
+        None => client.request(Method::DELETE, &path),
+    };
+    let view: InstanceView = client.send(request).await?;
+    output.show(&view, |view| {
+        vec![match &view.openclaw_pin {
+            Some(version) => format!("{} stays at {version}", view.name),
+            None => format!("{} is not pinned", view.name),
+        }]
+    })
 }
 
 fn path(name: &str, rest: &str) -> String {

@@ -112,6 +112,7 @@ mod tests {
                 reason: "no".to_owned(),
             }),
             gateway_starts: 1,
+            openclaw: None,
         }
     }
 

@@ -7,7 +7,7 @@ use tidepool_shared::{
 
 use crate::{
     doorbell::Ring,
-    model::{Health, Server, ServerReport, StepMs},
+    model::{Health, ReportedOpenClaw, Server, ServerReport, StepMs},
 };
 
 const MAX_REASONS: usize = 8;
@@ -15,6 +15,9 @@ const MAX_STEPS: usize = 16;
 
 /// The longest text that is kept of an agent's words, in bytes.
 const MAX_TEXT: usize = 1024;
+
+/// The longest name of a version that is kept, in bytes.
+const MAX_VERSION: usize = 64;
 
 /// The report as the store takes it, within its ceilings whatever the agent sent.
 pub(super) fn for_store(report: &Report) -> ServerReport {
@@ -60,18 +63,27 @@ pub(super) fn for_store(report: &Report) -> ServerReport {
             .rejected
             .as_ref()
             .map(|rejected| (Generation(rejected.generation), cut(&rejected.reason))),
+        openclaw: report.openclaw.as_ref().map(|said| ReportedOpenClaw {
+            version: cut_to(&said.version, MAX_VERSION),
+            settled: said.settled,
+            failed: said.failed.as_deref().map(cut),
+        }),
     }
 }
 
 /// Without control characters, too: PostgreSQL takes no NUL, and JSON makes six bytes of one.
 pub(super) fn cut(text: &str) -> String {
-    text.get(..text.floor_char_boundary(MAX_TEXT))
+    cut_to(text, MAX_TEXT)
+}
+
+fn cut_to(text: &str, ceiling: usize) -> String {
+    text.get(..text.floor_char_boundary(ceiling))
         .unwrap_or_default()
         .replace(char::is_control, " ")
 }
 
 /// The rings that a recorded report deserves. Nothing changed, nobody is woken.
-pub(super) fn rings(before: &Server, after: &Server, rejection: Rejection) -> Vec<Ring> {
+pub(super) fn rings(before: &Server, after: &Server, news: News) -> Vec<Ring> {
     let mut rings = Vec::new();
     if before.state != after.state {
         rings.push(Ring::Pool);
@@ -82,7 +94,8 @@ pub(super) fn rings(before: &Server, after: &Server, rejection: Rejection) -> Ve
         || seen(before) != seen(after)
         || before.reasons != after.reasons
         || before.gateway_starts != after.gateway_starts
-        || rejection == Rejection::New;
+        || before.openclaw_version != after.openclaw_version
+        || news == News::Told;
     if changed {
         rings.extend(after.instance.map(Ring::Instance));
         rings.push(Ring::Events);
@@ -90,11 +103,29 @@ pub(super) fn rings(before: &Server, after: &Server, rejection: Rejection) -> Ve
     rings
 }
 
-/// Whether a report tells of a configuration that was refused since the one before.
+/// Whether a report tells of a configuration that was refused, or of an order for a version that is over, since
+/// the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rejection {
-    New,
+pub(super) enum News {
+    Told,
     None,
+}
+
+impl News {
+    /// What this report tells that the one before did not.
+    pub(super) fn of(report: &Report, before: Option<&Report>) -> Self {
+        let told = |report: &Report| {
+            let settled = report.openclaw.as_ref().map_or(0, |said| said.settled);
+            (report.rejected.clone(), settled)
+        };
+        let (rejected, settled) = told(report);
+        let (known_rejected, known_settled) = before.map_or((None, 0), told);
+        if (rejected.is_some() && rejected != known_rejected) || settled != known_settled {
+            Self::Told
+        } else {
+            Self::None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +146,7 @@ mod tests {
             reasons: Vec::new(),
             steps: Vec::new(),
             rejected: None,
+            openclaw: None,
             gateway_starts: 1,
         }
     }
@@ -166,7 +198,7 @@ mod tests {
 
     #[test]
     fn nobody_is_woken_when_nothing_changed() {
-        assert_eq!(rings(&server(), &server(), Rejection::None), []);
+        assert_eq!(rings(&server(), &server(), News::None), []);
     }
 
     #[test]
@@ -175,7 +207,7 @@ mod tests {
             state: ServerState::Booting,
             ..server()
         };
-        let rings = rings(&before, &server(), Rejection::None);
+        let rings = rings(&before, &server(), News::None);
         assert_eq!(rings, [Ring::Pool, Ring::Events]);
     }
 
@@ -193,7 +225,7 @@ mod tests {
             ..before.clone()
         };
         let expected = [Ring::Instance(id), Ring::Events];
-        assert_eq!(rings(&before, &after, Rejection::None), expected);
-        assert_eq!(rings(&after, &after, Rejection::New), expected);
+        assert_eq!(rings(&before, &after, News::None), expected);
+        assert_eq!(rings(&after, &after, News::Told), expected);
     }
 }

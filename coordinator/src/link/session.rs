@@ -31,7 +31,7 @@ use super::{
     document::{self, Step},
     links::{Clones, Entered},
     pace::{Progress, Refusals},
-    report::{self, Rejection},
+    report::{self, News},
     requests,
     right::{self, Denied},
     wire::{self, FrameReader, WireError},
@@ -420,12 +420,8 @@ impl Session {
         let for_store = report::for_store(&report);
         match store.record_report(self.server.id, &for_store, now).await {
             Ok(Some(after)) => {
-                let before_rejected = self.last_report.as_ref().and_then(|r| r.rejected.as_ref());
-                let rejection = match &report.rejected {
-                    Some(rejected) if Some(rejected) != before_rejected => Rejection::New,
-                    _ => Rejection::None,
-                };
-                for ring in report::rings(&self.server, &after, rejection) {
+                let news = News::of(&report, self.last_report.as_ref());
+                for ring in report::rings(&self.server, &after, news) {
                     self.context.doorbell.ring(ring);
                 }
                 self.server = after;

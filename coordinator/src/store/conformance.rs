@@ -22,6 +22,7 @@ pub mod pools;
 pub mod providers;
 pub mod renames;
 pub mod reports;
+pub mod rollouts;
 pub mod sagas;
 pub mod servers;
 pub mod stats;
@@ -203,6 +204,16 @@ macro_rules! conformance {
                 an_instance_may_have_its_old_name_back,
                 an_instance_keeps_only_so_many_names_from_others,
             }
+            rollouts {
+                an_order_ends_when_its_agent_says_so_and_is_told_once,
+                a_failed_order_fails_its_operation_with_its_reason,
+                an_agent_cannot_settle_what_was_never_ordered,
+                an_agent_of_before_upgrades_fails_an_order_that_it_has_taken_for_another,
+                a_pinned_instance_takes_no_other_version,
+                only_a_running_rollout_gives_orders,
+                a_new_rollout_of_a_tier_ends_the_one_before,
+                an_instance_that_does_not_run_yet_is_no_candidate,
+            }
             deletion {
                 a_deletion_takes_routes_trust_sessions_and_links,
                 a_deletion_supersedes_a_change,
@@ -302,6 +313,7 @@ mod tests {
             include_str!("conformance/pools.rs"),
             include_str!("conformance/providers.rs"),
             include_str!("conformance/reports.rs"),
+            include_str!("conformance/rollouts.rs"),
             include_str!("conformance/sagas.rs"),
             include_str!("conformance/servers.rs"),
             include_str!("conformance/stats.rs"),

@@ -52,6 +52,8 @@ mod renames;
 #[path = "sql/reports.rs"]
 mod reports;
 mod retry;
+#[path = "sql/rollouts.rs"]
+mod rollouts;
 #[path = "sql/routes.rs"]
 mod routes;
 #[path = "sql/rows.rs"]
@@ -64,6 +66,8 @@ mod servers;
 mod stats;
 #[cfg(test)]
 mod tests;
+#[path = "sql/upgrades.rs"]
+mod upgrades;
 #[path = "sql/usage.rs"]
 mod usage;
 #[path = "sql/verifications.rs"]

@@ -49,6 +49,8 @@ mod providers;
 mod renames;
 #[path = "sql/reports.rs"]
 mod reports;
+#[path = "sql/rollouts.rs"]
+mod rollouts;
 #[path = "sql/routes.rs"]
 mod routes;
 #[path = "sql/rows.rs"]
@@ -61,6 +63,8 @@ mod servers;
 mod stats;
 #[cfg(test)]
 mod tests;
+#[path = "sql/upgrades.rs"]
+mod upgrades;
 #[path = "sql/usage.rs"]
 mod usage;
 #[path = "sql/verifications.rs"]

@@ -3,8 +3,9 @@
 //! The contract suite runs against this and against the real thing; where they differ, this is
 //! wrong. Switches, by environment variable or as an argument behind `gateway`: `STUB_VERSION=`
 //! (default 2026.9.6), `STUB_BOOT_MS=` (time until `/startupz` is 200), `STUB_DEAF=1` (does not watch
-//! its file), `STUB_WEDGE=1` (neither SIGTERM nor a restart ever comes to an end), `STUB_HELPER=1` (has
-//! started a process in a session of its own, as OpenClaw does for browsers and shells).
+//! its file), `STUB_WEDGE=1` (neither SIGTERM nor a restart ever comes to an end), `STUB_BROKEN=1` (makes
+//! the state its version's, and ends), `STUB_HELPER=1` (has started a process in a session of its own, as
+//! OpenClaw does for browsers and shells).
 
 use std::process::ExitCode;
 

@@ -325,5 +325,6 @@ pub(crate) fn report(epoch: u64, generation: u64) -> ServerReport {
         gateway_starts: 1,
         steps: vec![],
         rejected: None,
+        openclaw: None,
     }
 }

@@ -74,6 +74,7 @@ async fn warm_server(store: &SqliteStore, address: IpAddr) {
         gateway_starts: 1,
         steps: Vec::new(),
         rejected: None,
+        openclaw: None,
     };
     store.record_report(server(), &report, now()).await.unwrap();
 }
@@ -92,6 +93,7 @@ async fn claim(store: &SqliteStore, id: InstanceId) -> Instance {
         power: Power::On,
         evictions: 0,
         max_body_bytes: None,
+        openclaw: None,
     });
     let new = NewInstance {
         id,

@@ -23,13 +23,14 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidepool_agent::{
-    converge::openclaw::OpenClaw,
+    converge::openclaw::{Maker, OpenClaw},
     gateway::Gateway,
     openclaw::{Place, Schema, Stage, neutral, wanted},
+    release::Shelf,
     reload::{Deadlines, Outcome, Reloader, Table},
     runtime::{Command, DockerRuntime, ProcessRuntime, Run, Runtime, Since},
 };
-use tidepool_shared::manifest::ImageManifest;
+use tidepool_shared::manifest::{ImageManifest, Release};
 use tidepool_tests::docker::Engine;
 use tokio::task::JoinSet;
 
@@ -39,6 +40,7 @@ const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 80, 77, 1);
 pub(crate) struct Bench {
     pub(crate) place: Place,
     kind: Kind,
+    version: String,
     pub(crate) runtime: Box<dyn Runtime>,
     pub(crate) gateway: Gateway,
     pub(crate) reloader: Reloader,
@@ -49,7 +51,7 @@ pub(crate) struct Bench {
     _model: JoinSet<()>,
     // After what uses it.
     engine: Option<Engine>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// What the gateway runs as.
@@ -65,6 +67,28 @@ impl Kind {
             Self::Process(command) => Box::new(ProcessRuntime::new(command.clone())),
             Self::Container(run) => Box::new(DockerRuntime::new(Run::clone(run))),
         }
+    }
+
+    /// As the agent makes a runtime of a release.
+    fn maker(&self) -> Maker {
+        let kind = self.clone();
+        Box::new(move |release| {
+            let argv = release.gateway.clone();
+            Ok(match &kind {
+                Self::Process(command) => Self::Process(Command {
+                    argv,
+                    ..command.clone()
+                }),
+                Self::Container(run) => {
+                    let mut run = run.clone();
+                    run.argv = argv;
+                    run.archive.clone_from(&release.archive);
+                    run.manifest.image = release.container.clone().expect("an image");
+                    Self::Container(run)
+                }
+            }
+            .runtime())
+        })
     }
 }
 
@@ -158,6 +182,7 @@ impl Bench {
         Self {
             runtime: kind.runtime(),
             kind,
+            version: version.to_owned(),
             gateway: Gateway::new(place.clone()),
             reloader: Reloader::new(place.clone(), table, schema.clone()).with_deadlines(patient()),
             table,
@@ -167,7 +192,7 @@ impl Bench {
             model_calls,
             _model: serving,
             engine: None,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -186,13 +211,38 @@ impl Bench {
 
     /// The gateway as the agent's loop has it.
     pub(crate) fn openclaw(&self) -> OpenClaw {
-        OpenClaw::new(
-            self.another_runtime(),
-            self.place.clone(),
-            self.table,
-            self.schema_path.clone(),
-        )
-        .with_deadlines(patient())
+        self.openclaw_beside(&[], patient())
+    }
+
+    /// The same as an agent has it that starts now, with further versions to go to.
+    pub(crate) fn openclaw_beside(&self, others: &[Release], deadlines: Deadlines) -> OpenClaw {
+        let releases = std::iter::once(self.release()).chain(others.iter().cloned());
+        let shelf = Shelf::new(releases.collect(), self.folder.path().join("releases"));
+        let upgrades = self.upgrades();
+        std::fs::create_dir_all(&upgrades).expect("a folder");
+        OpenClaw::open(self.place.clone(), shelf, self.kind.maker(), &upgrades)
+            .expect("the version that runs")
+            .with_deadlines(deadlines)
+    }
+
+    /// Where an agent keeps what it must know of upgrades.
+    pub(crate) fn upgrades(&self) -> PathBuf {
+        self.folder.path().join("upgrade")
+    }
+
+    /// The version that the bench began with.
+    pub(crate) fn release(&self) -> Release {
+        let (gateway, container) = match &self.kind {
+            Kind::Process(command) => (command.argv.clone(), None),
+            Kind::Container(run) => (run.argv.clone(), Some(run.manifest.image.clone())),
+        };
+        Release {
+            openclaw_version: self.version.clone(),
+            gateway,
+            config_schema: self.schema_path.clone(),
+            container,
+            archive: None,
+        }
     }
 
     /// As a new agent has it that finds what this one's has started.

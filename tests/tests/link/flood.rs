@@ -52,6 +52,7 @@ async fn an_agent_that_changes_its_mind_all_the_time_fills_no_log() {
             reasons: Vec::new(),
             steps: Vec::new(),
             rejected: None,
+            openclaw: None,
             gateway_starts: number,
         };
         raw.say(&report).await;

@@ -283,6 +283,7 @@ impl Rig {
             power: Power::On,
             evictions: 0,
             max_body_bytes: None,
+            openclaw: None,
         });
         let new = NewInstance {
             id,
@@ -386,7 +387,6 @@ impl Agent {
             local,
             boot: 1,
             agent_version: "test".into(),
-            openclaw_version: "2026.9.6".into(),
             pace: Pace {
                 backoff: quick(),
                 first_spread: Duration::from_millis(50),

@@ -98,6 +98,7 @@ pub(crate) fn document(generation: u64, hosts: &[&str]) -> DesiredDocument {
         power: Power::On,
         evictions: 0,
         max_body_bytes: None,
+        openclaw: None,
     }
 }
 

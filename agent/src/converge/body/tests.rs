@@ -98,6 +98,22 @@ impl Gateway for Fake {
         Ok(())
     }
 
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+
+    async fn order(&self, order: &OpenClawOrder) -> anyhow::Result<()> {
+        anyhow::bail!("nobody ordered {}", order.version)
+    }
+
+    async fn proceed(&self, stage: Stage) -> anyhow::Result<()> {
+        anyhow::bail!("nobody is at {stage:?}")
+    }
+
+    async fn tidy(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     async fn stop(&self) {
         self.note("stop");
         self.dies();
@@ -147,6 +163,7 @@ impl Bench {
             power: Power::On,
             evictions: 0,
             max_body_bytes: None,
+            openclaw: None,
         })));
         self.board.phase(Phase::Claimed);
         self.board

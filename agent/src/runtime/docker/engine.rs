@@ -7,18 +7,21 @@ use bollard::{
     errors::Error,
     models::{ContainerInspectResponse, ContainerStatsResponse, NetworkCreateRequest},
     query_parameters::{
-        CreateContainerOptions, ListContainersOptions, ListNetworksOptions, RemoveContainerOptions,
-        StatsOptions, StopContainerOptions,
+        CreateContainerOptions, ImportImageOptions, ListContainersOptions, ListNetworksOptions,
+        RemoveContainerOptions, StatsOptions, StopContainerOptions,
     },
 };
-use futures_util::StreamExt as _;
-use tokio::{sync::OnceCell, time::timeout};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::{fs::File, sync::OnceCell, time::timeout};
+use tokio_util::io::ReaderStream;
 
 use super::run::{Ceilings, IMAGE_LABEL, Run, SERVER_LABEL};
 use crate::runtime::Taken;
 
 /// For a call. Starting a container on a busy disk takes seconds.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// For an image to be unpacked: measured half a minute on a slow disk, for 0.9 GB.
+const LOAD_DEADLINE: Duration = Duration::from_mins(10);
 /// The client's own patience, in seconds, which must be longer than any of ours: a stop waits for the gateway.
 const CLIENT_PATIENCE_S: u64 = 600;
 
@@ -96,6 +99,32 @@ impl Engine {
             Err(failed) if failed.is_absence() => Ok(None),
             Err(failed) => Err(failed),
         }
+    }
+
+    /// Whether the image is there.
+    pub(super) async fn has_image(&self, image: &str) -> Result<bool, EngineFailed> {
+        let docker = self.docker().await?;
+        match within("look for the image", docker.inspect_image(image)).await {
+            Ok(_) => Ok(true),
+            Err(failed) if failed.is_absence() => Ok(false),
+            Err(failed) => Err(failed),
+        }
+    }
+
+    /// Loads the images of an archive.
+    pub(super) async fn load(&self, archive: File) -> Result<(), EngineFailed> {
+        let doing = "load the image";
+        let docker = self.docker().await?;
+        let options = ImportImageOptions {
+            quiet: true,
+            ..ImportImageOptions::default()
+        };
+        let told = docker.import_image_stream(options, ReaderStream::new(archive), None);
+        let all = async { told.try_for_each(|_| async { Ok(()) }).await };
+        timeout(LOAD_DEADLINE, all)
+            .await
+            .map_err(|_| EngineFailed::Timeout { doing })?
+            .map_err(|source| EngineFailed::Call { doing, source })
     }
 
     /// Makes a container and says its id.

@@ -63,6 +63,8 @@ pub struct Run {
     /// Whose container it is: the server's id.
     pub server: String,
     pub manifest: ContainerManifest,
+    /// What Docker loads the image from, unless it has it.
+    pub archive: Option<PathBuf>,
     /// Program and arguments, within the container.
     pub argv: Vec<String>,
     pub place: Place,
@@ -279,6 +281,7 @@ mod tests {
                 browsers: Some("browsers".to_owned()),
                 memory_mib: None,
             },
+            archive: None,
             argv: vec!["node".to_owned(), "gateway".to_owned()],
             place: Place {
                 gateway: "127.0.0.1:18789".parse().unwrap(),

@@ -35,6 +35,10 @@ pub struct InstanceView {
     pub timings_ms: Map<String, Value>,
     /// Whether a warm server was there when it was created.
     pub warm: bool,
+    /// The version of OpenClaw that it runs, if its server has said so.
+    pub openclaw_version: Option<String>,
+    /// The only version that it may be upgraded to.
+    pub openclaw_pin: Option<String>,
     /// Present while it waits for a server.
     pub pending: Option<Pending>,
     /// Present while it is suspended.
@@ -54,6 +58,8 @@ pub enum Action {
     Configure,
     Restart,
     Rename,
+    Upgrade,
+    Pin,
     Login,
     SetBasicAuth,
     Stop,
@@ -94,18 +100,22 @@ pub enum PendingReason {
 /// Reads what belongs to an instance and shows it.
 pub(super) async fn view(state: &ApiState, instance: Instance) -> Result<InstanceView, Problem> {
     let operation = state.store.current_operation(instance.id).await?;
-    let stats = match instance.server {
-        Some(server) => state.store.stats(server).await?,
-        None => None,
+    let (stats, server) = match instance.server {
+        Some(id) => (state.store.stats(id).await?, state.store.server(id).await?),
+        None => (None, None),
     };
+    let version = server.and_then(|server| server.openclaw_version);
     Ok(InstanceView {
         stats: stats.map(Into::into),
+        openclaw_version: version,
         ..shown(state, instance, operation)
     })
 }
 
 fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> InstanceView {
     InstanceView {
+        openclaw_version: None,
+        openclaw_pin: instance.pin.as_ref().map(ToString::to_string),
         id: instance.id.to_string(),
         allowed_actions: allowed_actions(instance.status, operation.as_ref()),
         timings_ms: timings(&instance),
@@ -136,14 +146,16 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
 
 fn allowed_actions(status: InstanceStatus, operation: Option<&Operation>) -> Vec<Action> {
     use Action::{
-        Configure, Delete, Login, Purge, Rename, Restart, SetBasicAuth, Start, Stop, Suspend,
-        Undelete, Unsuspend,
+        Configure, Delete, Login, Pin, Purge, Rename, Restart, SetBasicAuth, Start, Stop, Suspend,
+        Undelete, Unsuspend, Upgrade,
     };
     match (status, operation) {
         (InstanceStatus::Running, None) => vec![
             Configure,
             Restart,
             Rename,
+            Upgrade,
+            Pin,
             Login,
             SetBasicAuth,
             Stop,
@@ -151,7 +163,7 @@ fn allowed_actions(status: InstanceStatus, operation: Option<&Operation>) -> Vec
             Delete,
         ],
         (InstanceStatus::Running, Some(_)) | (InstanceStatus::Starting, _) => {
-            vec![Login, SetBasicAuth, Stop, Suspend, Delete]
+            vec![Pin, Login, SetBasicAuth, Stop, Suspend, Delete]
         }
         (InstanceStatus::Pending, _) => vec![Login, SetBasicAuth, Delete],
         (InstanceStatus::Stopped, _) => vec![SetBasicAuth, Start, Suspend, Delete],

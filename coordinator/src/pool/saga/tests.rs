@@ -186,6 +186,7 @@ fn warm(epoch: u64) -> ServerReport {
         gateway_starts: 1,
         steps: Vec::new(),
         rejected: None,
+        openclaw: None,
     }
 }
 

@@ -71,6 +71,7 @@ fn manifest() -> ImageManifest {
         nginx: "/nginx".into(),
         gateway_ports: 1,
         release_keys: Vec::new(),
+        releases: Vec::new(),
         container: None,
         build: None,
     }

@@ -104,6 +104,7 @@ pub(super) fn document(number: u8, generation: u64) -> SealedDocument {
         power: Power::On,
         evictions: 0,
         max_body_bytes: None,
+        openclaw: None,
     })
 }
 
@@ -134,6 +135,7 @@ pub(super) fn change(number: u8, generation: u8) -> DocumentChange {
         evictions: 0,
         edge_limits: EdgeLimits::default(),
         domains: Vec::new(),
+        openclaw: None,
         document: document(number, generation.into()),
     }
 }
@@ -165,6 +167,7 @@ pub(super) fn report(observed: u64) -> ServerReport {
         gateway_starts: 1,
         steps: vec![step("nginx", 7)],
         rejected: None,
+        openclaw: None,
     }
 }
 

@@ -142,9 +142,14 @@ pub(super) async fn replace(
     now: Moment,
 ) -> sqlx::Result<()> {
     let limits = change.edge_limits;
+    let (order, version) = match &change.openclaw {
+        Some(order) => (order.number, Some(order.version.as_str())),
+        None => (0, None),
+    };
     sqlx::query(
         "UPDATE instances SET generation = $2, config = $3, restarts = $4, evictions = $5,
-                max_body_bytes = $6, requests_per_second = $7, request_burst = $8, domains = $9
+                max_body_bytes = $6, requests_per_second = $7, request_burst = $8, domains = $9,
+                openclaw_order = $10, openclaw = $11
          WHERE id = $1",
     )
     .bind(change.instance.to_string())
@@ -156,6 +161,8 @@ pub(super) async fn replace(
     .bind(limits.requests_per_second.map(i64::from))
     .bind(limits.request_burst.map(i64::from))
     .bind(rows::as_json(&change.domains)?)
+    .bind(rows::as_integer(order))
+    .bind(version)
     .execute(&mut *tx)
     .await?;
     documents::write(&mut *tx, &change.document).await?;

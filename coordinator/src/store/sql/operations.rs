@@ -56,6 +56,8 @@ enum What {
     ChangeUpTo(Generation),
     /// A change of exactly this generation.
     ChangeOf(Generation),
+    /// An upgrade whose generation is at most this.
+    UpgradeUpTo(Generation),
 }
 
 impl Wanted {
@@ -71,6 +73,11 @@ impl Wanted {
 
     pub(super) fn change_of(instance: InstanceId, generation: Generation) -> Self {
         let what = What::ChangeOf(generation);
+        Self { instance, what }
+    }
+
+    pub(super) fn upgrade_up_to(instance: InstanceId, observed: Generation) -> Self {
+        let what = What::UpgradeUpTo(observed);
         Self { instance, what }
     }
 
@@ -90,6 +97,9 @@ impl Wanted {
             What::Kind(wanted) => kind == wanted,
             What::ChangeUpTo(observed) => change && generation.is_some_and(|own| own <= observed),
             What::ChangeOf(wanted) => change && generation == Some(wanted),
+            What::UpgradeUpTo(observed) => {
+                kind == OperationKind::Upgrade && generation.is_some_and(|own| own <= observed)
+            }
         }
     }
 }

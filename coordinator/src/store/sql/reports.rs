@@ -15,7 +15,7 @@ use super::{
     events::{About, Journal},
     instances, locked,
     operations::{self, Wanted},
-    pools, rows, servers,
+    pools, rows, servers, upgrades,
 };
 use crate::{
     ambient::Moment,
@@ -87,8 +87,19 @@ async fn is_known(
     let same = instance.health == report.health
         && instance.reasons == report.reasons
         && instance.observed == observed;
-    let wanted = Wanted::change_up_to(id, observed);
-    Ok(same && operations::under_way(tx, wanted).await?.is_none())
+    if !same || !upgrades::is_known(&instance, report) {
+        return Ok(false);
+    }
+    let mut ended = vec![Wanted::change_up_to(id, observed)];
+    if report.openclaw.is_none() {
+        ended.push(Wanted::upgrade_up_to(id, observed));
+    }
+    for wanted in ended {
+        if operations::under_way(&mut *tx, wanted).await?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Takes in that nothing is heard of a server.
@@ -204,6 +215,11 @@ fn afterwards(before: &Server, report: &ServerReport, now: Moment) -> Option<Ser
         health: report.health,
         reasons: report.reasons.clone(),
         gateway_starts: report.gateway_starts,
+        openclaw_version: report
+            .openclaw
+            .as_ref()
+            .map(|said| said.version.clone())
+            .or_else(|| before.openclaw_version.clone()),
         failure: match state {
             ServerState::Failed => report.failed.clone(),
             _ => before.failure.clone(),
@@ -216,7 +232,7 @@ async fn update(tx: &mut Connection, after: &Server) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE servers SET state = $2, state_since = $3, served = $4, observed = $5,
                 health = $6, reasons = $7, gateway_starts = $8, failure = $9, warmed_at = $10,
-                boot_steps = $11
+                boot_steps = $11, openclaw_version = $12
          WHERE id = $1",
     )
     .bind(after.id.to_string())
@@ -230,6 +246,7 @@ async fn update(tx: &mut Connection, after: &Server) -> sqlx::Result<()> {
     .bind(after.failure.as_deref())
     .bind(after.warmed_at.map(|at| at.0))
     .bind(rows::as_json(&after.boot_steps)?)
+    .bind(after.openclaw_version.as_deref())
     .execute(tx)
     .await?;
     Ok(())
@@ -304,6 +321,8 @@ async fn tell_instance(
     if observed > known.observed && rejected != Some(observed) {
         journal.note("config.applied", about, &json!({ "generation": observed }));
     }
+    let both = (instance, server);
+    upgrades::settle(&mut *tx, journal, both, report, observed, now).await?;
     let wanted = Wanted::change_up_to(instance, observed);
     operations::succeed(&mut *tx, journal, wanted, &report.steps, now).await?;
     let same = report.health == known.health

@@ -5,7 +5,10 @@ use std::{fmt::Display, net::IpAddr, str::FromStr};
 
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::Row as _;
-use tidepool_shared::document::{Digest, EdgeProof, Generation, SealedDocument};
+use tidepool_shared::{
+    document::{Digest, EdgeProof, Generation, OpenClawOrder, SealedDocument},
+    openclaw_version::OpenClawVersion,
+};
 
 use super::Row;
 use crate::{
@@ -81,6 +84,9 @@ pub(super) fn instance(row: &Row) -> sqlx::Result<Instance> {
         config: json(row, "config")?,
         edge_proof: EdgeProof(row.try_get("edge_proof")?),
         suspension: maybe_json(row, "suspension")?,
+        openclaw: order(row)?,
+        openclaw_settled: unsigned(row, "openclaw_settled")?,
+        pin: maybe_parsed(row, "openclaw_pin")?,
         basic_auth: row.try_get("basic_auth")?,
         edge_limits: edge_limits(row)?,
         warm: row.try_get("warm")?,
@@ -101,6 +107,12 @@ fn edge_limits(row: &Row) -> sqlx::Result<EdgeLimits> {
         requests_per_second: maybe_number(row, "requests_per_second")?,
         request_burst: maybe_number(row, "request_burst")?,
     })
+}
+
+fn order(row: &Row) -> sqlx::Result<Option<OpenClawOrder>> {
+    let version: Option<OpenClawVersion> = maybe_parsed(row, "openclaw")?;
+    let number = unsigned(row, "openclaw_order")?;
+    Ok(version.map(|version| OpenClawOrder { number, version }))
 }
 
 /// Reads which pool a server's or an instance's row is of.

@@ -95,7 +95,6 @@ impl Fleet {
             local,
             boot: 1,
             agent_version: env!("CARGO_PKG_VERSION").into(),
-            openclaw_version: OPENCLAW.into(),
             pace: Pace::default(),
             // They have no machine of their own to tell of.
             stats: watch::Sender::new(None).subscribe(),

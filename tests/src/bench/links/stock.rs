@@ -87,6 +87,7 @@ pub(in crate::bench) async fn warm(
         gateway_starts: 1,
         steps: Vec::new(),
         rejected: None,
+        openclaw: None,
     };
     store.record_report(id, &report, now).await?;
     Ok(id)
@@ -112,6 +113,7 @@ pub(in crate::bench) fn instance(number: usize, chance: &Chance, now: Moment) ->
         power: Power::On,
         evictions: 0,
         max_body_bytes: None,
+        openclaw: None,
     });
     NewInstance {
         id,

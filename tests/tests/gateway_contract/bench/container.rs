@@ -73,6 +73,7 @@ impl Bench {
         let mut run = Run {
             server: format!("srv_{}", place.gateway.port()),
             manifest: engine.manifest(image),
+            archive: None,
             argv,
             place: place.clone(),
             extra_env: BTreeMap::new(),

@@ -1,0 +1,132 @@
+//! The versions of OpenClaw that lie on this server: those of the image, and those that came later.
+//!
+//! What came later lies in a directory of its own for each version, with a `release.json` whose paths are
+//! relative to it. A version is a directory's name, so it is checked before it becomes part of a path.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use tidepool_certs::secret_file;
+use tidepool_shared::{manifest::Release, openclaw_version::OpenClawVersion};
+
+const RECORD: &str = "release.json";
+
+/// Where versions are looked for.
+#[derive(Debug, Clone)]
+pub struct Shelf {
+    baked: Vec<Release>,
+    directory: PathBuf,
+}
+
+/// Why a version cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRelease {
+    #[error("not a version of OpenClaw")]
+    NotAVersion,
+    #[error("OpenClaw {0} is not on this server")]
+    Absent(String),
+    #[error("read the release `{path}`")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the release `{path}` is of another version or not readable")]
+    Unreadable { path: PathBuf },
+}
+
+impl Shelf {
+    /// The image's own versions, the first of which is the one that a new server runs, and a directory.
+    pub fn new(baked: Vec<Release>, directory: PathBuf) -> Self {
+        Self { baked, directory }
+    }
+
+    /// The version that a new server runs.
+    pub fn first(&self) -> Option<&Release> {
+        self.baked.first()
+    }
+
+    /// How to run this version.
+    pub fn find(&self, version: &str) -> Result<Release, NoRelease> {
+        if version.parse::<OpenClawVersion>().is_err() {
+            return Err(NoRelease::NotAVersion);
+        }
+        let baked = self.baked.iter();
+        if let Some(found) = baked.clone().find(|own| own.openclaw_version == version) {
+            return Ok(found.clone());
+        }
+        let directory = self.directory.join(version);
+        let path = directory.join(RECORD);
+        let bytes = secret_file::read(&path).map_err(|source| NoRelease::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let bytes = bytes.ok_or_else(|| NoRelease::Absent(version.to_owned()))?;
+        serde_json::from_slice(&bytes)
+            .ok()
+            .filter(|release: &Release| release.openclaw_version == version)
+            .map(|release| placed(release, &directory))
+            .ok_or(NoRelease::Unreadable { path })
+    }
+}
+
+/// The release with its files where they are.
+fn placed(release: Release, directory: &Path) -> Release {
+    Release {
+        config_schema: directory.join(release.config_schema),
+        archive: release.archive.map(|archive| directory.join(archive)),
+        ..release
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(version: &str) -> Release {
+        Release {
+            openclaw_version: version.to_owned(),
+            gateway: vec!["node".to_owned()],
+            config_schema: "config-schema.json".into(),
+            container: None,
+            archive: Some("image.tar".into()),
+        }
+    }
+
+    fn lay(shelf: &Path, directory: &str, release: &Release) {
+        std::fs::create_dir_all(shelf.join(directory)).unwrap();
+        let text = serde_json::to_string(release).unwrap();
+        std::fs::write(shelf.join(directory).join(RECORD), text).unwrap();
+    }
+
+    #[test]
+    fn what_came_later_is_found_where_it_lies() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(vec![release("2026.9.5")], dir.path().to_owned());
+        lay(dir.path(), "2026.9.6", &release("2026.9.6"));
+        assert_eq!(shelf.find("2026.9.5").unwrap(), release("2026.9.5"));
+        let later = shelf.find("2026.9.6").unwrap();
+        let at = dir.path().join("2026.9.6");
+        assert_eq!(later.config_schema, at.join("config-schema.json"));
+        assert_eq!(later.archive, Some(at.join("image.tar")));
+        assert!(matches!(shelf.find("2026.9.7"), Err(NoRelease::Absent(_))));
+    }
+
+    #[test]
+    fn a_version_leads_out_of_no_directory_and_a_wrong_label_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(Vec::new(), dir.path().join("shelf"));
+        lay(dir.path(), "elsewhere", &release("../elsewhere"));
+        assert!(matches!(
+            shelf.find("../elsewhere"),
+            Err(NoRelease::NotAVersion)
+        ));
+        lay(&dir.path().join("shelf"), "2026.9.6", &release("2026.9.5"));
+        assert!(matches!(
+            shelf.find("2026.9.6"),
+            Err(NoRelease::Unreadable { .. })
+        ));
+    }
+}

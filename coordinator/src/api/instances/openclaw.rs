@@ -1,0 +1,122 @@
+//! Which version of OpenClaw an instance has.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderName, StatusCode, header},
+};
+use serde::{Deserialize, Serialize};
+use tidepool_shared::{
+    id::OperationId,
+    openclaw_version::{NotAVersion, OpenClawVersion},
+};
+use utoipa::ToSchema;
+
+use super::view::{InstanceView, view};
+use crate::{
+    api::{
+        ApiState,
+        body::{Parsed, request_bodies},
+        problem::{Code, Problem, ProblemBody},
+    },
+    instance,
+    model::InstanceStatus,
+    store::Transition,
+};
+
+/// A version of OpenClaw.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VersionBody {
+    /// Such as `2026.9.6`.
+    pub version: String,
+}
+
+request_bodies!(VersionBody);
+
+impl VersionBody {
+    fn read(&self) -> Result<OpenClawVersion, Problem> {
+        read_version(&self.version)
+    }
+}
+
+/// The version that a text names.
+pub(in crate::api) fn read_version(text: &str) -> Result<OpenClawVersion, Problem> {
+    text.parse()
+        .map_err(|why: NotAVersion| Problem::field("/version", "invalid_version", why.to_string()))
+}
+
+/// Orders a version of OpenClaw for an instance. Its gateway is stopped for the time that it takes; if the new
+/// version does not prove itself, the old one is back with its state.
+#[utoipa::path(post, path = "/v1/instances/{id}/upgrade", tag = "instances", request_body = VersionBody,
+    params(
+        ("id" = String, Path, description = "Id or name"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Replays the first answer to the same request"),
+    ),
+    responses((status = 202, body = InstanceView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(in crate::api) async fn upgrade(
+    State(state): State<Arc<ApiState>>,
+    Path(key): Path<String>,
+    Parsed(body): Parsed<VersionBody>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<InstanceView>), Problem> {
+    let version = body.read()?;
+    let found = super::find_living(&state, &key).await?;
+    if found.status != InstanceStatus::Running {
+        let detail = format!("it is {}, not running", found.status.word());
+        return Err(Problem::new(Code::NotPossible, detail));
+    }
+    let operation = OperationId::new(state.chance.uuid(state.now()));
+    let change = instance::upgrade(&found, version, operation, state.limits(&found.pool));
+    let changed = state
+        .store
+        .begin_upgrade(&change, None, state.now())
+        .await
+        .map_err(super::refused)?;
+    super::ring(&state, &changed);
+    let location = (header::LOCATION, format!("/v1/operations/{operation}"));
+    Ok((
+        StatusCode::ACCEPTED,
+        [location],
+        Json(view(&state, changed).await?),
+    ))
+}
+
+/// Pins an instance: rollouts of another version pass it by. It is not upgraded by that.
+#[utoipa::path(put, path = "/v1/instances/{id}/pin", tag = "instances", request_body = VersionBody,
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, body = InstanceView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(in crate::api) async fn pin(
+    State(state): State<Arc<ApiState>>,
+    Path(key): Path<String>,
+    Parsed(body): Parsed<VersionBody>,
+) -> Result<Json<InstanceView>, Problem> {
+    let version = body.read()?;
+    set_pin(&state, &key, Some(&version)).await
+}
+
+/// Takes an instance's pin away.
+#[utoipa::path(delete, path = "/v1/instances/{id}/pin", tag = "instances",
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, body = InstanceView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(in crate::api) async fn unpin(
+    State(state): State<Arc<ApiState>>,
+    Path(key): Path<String>,
+) -> Result<Json<InstanceView>, Problem> {
+    set_pin(&state, &key, None).await
+}
+
+async fn set_pin(
+    state: &ApiState,
+    key: &str,
+    version: Option<&OpenClawVersion>,
+) -> Result<Json<InstanceView>, Problem> {
+    let found = super::find_living(state, key).await?;
+    let now = state.now();
+    if state.store.pin_instance(found.id, version, now).await? == Transition::NotPossible {
+        return Err(super::gone());
+    }
+    let pinned = super::find_living(state, key).await?;
+    Ok(Json(view(state, pinned).await?))
+}
