@@ -111,7 +111,7 @@ fn split(count: u32) -> (u32, u32) {
 }
 
 /// One customer's claim: milliseconds until page and WebSocket answered them as the owner.
-async fn claim(api: Api, name: String) -> anyhow::Result<(f64, Value)> {
+pub(super) async fn claim(api: Api, name: String) -> anyhow::Result<(f64, Value)> {
     let begun = Instant::now();
     let instance = api.create(&name, 60).await?;
     let status = instance.get("status").and_then(Value::as_str);

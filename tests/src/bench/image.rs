@@ -1,4 +1,5 @@
-//! A server of the image: its size, how soon it is enrolled and warm, and what it takes of its machine.
+//! A server of the image: its size, how soon it is enrolled and warm, what it takes of its machine, and how soon
+//! it is a customer's.
 //!
 //! Memory is counted as the kernel shares it out (a page of three processes is a third of each), so that the sum
 //! is what the machine has less of.
@@ -6,18 +7,23 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    str::FromStr as _,
     time::Duration,
 };
 
 use anyhow::Context as _;
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use tidepool_coordinator::model::StepMs;
 use tokio::time::sleep;
 
-use super::{Figure, Sample, resources};
+use super::{Figure, Sample, claim, resources};
 use crate::rack::{Gateway, Rack, Server};
 
 /// How long an agent is watched while it has nothing to do.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// Milliseconds of a claim, half of them and all but one in a hundred.
+const CLAIM_MS: [f64; 2] = [150.0, 1000.0];
 /// MB of everything but the gateway; MB and percent of a core of the agent.
 const HOST_MIB: f64 = 150.0;
 const AGENT_MIB: f64 = 15.0;
@@ -26,7 +32,7 @@ const AGENT_PERCENT: f64 = 0.2;
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// Boots, one after another
+    /// Boots, one after another, each of a server that is then claimed
     #[arg(long, default_value_t = 3)]
     pub boots: u32,
     /// The image
@@ -44,6 +50,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .len();
     print("image_mib", mib(size >> 10), "MiB", None)?;
     let (mut enrolled, mut warm) = (Sample::default(), Sample::default());
+    let (mut started, mut claims) = (Sample::default(), Sample::default());
     for boot in 1..=arguments.boots.max(1) {
         eprintln!("image: boot {boot}");
         let rack = Rack::of(&arguments.image, "bench-image", 1, arguments.gateway).await?;
@@ -51,15 +58,23 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let server = rack.server()?;
         warm.add(switched_on(&server)?.elapsed()?.as_secs_f64());
         enrolled.add(enrolment(&server)?.as_secs_f64());
+        started.add(gateway_start(&rack).await?.as_secs_f64());
         if boot == arguments.boots.max(1) {
             takes(&server).await?;
         }
+        let (claim_ms, _) = claim::claim(rack.api.clone(), "bench".to_owned()).await?;
+        claims.add(claim_ms);
     }
-    for (name, sample) in [("boot_to_enrolled_s", enrolled), ("boot_to_warm_s", warm)] {
+    for (name, sample) in [
+        ("boot_to_enrolled_s", enrolled),
+        ("boot_to_warm_s", warm),
+        ("start_to_startupz_s", started),
+    ] {
         let median = sample.quantile(0.5).context("nothing was measured")?;
         print(name, median, "s", None)?;
     }
-    Ok(())
+    let budgets = CLAIM_MS.map(|ms| (arguments.gateway == Gateway::Own).then_some(ms));
+    claims.print("image", "claim_to_ready", "ms", budgets)
 }
 
 /// What the machine takes when nothing happens.
@@ -88,6 +103,23 @@ async fn takes(server: &Server) -> anyhow::Result<()> {
         Some(AGENT_MIB),
     )?;
     print("agent_idle_cpu_percent", percent, "%", Some(AGENT_PERCENT))
+}
+
+/// From the start of the gateway's container until `/startupz` answered, as the agent said of the first boot.
+async fn gateway_start(rack: &Rack) -> anyhow::Result<Duration> {
+    let store = SqliteConnectOptions::from_str(&rack.main.database())?.read_only(true);
+    let mut store = SqliteConnection::connect_with(&store).await?;
+    let told: String = sqlx::query_scalar("SELECT boot_steps FROM servers")
+        .fetch_one(&mut store)
+        .await?;
+    store.close().await?;
+    let steps: Vec<StepMs> = serde_json::from_str(&told)?;
+    let took = |name: &str| {
+        let step = steps.iter().find(|step| step.name == name);
+        step.map(|step| Duration::from_millis(step.ms))
+    };
+    let start = took("gateway_start").with_context(|| format!("no start in {told}"))?;
+    Ok(start + took("gateway_started").unwrap_or_default())
 }
 
 fn print(name: &str, value: f64, unit: &'static str, budget: Option<f64>) -> anyhow::Result<()> {

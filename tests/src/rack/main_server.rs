@@ -80,6 +80,11 @@ impl MainServer {
         &self.dir
     }
 
+    /// Its store, of which no others than it may be the writer.
+    pub fn database(&self) -> String {
+        database_of(&self.dir)
+    }
+
     /// The edge's port, on this machine.
     pub fn edge_port(&self) -> u16 {
         self.ports[1]
@@ -114,7 +119,7 @@ fn proxy(dir: &Path, address: Ipv4Addr, port: u16) -> anyhow::Result<Child> {
         .args(["--listen", &format!("{address}:{port}")])
         .arg("--journal")
         .arg(dir.join("usage"))
-        .env(database_url::VARIABLE, database(dir))
+        .env(database_url::VARIABLE, database_of(dir))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(fs::File::create(dir.join("proxy.log"))?)
@@ -136,7 +141,7 @@ async fn token(dir: &Path) -> anyhow::Result<String> {
     Ok(token)
 }
 
-fn database(dir: &Path) -> String {
+fn database_of(dir: &Path) -> String {
     format!("sqlite:{}", dir.join("tidepool.db").display())
 }
 
@@ -172,7 +177,7 @@ boot_deadline_s = {boot_deadline}
 address_rest_s = 0
 "#,
         state = dir.join("state").display(),
-        database = database(dir),
+        database = database_of(dir),
         manifest = plan.manifest.display(),
         cloud = plan.cloud,
         server_type = plan.placement[0],
