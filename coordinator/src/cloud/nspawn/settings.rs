@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tidepool_shared::admission::{Admission, Cidr};
 
+use super::switch::SWITCH;
+
 /// The part of the configuration that is about machines on this one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,7 +92,7 @@ impl NspawnSettings {
 
     /// The switch's own, from which the metadata service answers.
     pub(super) fn switch(&self) -> Ipv4Addr {
-        self.address(254)
+        self.address(SWITCH)
     }
 
     /// Servers' numbers; those above 200 are for tests' own machines.

@@ -22,6 +22,9 @@ pub const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0
 /// The switch's interface, in its namespace.
 pub const BRIDGE: &str = "br0";
 
+/// Its own number among the hosts of its network.
+pub(super) const SWITCH: u8 = 254;
+
 /// A switch that is up.
 #[derive(Debug)]
 pub struct Switch {
@@ -55,10 +58,13 @@ impl Switch {
 
     async fn lay(&self, main: Ipv4Addr, own: Ipv4Addr) -> io::Result<()> {
         let (space, cable) = (self.namespace(), self.main_cable());
+        // Without one of its own a bridge takes the lowest of its ports', another with each cable that comes or
+        // goes, and servers would send to the one before until they ask again.
+        let address = mac(SWITCH);
         for command in [
             format!("ip netns add {space}"),
             format!("ip -n {space} link set lo up"),
-            format!("ip -n {space} link add {BRIDGE} type bridge"),
+            format!("ip -n {space} link add {BRIDGE} address {address} type bridge"),
             format!("ip -n {space} addr add {own}/24 dev {BRIDGE}"),
             format!("ip -n {space} addr add {METADATA}/32 dev {BRIDGE}"),
             format!("ip -n {space} link set {BRIDGE} up"),
@@ -92,7 +98,7 @@ impl Switch {
             format!("ip -n {host} addr add {network}.{number}/24 dev eth0"),
             format!("ip -n {host} link set eth0 up"),
             // As a cloud's gateway does; it leads nowhere but to the metadata service.
-            format!("ip -n {host} route add default via {network}.254 dev eth0"),
+            format!("ip -n {host} route add default via {network}.{SWITCH} dev eth0"),
         ] {
             line(&command).await?;
         }
