@@ -12,6 +12,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -22,7 +23,10 @@ use tidepool_coordinator::{
     cloud::nspawn::NspawnSettings,
     image::{self, Built, OpenClaw, Recipe},
 };
-use tokio::{process::Command, time::Instant};
+use tokio::{
+    process::Command,
+    time::{Instant, timeout},
+};
 
 mod container;
 mod disk;
@@ -49,6 +53,10 @@ const DIRECTORY: &str = "/dev/shm/tidepool-acceptance";
 const NETWORK: &str = "198.51.100";
 /// For a server on an emulated processor of a busy machine, from its creation until it is warm.
 const BOOT_DEADLINE: Duration = Duration::from_mins(45);
+/// For one program of others. Packer, the longest, took eight minutes on a machine with six times the work it can do.
+const PROGRAM_DEADLINE: Duration = Duration::from_mins(45);
+/// How often a step that goes on is told of.
+const WORD: Duration = Duration::from_secs(30);
 
 /// How to run.
 #[derive(Debug, Clone, clap::Args)]
@@ -96,7 +104,15 @@ impl Steps<'_> {
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         let began = Instant::now();
-        let done = work.await.with_context(|| name.to_owned())?;
+        let mut work = pin!(work);
+        let done = loop {
+            // Between two words of its own.
+            let Ok(done) = timeout(WORD, &mut work).await else {
+                self.tell(&format!("{name} ... ({} s)", began.elapsed().as_secs()));
+                continue;
+            };
+            break done.with_context(|| name.to_owned())?;
+        };
         self.tell(&format!("{name} ({} s)", began.elapsed().as_secs()));
         Ok(done)
     }
@@ -275,12 +291,13 @@ async fn clear() -> anyhow::Result<()> {
 
 /// Runs a program to its end; what it said is in the error.
 async fn execute(command: &mut Command) -> anyhow::Result<()> {
-    let output = command
+    let running = command
         .stdin(std::process::Stdio::null())
         .kill_on_drop(true)
-        .output()
-        .await
-        .with_context(|| format!("run `{}`", command.as_std().get_program().display()))?;
+        .output();
+    let output = timeout(PROGRAM_DEADLINE, running).await;
+    let name = || format!("run `{}`", command.as_std().get_program().display());
+    let output = output.with_context(name)?.with_context(name)?;
     if output.status.success() {
         return Ok(());
     }

@@ -228,8 +228,8 @@ pub(super) async fn until(
     patience: Duration,
     satisfied: impl Fn(&str) -> bool,
 ) -> anyhow::Result<String> {
+    let mut last = String::new();
     let asking = async {
-        let mut last = String::new();
         loop {
             // A question that a reboot swallowed is never answered.
             let answer = timeout(Duration::from_mins(1), vm.run(script)).await;
@@ -247,6 +247,6 @@ pub(super) async fn until(
     };
     match timeout(patience, asking).await {
         Ok(answer) => answer,
-        Err(_) => bail!("`{script}` was not satisfied\n{}", vm.last_words()),
+        Err(_) => bail!("`{script}` was not satisfied: {last}\n{}", vm.last_words()),
     }
 }
