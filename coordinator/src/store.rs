@@ -440,7 +440,7 @@ pub trait InstanceStore: Send + Sync {
         credentials: Option<&str>,
         now: Moment,
     ) -> Stored<Transition>;
-    /// `starting|running|stopped` → `suspended`: no route leads to its server, no session or login link opens
+    /// `starting|running|stopped` → `suspended`, and `failed` with a server: no route leads to its server, no session or login link opens
     /// it, other operations are canceled, its document says that the gateway is off. Trust row, server and
     /// sessions stay.
     async fn suspend_instance(
@@ -457,7 +457,7 @@ pub trait InstanceStore: Send + Sync {
         operation: OperationId,
         now: Moment,
     ) -> Stored<Transition>;
-    /// `starting|running` → `stopped`, as for a suspension.
+    /// `starting|running` → `stopped`, and `failed` with a server, as for a suspension.
     async fn stop_instance(
         &self,
         id: InstanceId,

@@ -234,6 +234,8 @@ macro_rules! conformance {
                 switching_off_has_succeeded_when_the_agent_has_observed_it,
                 an_unsuspended_instance_runs_again_as_it_did,
                 what_its_customer_had_stopped_is_stopped_after_a_suspension,
+                what_failed_on_its_server_is_shut_like_any_other,
+                what_failed_without_a_server_is_not_switched,
                 what_cannot_be_switched_is_left_as_it_is,
                 a_deletion_does_not_end_a_suspension,
                 whoever_was_let_in_is_cut_off_when_access_changes,

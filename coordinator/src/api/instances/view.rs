@@ -117,7 +117,7 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
         openclaw_version: None,
         openclaw_pin: instance.pin.as_ref().map(ToString::to_string),
         id: instance.id.to_string(),
-        allowed_actions: allowed_actions(instance.status, operation.as_ref()),
+        allowed_actions: allowed_actions(&instance, operation.as_ref()),
         timings_ms: timings(&instance),
         pending: pending(state, &instance),
         suspension: suspension(&instance),
@@ -144,12 +144,12 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
     }
 }
 
-fn allowed_actions(status: InstanceStatus, operation: Option<&Operation>) -> Vec<Action> {
+fn allowed_actions(instance: &Instance, operation: Option<&Operation>) -> Vec<Action> {
     use Action::{
         Configure, Delete, Login, Pin, Purge, Rename, Restart, SetBasicAuth, Start, Stop, Suspend,
         Undelete, Unsuspend, Upgrade,
     };
-    match (status, operation) {
+    match (instance.status, operation) {
         (InstanceStatus::Running, None) => vec![
             Configure,
             Restart,
@@ -168,6 +168,7 @@ fn allowed_actions(status: InstanceStatus, operation: Option<&Operation>) -> Vec
         (InstanceStatus::Pending, _) => vec![Login, SetBasicAuth, Delete],
         (InstanceStatus::Stopped, _) => vec![SetBasicAuth, Start, Suspend, Delete],
         (InstanceStatus::Suspended, _) => vec![SetBasicAuth, Unsuspend, Delete],
+        (InstanceStatus::Failed, _) if instance.server.is_some() => vec![Stop, Suspend, Delete],
         (InstanceStatus::Failed, _) => vec![Delete],
         (InstanceStatus::Deleted, _) => vec![Undelete, Purge],
         (InstanceStatus::Purged, _) => vec![],

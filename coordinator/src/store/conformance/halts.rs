@@ -8,7 +8,7 @@ use tidepool_shared::document::{DesiredDocument, Generation, Power};
 use super::{
     Outcome,
     world::{
-        address, at, change, document, hash, host, new_instance, operation_id, report, running,
+        address, at, change, claimed, document, hash, host, new_instance, operation_id, report, running,
         server_id, step, upstream,
     },
 };
@@ -154,6 +154,47 @@ pub async fn what_its_customer_had_stopped_is_stopped_after_a_suspension<S: Stor
     store.mark_running(id, &[], at(13)).await?;
     let operation = store.operation(operation_id(113)).await?.context("none")?;
     assert_eq!(operation.state, OperationState::Succeeded);
+    Ok(())
+}
+
+pub async fn what_failed_on_its_server_is_shut_like_any_other<S: Store>(store: Arc<S>) -> Outcome {
+    let id = claimed(&*store, 1).await?.id;
+    store.mark_instance_failed(id, "too slow", at(8)).await?;
+    // Its server may answer all the same.
+    let routes = store.routes_of(id).await?;
+    assert!(routes.iter().any(|route| route.upstream.is_some()));
+    let suspended = store.suspend_instance(id, operation_id(110), ABUSE, at(9));
+    assert_eq!(suspended.await?, Transition::Done);
+    let routes = store.routes_of(id).await?;
+    assert!(routes.iter().all(|route| route.upstream.is_none()));
+    assert_eq!(wanted(&*store, 1).await?.power, Power::Off);
+    store
+        .unsuspend_instance(id, operation_id(111), at(10))
+        .await?;
+    let instance = store.instance(id).await?.context("no instance")?;
+    assert_eq!(instance.status, InstanceStatus::Starting);
+    assert_eq!((instance.suspension, instance.problem), (None, None));
+    store.mark_instance_failed(id, "too slow", at(11)).await?;
+    let stopped = store.stop_instance(id, operation_id(112), at(12)).await?;
+    assert_eq!(stopped, Transition::Done);
+    let routes = store.routes_of(id).await?;
+    assert!(routes.iter().all(|route| route.upstream.is_none()));
+    store.start_instance(id, operation_id(113), at(13)).await?;
+    store.mark_running(id, &[], at(14)).await?;
+    let instance = store.instance(id).await?.context("no instance")?;
+    assert_eq!(instance.status, InstanceStatus::Running);
+    Ok(())
+}
+
+pub async fn what_failed_without_a_server_is_not_switched<S: Store>(store: Arc<S>) -> Outcome {
+    let id = running(&*store, 1).await?;
+    store.mark_lost(server_id(1), "not there", at(9)).await?;
+    let no = Transition::NotPossible;
+    let suspended = store.suspend_instance(id, operation_id(110), ABUSE, at(10));
+    assert_eq!(suspended.await?, no);
+    let stopped = store.stop_instance(id, operation_id(110), at(10)).await?;
+    assert_eq!(stopped, no);
+    assert_eq!(store.operation(operation_id(110)).await?, None);
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! Switching an instance off and on: its customer stops and starts it, the operator suspends it. Its server
 //! and all that is on it stay. In one commit no route leads to it and whatever was under way is canceled; the
 //! gateway follows by the document.
+//!
+//! One that has failed on its server is switched off like any other: it may have become reachable after all.
 
 use serde_json::{Value, json};
 use tidepool_shared::id::{InstanceId, OperationId, ServerId};
@@ -27,7 +29,7 @@ struct Held {
     suspension: Option<Suspension>,
 }
 
-/// `starting|running|stopped` → `suspended`.
+/// `starting|running|stopped|failed` → `suspended`.
 pub(super) async fn suspend(
     tx: &mut Connection,
     mut journal: Journal<'_>,
@@ -36,8 +38,8 @@ pub(super) async fn suspend(
     (reason, message): (SuspensionReason, Option<&str>),
     now: Moment,
 ) -> sqlx::Result<Transition> {
-    use InstanceStatus::{Running, Starting, Stopped, Suspended};
-    let Some(held) = hold(&mut *tx, id, &[Starting, Running, Stopped]).await? else {
+    use InstanceStatus::{Failed, Running, Starting, Stopped, Suspended};
+    let Some(held) = hold(&mut *tx, id, &[Starting, Running, Stopped, Failed]).await? else {
         return Ok(Transition::NotPossible);
     };
     let suspension = Suspension {
@@ -54,7 +56,7 @@ pub(super) async fn suspend(
     Ok(Transition::Done)
 }
 
-/// `starting|running` → `stopped`.
+/// `starting|running|failed` → `stopped`.
 pub(super) async fn stop(
     tx: &mut Connection,
     mut journal: Journal<'_>,
@@ -62,8 +64,8 @@ pub(super) async fn stop(
     operation: OperationId,
     now: Moment,
 ) -> sqlx::Result<Transition> {
-    use InstanceStatus::{Running, Starting, Stopped};
-    let Some(held) = hold(&mut *tx, id, &[Starting, Running]).await? else {
+    use InstanceStatus::{Failed, Running, Starting, Stopped};
+    let Some(held) = hold(&mut *tx, id, &[Starting, Running, Failed]).await? else {
         return Ok(Transition::NotPossible);
     };
     set(&mut *tx, id, Stopped, None).await?;
@@ -122,7 +124,7 @@ pub(super) async fn start(
 }
 
 /// Holds an instance that has one of these statuses. Its server is held first, as reports do, so that neither
-/// waits for the other.
+/// waits for the other. One that failed without a server has nothing to switch, nor anybody to observe it.
 async fn hold(
     tx: &mut Connection,
     id: InstanceId,
@@ -144,7 +146,8 @@ async fn hold(
         server: rows::maybe_parsed(&row, "server_id")?,
         suspension: rows::maybe_json(&row, "suspension")?,
     };
-    Ok(from.contains(&held.status).then_some(held))
+    let has_nothing = held.status == InstanceStatus::Failed && held.server.is_none();
+    Ok((from.contains(&held.status) && !has_nothing).then_some(held))
 }
 
 async fn set(
@@ -182,7 +185,8 @@ async fn switch_off(
     operations::begin(tx, &begun, now).await
 }
 
-/// The operation has succeeded when the instance answers as its owner; the time for that begins now.
+/// The operation has succeeded when the instance answers as its owner; the time for that begins now, and why
+/// it failed before is history.
 async fn switch_on(
     tx: &mut Connection,
     id: InstanceId,
@@ -191,7 +195,7 @@ async fn switch_on(
     now: Moment,
 ) -> sqlx::Result<()> {
     documents::switch(&mut *tx, id, Switch::On).await?;
-    sqlx::query("UPDATE instances SET claimed_at = $2 WHERE id = $1")
+    sqlx::query("UPDATE instances SET claimed_at = $2, problem = NULL WHERE id = $1")
         .bind(id.to_string())
         .bind(now.0)
         .execute(&mut *tx)
