@@ -1,7 +1,8 @@
-//! Wrong passwords, counted for each peer address at each instance, and for each instance in all.
+//! Wrong passwords, counted for each peer address at each instance, for each of the two in all.
 //!
 //! The first bound stops one who guesses without locking out the owner, who comes from elsewhere. The
-//! second bounds what many together can try, and how many there are to remember.
+//! others bound what many together can try, and how many there are to remember, and what one can try everywhere:
+//! each guess is a hash that all instances wait for.
 
 use std::{
     collections::HashMap,
@@ -24,6 +25,11 @@ const OF_ALL: Allowance = Allowance {
     guesses: 100,
     forgiven_after: Duration::from_millis(200),
 };
+/// The same for one peer at all instances together. A second of hashing every half minute.
+const OF_PEER: Allowance = Allowance {
+    guesses: 30,
+    forgiven_after: Duration::from_secs(1),
+};
 /// Remembered at least; beyond it, what is forgiven is forgotten.
 const REMEMBERED: usize = 4096;
 
@@ -38,8 +44,9 @@ pub(super) struct Guesses(Mutex<Counts>);
 
 #[derive(Default)]
 struct Counts {
-    of_one: HashMap<(InstanceId, IpAddr), Count>,
-    of_all: HashMap<InstanceId, Count>,
+    each: HashMap<(InstanceId, IpAddr), Count>,
+    instances: HashMap<InstanceId, Count>,
+    peers: HashMap<IpAddr, Count>,
 }
 
 /// What was guessed and is not forgiven yet.
@@ -52,26 +59,38 @@ impl Guesses {
     /// Takes a guess, before it is known whether it is wrong: many at once count as many.
     pub(super) fn take(&self, instance: InstanceId, peer: IpAddr) -> bool {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Counts { of_one, of_all } = &mut *counts;
+        let Counts {
+            each,
+            instances,
+            peers,
+        } = &mut *counts;
         // A peer that may not guess takes nothing from the others, and with nothing left for all no
         // new peer is remembered.
-        let guesser = (instance, neighbourhood(peer));
-        if !OF_ALL.has_left(of_all, &instance) || !OF_ONE.has_left(of_one, &guesser) {
+        let peer = neighbourhood(peer);
+        let guesser = (instance, peer);
+        if !OF_ALL.has_left(instances, &instance)
+            || !OF_PEER.has_left(peers, &peer)
+            || !OF_ONE.has_left(each, &guesser)
+        {
             return false;
         }
-        OF_ALL.take(of_all, instance);
-        OF_ONE.take(of_one, guesser);
+        OF_ALL.take(instances, instance);
+        OF_PEER.take(peers, peer);
+        OF_ONE.take(each, guesser);
         true
     }
 
     /// The guess was right.
     pub(super) fn give_back(&self, instance: InstanceId, peer: IpAddr) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_one = counts.of_one.get_mut(&(instance, neighbourhood(peer)));
-        if let Some(count) = of_one {
-            count.wrong = count.wrong.saturating_sub(1);
-        }
-        if let Some(count) = counts.of_all.get_mut(&instance) {
+        let counts = &mut *counts;
+        let peer = neighbourhood(peer);
+        let taken = [
+            counts.each.get_mut(&(instance, peer)),
+            counts.instances.get_mut(&instance),
+            counts.peers.get_mut(&peer),
+        ];
+        for count in taken.into_iter().flatten() {
             count.wrong = count.wrong.saturating_sub(1);
         }
     }
@@ -146,6 +165,18 @@ mod tests {
         tokio::time::advance(OF_ALL.forgiven_after).await;
         assert!(guesses.take(id(1), peer(200)));
         assert!(!guesses.take(id(1), peer(201)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_guesses_at_every_instance_is_stopped_at_all_of_them() {
+        let guesses = Guesses::default();
+        let instances = 1..=100;
+        let taken = instances.filter(|number| guesses.take(id(*number), peer(1)));
+        assert_eq!(taken.count(), 30);
+        assert!(guesses.take(id(1), peer(2)));
+        tokio::time::advance(OF_PEER.forgiven_after).await;
+        assert!(guesses.take(id(200), peer(1)));
+        assert!(!guesses.take(id(201), peer(1)));
     }
 
     #[tokio::test(start_paused = true)]
