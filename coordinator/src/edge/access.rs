@@ -1,6 +1,6 @@
 //! The gate: whether a request comes from someone who is signed in to exactly this instance.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use tidepool_shared::id::InstanceId;
@@ -17,6 +17,9 @@ use crate::{
     model::Route,
     store::{AccessStore, Stored},
 };
+
+/// How often a session that holds a connection open is looked up again.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// By what a request was let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,12 +97,23 @@ impl Gate {
 
     /// Whether what let a connection in still would. Basic auth and passes need no look: a changed
     /// credential cancels the instance's token, a pass never opens a WebSocket for long.
-    pub(super) async fn still_holds(&self, grant: Grant, instance: InstanceId) -> Stored<bool> {
+    async fn still_holds(&self, grant: Grant, instance: InstanceId) -> Stored<bool> {
         match grant {
             Grant::Session(hash) => self.sessions.opens(hash, instance).await,
             Grant::Password | Grant::Pass => Ok(true),
             // A POST, which no WebSocket begins with.
             Grant::Hook => Ok(false),
+        }
+    }
+
+    /// Ends when what let a visitor in does not hold any more. A store that does not answer ends nothing: the
+    /// connection was allowed, and nothing says that it is not.
+    pub(super) async fn until_void(&self, grant: Grant, instance: InstanceId) {
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if matches!(self.still_holds(grant, instance).await, Ok(false)) {
+                return;
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming, SizeHint};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 
 /// The cause when a body breaks off.
 pub(super) type Broken = Box<dyn std::error::Error + Send + Sync>;
@@ -26,17 +26,20 @@ pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
         .boxed_unsync()
 }
 
-/// A body that passes as it comes and breaks off when `live` is cancelled.
-pub(super) fn while_live(incoming: Incoming, live: CancellationToken) -> Body {
+/// A body that passes as it comes and breaks off when `ended` is.
+pub(super) fn until<B>(incoming: B, ended: impl Future<Output = ()> + Send + 'static) -> Body
+where
+    B: hyper::body::Body<Data = Bytes, Error: Into<Broken>> + Send + Unpin + 'static,
+{
     Live {
         incoming,
-        ended: Box::pin(live.cancelled_owned()),
+        ended: Box::pin(ended),
         bound: None,
     }
     .boxed_unsync()
 }
 
-/// The same, and it breaks off when it is larger than it may be; `bound` knows afterwards.
+/// The same while `live`, and it breaks off when it is larger than it may be; `bound` knows afterwards.
 pub(super) fn bounded(incoming: Incoming, live: CancellationToken, bound: Bound) -> Body {
     Live {
         incoming,
@@ -88,13 +91,16 @@ struct TooLarge;
 #[error("access to the instance ended")]
 struct AccessEnded;
 
-struct Live {
-    incoming: Incoming,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+struct Live<B> {
+    incoming: B,
+    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
     bound: Option<Bound>,
 }
 
-impl hyper::body::Body for Live {
+impl<B> hyper::body::Body for Live<B>
+where
+    B: hyper::body::Body<Data = Bytes, Error: Into<Broken>> + Unpin,
+{
     type Data = Bytes;
     type Error = Broken;
 

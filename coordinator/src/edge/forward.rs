@@ -8,7 +8,7 @@ use hyper::body::{Body as _, Incoming};
 use super::{
     Inner,
     access::Grant,
-    body::{Body, Bound, bounded, while_live},
+    body::{Body, Bound, bounded, until},
     handle::Connection,
     headers::{self, BasicAuth, Visitor},
     page::{self, text},
@@ -85,7 +85,7 @@ pub(super) async fn forward(
             upgrade::join(inner, connection, entry, grant, socket, response)
         }
         (StatusCode::SWITCHING_PROTOCOLS, None) => page::answer(&text::UNREACHABLE, &client),
-        _ => pass_back(entry, response),
+        _ => pass_back(inner, entry, grant, response),
     }
 }
 
@@ -146,11 +146,31 @@ fn ask_for_websocket(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-fn pass_back(entry: &Entry, response: Response<Incoming>) -> Response<Body> {
+/// The answer, which may be a stream without an end: it breaks off when access does.
+fn pass_back(
+    inner: &Arc<Inner>,
+    entry: &Arc<Entry>,
+    grant: Grant,
+    response: Response<Incoming>,
+) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers);
     head.extensions.clear();
-    Response::from_parts(head, while_live(body, entry.live.clone()))
+    let live = entry.live.clone().cancelled_owned();
+    let body = match grant {
+        Grant::Session(_) => {
+            let (inner, entry) = (Arc::clone(inner), Arc::clone(entry));
+            until(body, async move {
+                tokio::select! {
+                    () = live => {}
+                    () = inner.gate.until_void(grant, entry.route.instance) => {}
+                }
+            })
+        }
+        // What ends these ends the instance's access as a whole, or is over with the request.
+        Grant::Password | Grant::Pass | Grant::Hook => until(body, live),
+    };
+    Response::from_parts(head, body)
 }
 
 /// Whether the connection was not accepted in time, anywhere in the chain of causes.

@@ -30,8 +30,6 @@ pub(super) struct TooMany;
 
 /// Between the answer 101 and both sides being there.
 const SWITCH_DEADLINE: Duration = Duration::from_secs(10);
-/// How often a session that holds a WebSocket open is looked up again.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// Whether the request asks for a WebSocket. Any other upgrade is dropped with the hop-by-hop
 /// headers: `h2c` would carry requests past this edge unseen.
@@ -100,20 +98,6 @@ async fn splice(inner: &Inner, entry: &Entry, grant: Grant, visitor: Upgraded, s
         }
         () = entry.live.cancelled() => {}
         () = inner.stopping.cancelled() => {}
-        () = until_void(inner, entry, grant) => {}
-    }
-}
-
-/// Ends when what let the visitor in does not hold any more. A store that does not answer ends
-/// nothing: the connection was allowed, and nothing says that it is not.
-async fn until_void(inner: &Inner, entry: &Entry, grant: Grant) {
-    loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        if matches!(
-            inner.gate.still_holds(grant, entry.route.instance).await,
-            Ok(false)
-        ) {
-            return;
-        }
+        () = inner.gate.until_void(grant, entry.route.instance) => {}
     }
 }

@@ -1,5 +1,7 @@
 //! Ending access ends it.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
@@ -65,6 +67,31 @@ async fn a_session_that_is_gone_opens_nothing_after_the_ring() {
         .await;
     let got = world.get("a.localhost", "/", &shown).await;
     assert_eq!(got.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn whoever_signed_out_loses_open_websockets_and_streams_and_nobody_else_does() {
+    let (world, upstream, cookie) = World::with_one().await;
+    let stays = world.sign_in("a.localhost", 1).await;
+    let stays = [("cookie", stays.as_str())];
+    let mut other = world.websocket("a.localhost", &stays).await.unwrap();
+    let shown = [("cookie", cookie.as_str())];
+    let mut socket = world.websocket("a.localhost", &shown).await.unwrap();
+    upstream.events.send("data: 0\n\n").await.unwrap();
+    let empty = http_body_util::Full::default().boxed_unsync();
+    let stream = world.open(Method::GET, "a.localhost", "/events", &shown, empty);
+    let mut stream = stream.await.into_body();
+    soon(stream.frame()).await.unwrap().unwrap();
+    let out = world.ask(Method::POST, "a.localhost", "/.tidepool/logout", &shown);
+    assert_eq!(out.await.status, StatusCode::OK);
+
+    // Sessions are looked up again every quarter of a minute.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(16)).await;
+    tokio::time::resume();
+    assert!(!matches!(soon(stream.frame()).await, Some(Ok(_))));
+    assert!(!matches!(soon(socket.next()).await, Some(Ok(message)) if !message.is_close()));
+    echo(&mut other, "untouched").await;
 }
 
 #[tokio::test]
