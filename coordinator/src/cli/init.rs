@@ -6,10 +6,9 @@
 //! that no route is for; and Traefik comes to servers itself, with a certificate of an edge's that is made here.
 
 use std::{
-    fs,
-    io::Write as _,
+    fs, io,
     net::{IpAddr, Ipv4Addr},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -198,13 +197,24 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-/// For its owner only: Traefik's password for Redis is in one of them, and what the edge knows it by.
-/// For its owner only: Traefik's password for Redis is in one of them, its key in another.
+/// Replaces a file whole, for its owner only: Traefik's password for Redis is in one of them, its key and what
+/// the edge knows it by in others. Whose the file was stays so, for Traefik may be another user; where a link led
+/// is left alone.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let writing = || {
-        let mut options = fs::OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(path)?.write_all(text.as_bytes())
+        let owner = match fs::symlink_metadata(path) {
+            Ok(there) if there.is_file() => Some(secret_file::Owner {
+                user: there.uid(),
+                group: there.gid(),
+            }),
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        match owner {
+            Some(owner) => secret_file::write_for(path, text.as_bytes(), owner),
+            None => secret_file::write(path, text.as_bytes()),
+        }
     };
     writing().with_context(|| format!("write `{}`", path.display()))
 }
@@ -216,7 +226,32 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
     use super::*;
+
+    #[test]
+    fn what_was_readable_or_a_link_is_replaced_by_a_file_for_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let [key, link, elsewhere] =
+            ["edge.key", "dynamic.yml", "elsewhere"].map(|name| folder.path().join(name));
+        for path in [&key, &elsewhere] {
+            fs::write(path, "before").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        symlink(&elsewhere, &link).unwrap();
+        let before = fs::metadata(&key).unwrap();
+        for path in [&key, &link] {
+            write(path, "secret").unwrap();
+            let after = fs::symlink_metadata(path).unwrap();
+            assert!(after.is_file());
+            assert_eq!(after.mode() & 0o777, 0o600);
+            assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+            assert_ne!(after.ino(), before.ino(), "a reader would see half of it");
+            assert_eq!(fs::read_to_string(path).unwrap(), "secret");
+        }
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "before");
+    }
 
     fn options() -> Traefik {
         Traefik {
