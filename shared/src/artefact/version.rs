@@ -1,4 +1,4 @@
-//! Versions of what is released, in the order of their release: `1.2.3`, `2026.9.6`, `1.2.3-rc1`.
+//! Versions of what is released, in the order of their release: `1.2.3`, `2026.9.6`, `1.2.3-rc1`, `1.2.3-rc10`.
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 const MAX_LEN: usize = 48;
 
-/// Three numbers and perhaps a word: a version with a word comes before the same one without.
+/// Three numbers and perhaps a word: a version with a word comes before the same one without. Numbers within a
+/// word count as numbers, as in `rc9` and `rc10`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version {
@@ -64,9 +65,37 @@ impl Ord for Version {
                 (None, None) => Ordering::Equal,
                 (None, Some(_)) => Ordering::Greater,
                 (Some(_), None) => Ordering::Less,
-                (Some(one), Some(two)) => one.cmp(two),
+                (Some(one), Some(two)) => words(one, two),
             })
     }
+}
+
+/// Piece by piece: digits by their value, and before whatever else. What differs in leading zeros alone differs as
+/// text.
+fn words(one: &str, two: &str) -> Ordering {
+    let by_value = pieces(one).cmp(pieces(two));
+    by_value.then_with(|| one.cmp(two))
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Piece<'w> {
+    /// Without leading zeros, so that a longer one is greater.
+    Number(usize, &'w str),
+    Text(&'w str),
+}
+
+fn pieces(word: &str) -> impl Iterator<Item = Piece<'_>> {
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    word.as_bytes()
+        .chunk_by(move |one, next| is_digit(one) == is_digit(next))
+        .filter_map(|piece| str::from_utf8(piece).ok())
+        .map(|piece| {
+            if !piece.starts_with(|char: char| char.is_ascii_digit()) {
+                return Piece::Text(piece);
+            }
+            let digits = piece.trim_start_matches('0');
+            Piece::Number(digits.len(), digits)
+        })
 }
 
 impl PartialOrd for Version {
@@ -105,7 +134,17 @@ mod tests {
 
     #[test]
     fn numbers_count_as_numbers_and_a_word_comes_before() {
-        let ordered = ["0.9.10", "0.10.0-rc1", "0.10.0-rc2", "0.10.0", "2026.9.6"];
+        let ordered = [
+            "0.9.10",
+            "0.10.0-beta",
+            "0.10.0-beta-2",
+            "0.10.0-rc1",
+            "0.10.0-rc9",
+            "0.10.0-rc10",
+            "0.10.0-rc10-2",
+            "0.10.0",
+            "2026.9.6",
+        ];
         let versions: Vec<Version> = ordered.iter().map(|text| text.parse().unwrap()).collect();
         assert!(versions.is_sorted());
         let written: Vec<String> = versions.iter().map(ToString::to_string).collect();
@@ -129,6 +168,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn later_candidates_come_later(word in "[a-z]{0,4}", one: u64, two: u64) {
+            let version = |number| format!("1.2.3-{word}{number}").parse::<Version>().unwrap();
+            prop_assert_eq!(version(one).cmp(&version(two)), one.cmp(&two));
+        }
+
+        #[test]
+        fn the_order_is_one(words in prop::collection::vec("[0-9ab-]{1,4}", 3)) {
+            let versions = words.iter().map(|word| format!("1.2.3-{word}").parse().unwrap());
+            let versions: Vec<Version> = versions.collect();
+            let [a, b, c] = versions.as_slice() else { unreachable!() };
+            prop_assert_eq!(a.cmp(b), b.cmp(a).reverse());
+            prop_assert_eq!(a.cmp(b) == Ordering::Equal, a == b);
+            prop_assert!(!(a <= b && b <= c) || a <= c);
+        }
+
         #[test]
         fn whatever_is_read_is_written_the_same(text in "[0-9.a-z-]{0,12}") {
             if let Ok(version) = text.parse::<Version>() {
