@@ -43,7 +43,7 @@ use crate::{
     doorbell::{Doorbell, Heard, Ring},
     instance,
     model::{Certificate, Domain, DomainState, DomainStep},
-    store::{ChangeRefused, Store, StoreError, Transition, Unserved},
+    store::{ChangeRefused, OrdersSpent, Store, StoreError, Transition, Unserved},
 };
 
 /// How domains are proven and certified.
@@ -202,13 +202,28 @@ impl Domains {
     }
 
     async fn order(&self, domain: &Domain) -> Result<(), StoreError> {
+        let begun = self
+            .store
+            .begin_order(domain.instance, self.clock.now())
+            .await?;
+        if let Err(OrdersSpent { limit, until }) = begun {
+            let why = format!(
+                "{} certificates were ordered in the last {} hours, and no more may be",
+                limit.orders,
+                limit.within.as_secs() / 3600
+            );
+            tracing::warn!(instance.id = %domain.instance, domain = domain.name, why, "no certificate is ordered");
+            let step = plan::not_ordered(domain, why, until, self.clock.now());
+            return self.write(&step).await.map(drop);
+        }
         let ordered = self.acme.order(&domain.name, domain.instance).await;
         let now = self.clock.now();
         let certificate = match ordered {
             Ok(certificate) => certificate,
             Err(error) => {
                 tracing::warn!(instance.id = %domain.instance, domain = domain.name, error = %chain(&error), "no certificate was given");
-                let step = plan::not_ordered(domain, error.for_people(), now);
+                let again = now.plus(error.rest());
+                let step = plan::not_ordered(domain, error.for_people(), again, now);
                 return self.write(&step).await.map(drop);
             }
         };

@@ -583,6 +583,35 @@ pub enum DomainRefused {
     Store(#[from] StoreError),
 }
 
+/// So many certificates may be ordered within a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderLimit {
+    pub orders: u32,
+    pub within: Duration,
+}
+
+/// For one instance: enough for all its domains, and to fail now and then.
+pub const ORDERS_OF_INSTANCE: OrderLimit = OrderLimit {
+    orders: 20,
+    within: Duration::from_hours(24),
+};
+/// For all: Let's Encrypt takes 300 of an account in that time.
+pub const ORDERS_OF_ALL: OrderLimit = OrderLimit {
+    orders: 200,
+    within: Duration::from_hours(3),
+};
+
+/// No certificate may be ordered now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrdersSpent {
+    pub limit: OrderLimit,
+    /// There may be another one from then on.
+    pub until: Moment,
+}
+
+/// How long a domain that was given up stays so, whoever asks.
+pub const DOMAIN_RESTS: Duration = Duration::from_mins(5);
+
 /// An instance whose document names other domains than it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unserved {
@@ -624,13 +653,20 @@ pub trait DomainStore: Send + Sync {
     /// From the state that was seen to another, with its events. Not possible when it is in another one by now,
     /// or the name is another instance's.
     async fn move_domain(&self, step: &DomainStep, now: Moment) -> Stored<Transition>;
-    /// Has it looked at now; a `failed` one is `pending_dns` again.
+    /// Has it looked at now, unless an order of its certificate has failed and waits for its time; a `failed` one
+    /// is `pending_dns` again. Not possible for one that failed less than [`DOMAIN_RESTS`] ago.
     async fn check_domain(
         &self,
         name: &str,
         instance: InstanceId,
         now: Moment,
     ) -> Stored<Transition>;
+    /// Notes that a certificate is about to be ordered for an instance.
+    async fn begin_order(
+        &self,
+        instance: InstanceId,
+        now: Moment,
+    ) -> Stored<Result<(), OrdersSpent>>;
     /// Keeps a new certificate of a name that is proven.
     async fn put_certificate(&self, new: &Certificate, next_check_at: Moment)
     -> Stored<Transition>;
@@ -643,7 +679,9 @@ pub trait DomainStore: Send + Sync {
     ) -> Stored<Transition>;
     /// Running instances whose documents are behind.
     async fn unserved_domains(&self) -> Stored<Vec<Unserved>>;
-    async fn put_challenge(&self, token: &str, answer: &str, expires: Moment) -> Stored<()>;
+    /// Not possible when there are too many.
+    async fn put_challenge(&self, token: &str, answer: &str, expires: Moment)
+    -> Stored<Transition>;
     /// The account at a certificate authority, sealed.
     async fn acme_account(&self, directory: &str) -> Stored<Option<Vec<u8>>>;
     async fn put_acme_account(&self, directory: &str, sealed: &[u8]) -> Stored<()>;

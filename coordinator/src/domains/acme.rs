@@ -25,7 +25,7 @@ use super::DomainsSettings;
 use crate::{
     ambient::{Clock, Moment},
     model::{Certificate, Validity},
-    store::{Store, StoreError},
+    store::{Store, StoreError, Transition},
 };
 
 /// For one answer of the authority.
@@ -36,6 +36,8 @@ const POLLING: RetryPolicy = RetryPolicy::new()
     .timeout(Duration::from_mins(2));
 /// How long edges answer a challenge.
 const CHALLENGE: Duration = Duration::from_mins(30);
+/// After the authority said that a name, or we, asked too often. Its limits are of hours and days.
+const LIMITED: Duration = Duration::from_hours(3);
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 /// Of what the authority says, for people.
 const WORDS_MAX: usize = 300;
@@ -49,6 +51,8 @@ pub(super) enum NotIssued {
     NoChallenge,
     #[error("the certificate authority does not accept the proof")]
     Unproven,
+    #[error("too many challenges are open")]
+    TooManyChallenges,
     #[error("make a key")]
     Key(#[source] rcgen::Error),
     #[error("the certificate cannot be read")]
@@ -72,6 +76,7 @@ impl NotIssued {
             Self::Authority(AcmeError::Api(problem)) => problem.detail.clone(),
             Self::NoChallenge | Self::Unproven => Some(self.to_string()),
             Self::Authority(_)
+            | Self::TooManyChallenges
             | Self::Key(_)
             | Self::Unreadable
             | Self::MasterKeys(_)
@@ -85,10 +90,31 @@ impl NotIssued {
         format!("the certificate authority gave no certificate: {why}")
     }
 
+    /// So long the name rests at least.
+    ///
+    /// Other names do not: most limits of an authority are a name's own, and whoever exceeds one of those must
+    /// not be able to hold everybody's orders. What our account may do is counted here
+    /// ([`crate::store::ORDERS_OF_ALL`]).
+    pub(super) fn rest(&self) -> Duration {
+        if self.is_of_type("rateLimited") {
+            LIMITED
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// The authority has forgotten us.
     fn is_unknown_account(&self) -> bool {
-        const UNKNOWN: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
-        matches!(self, Self::Authority(AcmeError::Api(problem)) if problem.r#type.as_deref() == Some(UNKNOWN))
+        self.is_of_type("accountDoesNotExist")
+    }
+
+    /// Whether the authority answered with this type of error.
+    fn is_of_type(&self, name: &str) -> bool {
+        let Self::Authority(AcmeError::Api(problem)) = self else {
+            return false;
+        };
+        let kind = problem.r#type.as_deref();
+        kind.and_then(|kind| kind.strip_prefix("urn:ietf:params:acme:error:")) == Some(name)
     }
 }
 
@@ -186,9 +212,12 @@ impl Acme {
             let answer = challenge.key_authorization();
             let until = self.clock.now().plus(CHALLENGE);
             // It is committed before the authority is told to look.
-            self.store
-                .put_challenge(&challenge.token, answer.as_str(), until)
-                .await?;
+            let kept = self
+                .store
+                .put_challenge(&challenge.token, answer.as_str(), until);
+            if kept.await? == Transition::NotPossible {
+                return Err(NotIssued::TooManyChallenges);
+            }
             challenge.set_ready().await.map_err(NotIssued::Authority)?;
         }
         Ok(())
@@ -311,5 +340,31 @@ impl HttpClient for Http {
                 body: Box::new(Bytes::from(body)),
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use instant_acme::Problem;
+
+    use super::*;
+
+    fn told(kind: &str) -> NotIssued {
+        let problem = Problem {
+            r#type: Some(format!("urn:ietf:params:acme:error:{kind}")),
+            detail: None,
+            status: Some(429),
+            subproblems: Vec::new(),
+        };
+        NotIssued::Authority(problem.into())
+    }
+
+    #[test]
+    fn whoever_is_told_to_ask_less_rests_for_hours() {
+        assert_eq!(told("rateLimited").rest(), LIMITED);
+        assert_eq!(told("caa").rest(), Duration::ZERO);
+        assert!(told("accountDoesNotExist").is_unknown_account());
+        assert!(!told("rateLimited").is_unknown_account());
+        assert_eq!(NotIssued::NoChallenge.rest(), Duration::ZERO);
     }
 }

@@ -57,13 +57,19 @@ pub(super) fn plan(domain: &Domain, look: &Look, server: Server, now: Moment) ->
     }
 }
 
-/// Decides after an order of a certificate failed.
-pub(super) fn not_ordered(domain: &Domain, why: String, now: Moment) -> DomainStep {
+/// Decides after an order of a certificate failed; the next is not before `earliest`.
+pub(super) fn not_ordered(
+    domain: &Domain,
+    why: String,
+    earliest: Moment,
+    now: Moment,
+) -> DomainStep {
     let attempts = domain.attempts.saturating_add(1);
+    let usual = now.plus(backoff(ORDER_FIRST, ORDER_LONGEST, attempts));
     let step = DomainStep {
         problem: Some(why),
         attempts,
-        next_check_at: Some(now.plus(backoff(ORDER_FIRST, ORDER_LONGEST, attempts))),
+        next_check_at: Some(usual.max(earliest)),
         events: first_time(domain, "domain.failing"),
         ..stay(domain, now)
     };

@@ -192,6 +192,8 @@ macro_rules! conformance {
                 a_name_leads_to_its_instance_only_while_it_is_served,
                 an_instance_asks_for_so_many_names_and_no_more,
                 whatever_is_due_is_looked_at_unless_its_instance_is_deleted,
+                an_order_that_failed_waits_for_its_time_whoever_asks,
+                orders_are_counted_for_each_instance_and_for_all,
                 a_purged_instance_has_no_names_and_a_deleted_one_keeps_them,
                 a_certificate_is_of_a_proven_name_and_shown_while_it_is_served,
                 documents_that_are_behind_are_found,

@@ -43,6 +43,8 @@ mod leases;
 mod lost;
 #[path = "sql/operations.rs"]
 mod operations;
+#[path = "sql/orders.rs"]
+mod orders;
 #[path = "sql/pools.rs"]
 mod pools;
 #[path = "sql/providers.rs"]

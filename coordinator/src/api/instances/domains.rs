@@ -145,7 +145,9 @@ pub(in crate::api) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Has a domain looked at now; a failed one begins anew.
+/// Has a domain looked at now; a failed one begins anew, five minutes after it failed.
+///
+/// An order of a certificate that failed is repeated in its own time (`next_check_at`).
 #[utoipa::path(post, path = "/v1/instances/{id}/domains/{domain}/check", tag = "access",
     params(("id" = String, Path, description = "Id or name"), ("domain" = String, Path)),
     responses((status = 202, body = DomainView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
@@ -157,12 +159,13 @@ pub(in crate::api) async fn check(
     let name = spelt(&name);
     let now = state.now();
     let checked = state.store.check_domain(&name, instance.id, now).await?;
-    if checked == Transition::NotPossible {
-        return Err(no_such_domain());
-    }
-    ring(&state, &instance);
     let found = state.store.domain(&name, instance.id).await?;
     let found = found.ok_or_else(no_such_domain)?;
+    if checked == Transition::NotPossible {
+        let detail = "it has failed only now: ask again in five minutes";
+        return Err(Problem::new(Code::NotPossible, detail));
+    }
+    ring(&state, &instance);
     Ok((StatusCode::ACCEPTED, Json(view(&state, &instance, &found))))
 }
 

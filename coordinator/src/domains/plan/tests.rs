@@ -141,15 +141,17 @@ fn a_proven_domain_is_active_once_it_has_a_certificate_and_its_server_answers() 
 #[test]
 fn orders_that_fail_are_told_once_and_repeated_ever_later() {
     let mut issuing = domain(DomainState::Issuing);
-    let failed = not_ordered(&issuing, "refused".to_owned(), at(0));
+    let failed = not_ordered(&issuing, "refused".to_owned(), at(0), at(0));
     assert_eq!(failed.to, DomainState::Issuing);
     assert_eq!(failed.events, ["domain.failing"]);
     assert_eq!(failed.next_check_at, Some(at(0).plus(ORDER_FIRST)));
     issuing = after(&issuing, &failed, at(0));
-    let failed = not_ordered(&issuing, "refused".to_owned(), at(1));
+    let failed = not_ordered(&issuing, "refused".to_owned(), at(0), at(1));
     assert_eq!(failed.events, Vec::<&str>::new());
     assert_eq!(failed.next_check_at, Some(at(1).plus(ORDER_FIRST * 2)));
-    let failed = not_ordered(&issuing, "refused".to_owned(), at(8));
+    let told_to_wait = not_ordered(&issuing, "later".to_owned(), at(2), at(1));
+    assert_eq!(told_to_wait.next_check_at, Some(at(2)));
+    let failed = not_ordered(&issuing, "refused".to_owned(), at(0), at(8));
     assert_eq!(
         (failed.to, failed.next_check_at),
         (DomainState::Failed, None)
@@ -169,10 +171,10 @@ fn a_certificate_is_renewed_when_a_third_is_left_and_told_of_when_a_sixth_is() {
     let look = step(&domain, &well(), shortly_before);
     assert_eq!(look.next_check_at, Some(at(60)));
     assert_eq!(plan(&domain, &well(), Server::Answers, at(60)), Plan::Order);
-    let failed = not_ordered(&domain, "refused".to_owned(), at(60));
+    let failed = not_ordered(&domain, "refused".to_owned(), at(0), at(60));
     assert_eq!(failed.to, DomainState::Active);
     let late = after(&domain, &failed, at(60));
-    let told = not_ordered(&late, "refused".to_owned(), at(75));
+    let told = not_ordered(&late, "refused".to_owned(), at(0), at(75));
     assert_eq!(told.to, DomainState::Expiring);
     assert_eq!(told.events, ["domain.expiring"]);
     // Also while DNS is silent, and once.

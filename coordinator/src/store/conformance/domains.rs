@@ -14,7 +14,10 @@ use super::{
 use crate::{
     ambient::Moment,
     model::{Certificate, DocumentChange, DomainState, DomainStep, Validity},
-    store::{DOMAINS_MAX, DomainRefused, Store, Transition},
+    store::{
+        DOMAIN_RESTS, DOMAINS_MAX, DomainRefused, ORDERS_OF_ALL, ORDERS_OF_INSTANCE, OrdersSpent,
+        Store, Transition,
+    },
 };
 
 const CHAT: &str = "chat.example";
@@ -102,15 +105,20 @@ pub async fn a_name_is_asked_for_by_many_and_held_by_one<S: Store>(store: Arc<S>
         store.move_domain(&proven(two), at(12)).await?,
         Transition::Done
     );
+    let rested = at(11).plus(DOMAIN_RESTS);
     assert_eq!(
         store.check_domain(CHAT, one, at(13)).await?,
+        Transition::NotPossible
+    );
+    assert_eq!(
+        store.check_domain(CHAT, one, rested).await?,
         Transition::Done
     );
     let begun_anew = store.domain(CHAT, one).await?.context("none")?;
     assert_eq!(begun_anew.state, DomainState::PendingDns);
     assert_eq!(
         (begun_anew.state_since, begun_anew.next_check_at),
-        (at(13), Some(at(13)))
+        (rested, Some(rested))
     );
     assert_eq!(count(&*store, "domain.added").await?, 2);
     assert_eq!(count(&*store, "domain.moved").await?, 3);
@@ -212,6 +220,69 @@ pub async fn whatever_is_due_is_looked_at_unless_its_instance_is_deleted<S: Stor
         .await?;
     assert_eq!(due(99).await?, Vec::<String>::new());
     assert_eq!(store.domains_of(id).await?.len(), 2);
+    Ok(())
+}
+
+pub async fn an_order_that_failed_waits_for_its_time_whoever_asks<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = running(&*store, 1).await?;
+    asked(&*store, id, &[DomainState::Issuing]).await?;
+    let next = async |asked| {
+        store.check_domain(CHAT, id, at(asked)).await?;
+        let domain = store.domain(CHAT, id).await?.context("none")?;
+        anyhow::Ok((domain.attempts, domain.next_check_at))
+    };
+    assert_eq!(next(10).await?, (0, Some(at(10))));
+    let mut failed = step(id, DomainState::Issuing, DomainState::Issuing, at(300));
+    failed.attempts = 2;
+    store.move_domain(&failed, at(11)).await?;
+    assert_eq!(next(12).await?, (2, Some(at(300))));
+    let looked_for = DomainStep {
+        to: DomainState::PendingDns,
+        ..failed
+    };
+    store.move_domain(&looked_for, at(13)).await?;
+    assert_eq!(next(14).await?, (0, Some(at(14))));
+    Ok(())
+}
+
+pub async fn orders_are_counted_for_each_instance_and_for_all<S: Store>(store: Arc<S>) -> Outcome {
+    let [one, two] = [running(&*store, 1).await?, running(&*store, 2).await?];
+    store.add_domain(CHAT, one, "token", at(8)).await?;
+    for number in 0..ORDERS_OF_INSTANCE.orders {
+        let begun = store.begin_order(one, at(10 + u64::from(number))).await?;
+        assert_eq!(begun, Ok(()));
+    }
+    let spent = OrdersSpent {
+        limit: ORDERS_OF_INSTANCE,
+        until: at(10).plus(ORDERS_OF_INSTANCE.within),
+    };
+    // Whatever becomes of the domain.
+    store.remove_domain(CHAT, one, at(50)).await?;
+    store.forget_expired(at(50)).await?;
+    assert_eq!(store.begin_order(one, at(50)).await?, Err(spent));
+    assert_eq!(store.begin_order(two, at(50)).await?, Ok(()));
+    store.forget_expired(spent.until).await?;
+    assert_eq!(store.begin_order(one, spent.until).await?, Ok(()));
+    assert_eq!(
+        store
+            .begin_order(one, spent.until)
+            .await?
+            .map_err(|it| it.until),
+        Err(at(11).plus(ORDERS_OF_INSTANCE.within))
+    );
+    let later = at(0).plus(ORDERS_OF_INSTANCE.within * 3);
+    for number in 0..ORDERS_OF_ALL.orders {
+        let id = instance_id(u8::try_from(number)?);
+        assert_eq!(store.begin_order(id, later).await?, Ok(()));
+    }
+    let spent = OrdersSpent {
+        limit: ORDERS_OF_ALL,
+        until: later.plus(ORDERS_OF_ALL.within),
+    };
+    assert_eq!(store.begin_order(two, later).await?, Err(spent));
+    assert_eq!(store.begin_order(two, spent.until).await?, Ok(()));
     Ok(())
 }
 
@@ -319,8 +390,10 @@ pub async fn documents_that_are_behind_are_found<S: Store>(store: Arc<S>) -> Out
 pub async fn a_challenge_is_answered_until_it_expires_and_an_account_is_kept<S: Store>(
     store: Arc<S>,
 ) -> Outcome {
-    store.put_challenge("token", "answer", at(20)).await?;
-    store.put_challenge("token", "other", at(30)).await?;
+    for (answer, expires) in [("answer", at(20)), ("other", at(30))] {
+        let kept = store.put_challenge("token", answer, expires).await?;
+        assert_eq!(kept, Transition::Done);
+    }
     assert_eq!(
         store.challenge("token", at(29)).await?.as_deref(),
         Some("other")
@@ -329,6 +402,13 @@ pub async fn a_challenge_is_answered_until_it_expires_and_an_account_is_kept<S: 
     assert_eq!(store.challenge("guess", at(0)).await?, None);
     store.forget_expired(at(30)).await?;
     assert_eq!(store.challenge("token", at(0)).await?, None);
+    for number in 0..1000 {
+        let token = number.to_string();
+        let kept = store.put_challenge(&token, "answer", at(40)).await?;
+        assert_eq!(kept, Transition::Done);
+    }
+    let refused = store.put_challenge("token", "answer", at(40)).await?;
+    assert_eq!(refused, Transition::NotPossible);
     let directory = "https://ca.example/directory";
     assert_eq!(store.acme_account(directory).await?, None);
     for sealed in [b"one", b"two"] {

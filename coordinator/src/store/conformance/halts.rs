@@ -8,8 +8,8 @@ use tidepool_shared::document::{DesiredDocument, Generation, Power};
 use super::{
     Outcome,
     world::{
-        address, at, change, claimed, document, hash, host, new_instance, operation_id, report, running,
-        server_id, step, upstream,
+        address, at, change, claimed, document, hash, host, new_instance, operation_id, report,
+        running, server_id, step, upstream,
     },
 };
 use crate::{

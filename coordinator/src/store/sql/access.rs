@@ -10,7 +10,7 @@ use super::{Connection, SqlStore, during, events, locked, rows, servers::transit
 use crate::{
     ambient::Moment,
     model::ApiToken,
-    store::{AccessStore, Idempotency, Stored, Transition},
+    store::{AccessStore, Idempotency, ORDERS_OF_INSTANCE, Stored, Transition},
 };
 
 /// A request that holds its key for longer died with its coordinator.
@@ -308,6 +308,10 @@ async fn forget_expired(tx: &mut Connection, now: Moment) -> sqlx::Result<u64> {
         ("DELETE FROM sessions WHERE expires_at <= $1", now.0),
         ("DELETE FROM routes WHERE moved_until <= $1", now.0),
         ("DELETE FROM acme_challenges WHERE expires_at <= $1", now.0),
+        (
+            "DELETE FROM certificate_orders WHERE ordered_at <= $1",
+            now.minus(ORDERS_OF_INSTANCE.within).0,
+        ),
         (
             "DELETE FROM idempotency WHERE started_at <= $1",
             answered_before,

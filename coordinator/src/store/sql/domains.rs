@@ -8,7 +8,7 @@ use tidepool_shared::id::InstanceId;
 use super::{
     Connection, Row, SqlStore, during,
     events::{About, Journal},
-    instances, rows,
+    instances, orders, rows,
     servers::transition,
     transaction,
 };
@@ -16,7 +16,8 @@ use crate::{
     ambient::Moment,
     model::{Certificate, CertificateMark, Domain, DomainState, DomainStep, Validity},
     store::{
-        CertificateStore, DOMAINS_MAX, DomainRefused, DomainStore, Stored, Transition, Unserved,
+        CertificateStore, DOMAIN_RESTS, DOMAINS_MAX, DomainRefused, DomainStore, OrdersSpent,
+        Stored, Transition, Unserved,
     },
 };
 
@@ -145,17 +146,31 @@ impl DomainStore for SqlStore {
     ) -> Stored<Transition> {
         transaction!(self, "have a domain looked at", |tx| {
             sqlx::query(
-                "UPDATE domains SET next_check_at = $3, attempts = 0,
+                "UPDATE domains SET
+                        next_check_at = CASE WHEN attempts = 0 OR state IN ('pending_dns', 'failed')
+                                             THEN $3 ELSE next_check_at END,
+                        attempts = CASE WHEN state IN ('pending_dns', 'failed') THEN 0 ELSE attempts END,
                         state_since = CASE WHEN state = 'failed' THEN $3 ELSE state_since END,
                         state = CASE WHEN state = 'failed' THEN 'pending_dns' ELSE state END
-                 WHERE name = $1 AND instance_id = $2",
+                 WHERE name = $1 AND instance_id = $2 AND (state <> 'failed' OR state_since <= $4)",
             )
             .bind(name)
             .bind(instance.to_string())
             .bind(now.0)
+            .bind(now.minus(DOMAIN_RESTS).0)
             .execute(&mut *tx)
             .await
             .map(|result| transition(&result))
+        })
+    }
+
+    async fn begin_order(
+        &self,
+        instance: InstanceId,
+        now: Moment,
+    ) -> Stored<Result<(), OrdersSpent>> {
+        transaction!(self, "note an order of a certificate", |tx| {
+            orders::begin(tx, instance, now).await
         })
     }
 
@@ -224,7 +239,12 @@ impl DomainStore for SqlStore {
         unserved(&found).map_err(during(doing))
     }
 
-    async fn put_challenge(&self, token: &str, answer: &str, expires: Moment) -> Stored<()> {
+    async fn put_challenge(
+        &self,
+        token: &str,
+        answer: &str,
+        expires: Moment,
+    ) -> Stored<Transition> {
         transaction!(self, "keep a challenge", |tx| {
             sqlx::query(
                 "INSERT INTO acme_challenges (token, answer, expires_at) SELECT $1, $2, $3
@@ -238,8 +258,8 @@ impl DomainStore for SqlStore {
             .bind(CHALLENGES_MAX)
             .execute(&mut *tx)
             .await
+            .map(|result| transition(&result))
         })
-        .map(drop)
     }
 
     async fn acme_account(&self, directory: &str) -> Stored<Option<Vec<u8>>> {
