@@ -3,9 +3,12 @@
 //! Bulk must not be felt by anything else on the link: the stream yields to all others, is paced below
 //! what a server's line carries, and only so many run at once. An agent that is cut off asks again for the
 //! rest. What is sent is public to every server of ours, so whoever has a link may have it.
+//!
+//! A server that means harm gets no more than one that fails now and then needs: a transfer has a time to end in,
+//! and of each artefact a server is sent so much a day.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::{self, Read as _, Seek as _},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -36,6 +39,14 @@ const PRIORITY: i32 = -1;
 const PIECE: usize = 64 * 1024;
 /// How long an agent may take no byte.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A transfer may take so many times as long as at our rate, and this beside.
+const SLOWER: u32 = 4;
+const GRACE: Duration = Duration::from_mins(1);
+/// So many times its size a server is sent of an artefact in a day.
+const OFTEN: u64 = 3;
+const DAY: Duration = Duration::from_hours(24);
+/// Sums that are kept at least; beyond it, those of the day before are forgotten.
+const SUMS: usize = 4096;
 
 /// How much goes out.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +73,15 @@ pub(super) struct Transfers {
     artefacts: Artefacts,
     places: Arc<Semaphore>,
     served: Arc<Mutex<HashSet<ServerId>>>,
+    sent: Mutex<HashMap<(ServerId, Sha256), Sum>>,
     rate: u32,
+}
+
+/// What a server was sent of an artefact in the day that began then.
+#[derive(Debug, Clone, Copy)]
+struct Sum {
+    bytes: u64,
+    since: Instant,
 }
 
 /// A place among them, one a server.
@@ -84,6 +103,8 @@ impl Drop for Place {
 pub(super) enum TransferError {
     #[error(transparent)]
     Wire(#[from] WireError),
+    #[error("the agent takes it too slowly")]
+    TooSlow,
     #[error("read the artefact")]
     Read(#[from] io::Error),
     #[error("read the artefact")]
@@ -96,6 +117,7 @@ impl Transfers {
             artefacts,
             places: Arc::new(Semaphore::new(pacing.at_once)),
             served: Arc::default(),
+            sent: Mutex::default(),
             rate: pacing.rate.max(1),
         }
     }
@@ -126,12 +148,18 @@ impl Transfers {
         if offset > size {
             return refuse(send, "it is not that long", Retry::Never).await;
         }
+        if !self.may_have(server, sha256, size) {
+            return refuse(send, "it was sent often enough for a day", Retry::Later).await;
+        }
         let (kind, version) = (artefact.statement.kind, &artefact.statement.version);
         debug!(server.id = %server, artefact.kind = %kind, artefact.version = %version, offset, "sending");
         // A stream that the agent has stopped has no use for a priority.
         drop(send.set_priority(PRIORITY));
         wire::write(send, &ArtefactFollows { size }).await?;
-        self.send(&artefact, offset, send).await?;
+        let sending = self.send(server, &artefact, offset, send);
+        timeout(self.longest(size - offset), sending)
+            .await
+            .map_err(|_| TransferError::TooSlow)??;
         info!(server.id = %server, artefact.kind = %kind, artefact.version = %version, offset, "sent");
         Ok(())
     }
@@ -146,8 +174,39 @@ impl Transfers {
         })
     }
 
+    /// Whether the server was not sent this often enough lately.
+    fn may_have(&self, server: ServerId, sha256: Sha256, size: u64) -> bool {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.len() >= SUMS {
+            sent.retain(|_, sum| sum.since.elapsed() < DAY);
+        }
+        let sum = sent.get(&(server, sha256));
+        let sum = sum.filter(|sum| sum.since.elapsed() < DAY);
+        sum.is_none_or(|sum| sum.bytes < size.saturating_mul(OFTEN))
+    }
+
+    fn count(&self, server: ServerId, sha256: Sha256, bytes: u64) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let anew = Sum {
+            bytes: 0,
+            since: Instant::now(),
+        };
+        let sum = sent.entry((server, sha256)).or_insert(anew);
+        if sum.since.elapsed() >= DAY {
+            *sum = anew;
+        }
+        sum.bytes = sum.bytes.saturating_add(bytes);
+    }
+
+    /// How long so many bytes may take.
+    fn longest(&self, bytes: u64) -> Duration {
+        let seconds = bytes.div_ceil(u64::from(self.rate));
+        Duration::from_secs(seconds) * SLOWER + GRACE
+    }
+
     async fn send(
         &self,
+        server: ServerId,
         artefact: &Artefact,
         offset: u64,
         send: &mut SendStream,
@@ -169,7 +228,9 @@ impl Transfers {
                 .await
                 .map_err(|_| WireError::Stalled)?
                 .map_err(WireError::from)?;
-            left -= u64::try_from(piece.len()).unwrap_or(left);
+            let taken = u64::try_from(piece.len()).unwrap_or(left);
+            self.count(server, artefact.statement.sha256, taken);
+            left -= taken;
             // A line that was slow for a while is not made up for by a burst.
             due = due.max(Instant::now()) + self.time_of(piece.len());
             sleep_until(due).await;
@@ -195,4 +256,44 @@ async fn refuse(send: &mut SendStream, reason: &str, retry: Retry) -> Result<(),
         retry: matches!(retry, Retry::Later),
     };
     Ok(wire::write(send, &refused).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn transfers() -> Transfers {
+        Transfers::new(Artefacts::new("nowhere".into()), Pacing::default())
+    }
+
+    #[test]
+    fn a_transfer_has_a_time_to_end_in() {
+        let transfers = transfers();
+        assert_eq!(transfers.longest(0), GRACE);
+        // A minute at our rate.
+        let longest = transfers.longest(240 * MIB);
+        assert_eq!(longest, Duration::from_mins(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_sent_an_artefact_so_often_a_day() {
+        let transfers = transfers();
+        let server = |number| ServerId::new(Uuid::from_u128(number));
+        let (one, other) = (Sha256([1; 32]), Sha256([2; 32]));
+        for _ in 0..OFTEN {
+            assert!(transfers.may_have(server(1), one, MIB));
+            transfers.count(server(1), one, MIB);
+        }
+        assert!(!transfers.may_have(server(1), one, MIB));
+        assert!(transfers.may_have(server(1), other, MIB));
+        assert!(transfers.may_have(server(2), one, MIB));
+        tokio::time::advance(DAY).await;
+        assert!(transfers.may_have(server(1), one, MIB));
+        transfers.count(server(1), one, 1);
+        assert!(transfers.may_have(server(1), one, MIB));
+    }
 }
