@@ -105,6 +105,9 @@ impl Clock for ManualClock {
     }
 }
 
+/// How long a secret of [`Chance::secret`] is.
+pub const SECRET_CHARS: usize = 64;
+
 /// Where ids and secrets come from: a cryptographic generator behind a lock.
 #[derive(Debug)]
 pub struct Chance(Mutex<StdRng>);
@@ -126,12 +129,12 @@ impl Chance {
         uuid::Builder::from_unix_timestamp_millis(millis, &self.bytes()).into_uuid()
     }
 
-    /// 256 random bits in lower-case hexadecimal: a token or a proof.
+    /// 256 random bits in lower-case hexadecimal: a token or a proof, [`SECRET_CHARS`] long.
     pub fn secret(&self) -> String {
         use std::fmt::Write as _;
         self.bytes::<32>()
             .iter()
-            .fold(String::with_capacity(64), |mut text, byte| {
+            .fold(String::with_capacity(SECRET_CHARS), |mut text, byte| {
                 write!(text, "{byte:02x}").expect("writing to a string cannot fail");
                 text
             })

@@ -33,6 +33,7 @@ mod hop;
 mod host;
 mod login;
 mod logout;
+mod lookups;
 mod own;
 mod pace;
 mod page;
@@ -60,8 +61,8 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    access::Gate, certificates::Certificates, hop::Secrets, host::Site, pace::Pace, serve::Door,
-    servers::Servers, table::Table,
+    access::Gate, certificates::Certificates, hop::Secrets, host::Site, lookups::Lookups,
+    pace::Pace, serve::Door, servers::Servers, table::Table,
 };
 pub use self::{
     authorize::{CHECK, PATH as AUTHORIZE},
@@ -200,6 +201,8 @@ struct Inner {
     store: EdgeStore,
     table: Table,
     gate: Gate,
+    /// For whatever strangers name.
+    lookups: Arc<Lookups>,
     hop_secrets: Option<Secrets>,
     pace: Pace,
     domains: Option<Arc<Certificates>>,
@@ -249,10 +252,17 @@ impl Edge {
         let tasks = TaskTracker::new();
         let port = settings.public_port.unwrap_or(address.port());
         let site = Site::new(settings.https, port);
-        let access = Arc::clone(&store.access);
+        let (access, lookups) = (Arc::clone(&store.access), Arc::<Lookups>::default());
         let inner = Arc::new(Inner {
             address,
-            gate: Gate::new(access, &site, Arc::clone(&clock), &chance),
+            gate: Gate::new(
+                access,
+                Arc::clone(&lookups),
+                &site,
+                Arc::clone(&clock),
+                &chance,
+            ),
+            lookups,
             hop_secrets: settings
                 .questions
                 .as_ref()

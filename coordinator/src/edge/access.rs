@@ -9,6 +9,7 @@ use super::{
     basic::{Password, Passwords},
     headers::{PASS, Visitor},
     host::Site,
+    lookups::{Looked, Lookups},
     passes::Passes,
     sessions::{SessionHash, Sessions},
 };
@@ -46,6 +47,7 @@ pub(super) enum Verdict {
     Allowed(Grant),
     SignInFirst,
     TooManyGuesses,
+    TooManyLookups,
 }
 
 /// The gate.
@@ -58,12 +60,13 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(
         store: Arc<dyn AccessStore>,
+        lookups: Arc<Lookups>,
         site: &Site,
         clock: Arc<dyn Clock>,
         chance: &Chance,
     ) -> Self {
         Self {
-            sessions: Sessions::new(store, clock, site),
+            sessions: Sessions::new(store, lookups, clock, site),
             passwords: Passwords::new(chance),
             passes: Passes::default(),
         }
@@ -81,8 +84,11 @@ impl Gate {
         {
             return Ok(Verdict::Allowed(Grant::Pass));
         }
-        if let Some(hash) = self.sessions.opening(headers, route.instance).await? {
-            return Ok(Verdict::Allowed(Grant::Session(hash)));
+        let opening = self.sessions.opening(headers, route.instance, peer);
+        match opening.await? {
+            Looked::Found(hash) => return Ok(Verdict::Allowed(Grant::Session(hash))),
+            Looked::NotNow => return Ok(Verdict::TooManyLookups),
+            Looked::Nothing => {}
         }
         let Some(stored) = &route.basic_auth else {
             return Ok(Verdict::SignInFirst);
@@ -122,8 +128,9 @@ impl Gate {
         &self,
         headers: &HeaderMap,
         instance: InstanceId,
-    ) -> Stored<Option<SessionHash>> {
-        self.sessions.opening(headers, instance).await
+        peer: IpAddr,
+    ) -> Stored<Looked<SessionHash>> {
+        self.sessions.opening(headers, instance, peer).await
     }
 
     pub(super) fn forget_sessions(&self, instance: InstanceId) {

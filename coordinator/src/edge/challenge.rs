@@ -1,10 +1,13 @@
 //! What a certificate authority asks a customer's own name for (HTTP-01), by plain http and by any edge.
 
+use std::net::IpAddr;
+
 use http::{HeaderValue, Request, Response, header};
 
 use super::{
     Inner,
     body::{Body, whole},
+    lookups::Looked,
     page::{self, text},
 };
 
@@ -17,7 +20,7 @@ pub(super) fn is_asked<B>(inner: &Inner, request: &Request<B>) -> bool {
 }
 
 /// Answers with what the reconciler of domains has put into the store.
-pub(super) async fn answer<B>(inner: &Inner, request: &Request<B>) -> Response<Body> {
+pub(super) async fn answer<B>(inner: &Inner, peer: IpAddr, request: &Request<B>) -> Response<Body> {
     let refuse = |answer| page::answer(answer, request.headers());
     let token = request.uri().path().strip_prefix(PREFIX);
     let is_token = |token: &&str| {
@@ -27,14 +30,16 @@ pub(super) async fn answer<B>(inner: &Inner, request: &Request<B>) -> Response<B
     let Some((domains, token)) = inner.domains.as_ref().zip(token.filter(is_token)) else {
         return refuse(&text::NO_SUCH_PAGE);
     };
-    match domains.store.challenge(token, inner.clock.now()).await {
-        Ok(Some(answer)) => {
+    let kept = domains.store.challenge(token, inner.clock.now());
+    match inner.lookups.look(peer, kept).await {
+        Ok(Looked::Found(answer)) => {
             let mut response = Response::new(whole(answer));
             let kind = HeaderValue::from_static("application/octet-stream");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response
         }
-        Ok(None) => refuse(&text::NO_SUCH_PAGE),
+        Ok(Looked::Nothing) => refuse(&text::NO_SUCH_PAGE),
+        Ok(Looked::NotNow) => refuse(&text::TOO_MANY_LOOKUPS),
         Err(error) => {
             tracing::error!(
                 error = format!("{:#}", anyhow::Error::new(error)),

@@ -40,7 +40,7 @@ pub(super) async fn handle(
         connection.peer = visitor(&inner, hop, &request);
     }
     if challenge::is_asked(&inner, &request) {
-        return challenge::answer(&inner, &request).await;
+        return challenge::answer(&inner, connection.peer, &request).await;
     }
     let refuse = |answer| page::answer(answer, request.headers());
     // What comes by TLS of a customer's name is a visitor's, wherever it says it is from.
@@ -69,7 +69,7 @@ pub(super) async fn handle(
         return page;
     }
     if request.uri().path().starts_with(own::PREFIX) {
-        return own::answer(&inner, &request, &entry).await;
+        return own::answer(&inner, connection.peer, &request, &entry).await;
     }
     match judge(&inner, &request, &entry, connection.peer).await {
         Ok(grant) => forward::forward(&inner, &connection, &entry, grant, request).await,
@@ -126,6 +126,7 @@ pub(super) async fn judge<B>(
         }
         Ok(Verdict::SignInFirst) => Err(&text::SIGN_IN),
         Ok(Verdict::TooManyGuesses) => Err(&text::TOO_MANY_GUESSES),
+        Ok(Verdict::TooManyLookups) => Err(&text::TOO_MANY_LOOKUPS),
         Err(error) => {
             tracing::error!(
                 error = format!("{:#}", anyhow::Error::new(error)),

@@ -5,7 +5,7 @@
 //! nothing: the page is the same for every link and asks no store. It holds no secret either, as a form
 //! without an action is sent to where its page is.
 
-use std::sync::LazyLock;
+use std::{net::IpAddr, sync::LazyLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -14,11 +14,13 @@ use tidepool_shared::document::Digest;
 use super::{
     Inner,
     body::{Body, whole},
+    lookups::Looked,
     own::{bare, wrong_method},
     page::{self, text},
     sessions,
     table::Entry,
 };
+use crate::ambient::SECRET_CHARS;
 
 /// Sends the form as soon as the page is there.
 const SUBMIT: &str = "document.forms[0].submit()";
@@ -41,6 +43,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 /// Answers a request for the sign-in's path.
 pub(super) async fn answer<B>(
     inner: &Inner,
+    visitor: IpAddr,
     request: &Request<B>,
     entry: &Entry,
 ) -> Response<Body> {
@@ -49,7 +52,7 @@ pub(super) async fn answer<B>(
         Method::GET => ask(),
         // Link checkers ask so; a link is for the person.
         Method::HEAD => bare(StatusCode::OK),
-        Method::POST => redeem(inner, request, entry).await,
+        Method::POST => redeem(inner, visitor, request, entry).await,
         _ => wrong_method("GET, HEAD, POST"),
     }
 }
@@ -66,27 +69,32 @@ fn ask() -> Response<Body> {
     response
 }
 
-async fn redeem<B>(inner: &Inner, request: &Request<B>, entry: &Entry) -> Response<Body> {
+async fn redeem<B>(
+    inner: &Inner,
+    visitor: IpAddr,
+    request: &Request<B>,
+    entry: &Entry,
+) -> Response<Body> {
     let refused = || page::answer(&text::LINK_REFUSED, request.headers());
     let Some(token) = token(request.uri().query()) else {
         return refused();
     };
     let secret = inner.chance.secret();
     let now = inner.clock.now();
-    let redeemed = inner
-        .store
-        .access
-        .redeem_login_link(
+    let redeeming = async {
+        let redeemed = inner.store.access.redeem_login_link(
             Digest::of(token.as_bytes()).0,
             entry.route.instance,
             Digest::of(secret.as_bytes()).0,
             now.plus(inner.settings.session),
             now,
-        )
-        .await;
-    match redeemed {
-        Ok(true) => signed_in(inner, &secret).unwrap_or_else(refused),
-        Ok(false) => refused(),
+        );
+        Ok(redeemed.await?.then_some(()))
+    };
+    match inner.lookups.look(visitor, redeeming).await {
+        Ok(Looked::Found(())) => signed_in(inner, &secret).unwrap_or_else(refused),
+        Ok(Looked::Nothing) => refused(),
+        Ok(Looked::NotNow) => page::answer(&text::TOO_MANY_LOOKUPS, request.headers()),
         Err(error) => {
             tracing::error!(
                 error = format!("{:#}", anyhow::Error::new(error)),
@@ -109,12 +117,12 @@ fn signed_in(inner: &Inner, secret: &str) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// The secret of the link: hexadecimal or base 64 for URLs, so never percent-encoded.
+/// The secret of the link: hexadecimal, so never percent-encoded. What is not as long as ours is none.
 fn token(query: Option<&str>) -> Option<&str> {
     let token = query?
         .split('&')
         .find_map(|pair| pair.strip_prefix("token="))?;
-    (!token.is_empty() && token.len() <= 256).then_some(token)
+    (token.len() == SECRET_CHARS).then_some(token)
 }
 
 /// A browser that only thinks that its user may click.

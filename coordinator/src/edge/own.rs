@@ -1,5 +1,7 @@
 //! The edge's own paths: sign-in and sign-out. They never reach a server.
 
+use std::net::IpAddr;
+
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{
@@ -19,6 +21,7 @@ const LOGOUT: &str = "/.tidepool/logout";
 /// Answers a request for one of them.
 pub(super) async fn answer<B>(
     inner: &Inner,
+    visitor: IpAddr,
     request: &Request<B>,
     entry: &Entry,
 ) -> Response<Body> {
@@ -28,8 +31,8 @@ pub(super) async fn answer<B>(
         return page::answer(&text::FOREIGN_ORIGIN, request.headers());
     }
     let mut response = match request.uri().path() {
-        LOGIN => login::answer(inner, request, entry).await,
-        LOGOUT => logout::answer(inner, request, entry).await,
+        LOGIN => login::answer(inner, visitor, request, entry).await,
+        LOGOUT => logout::answer(inner, visitor, request, entry).await,
         _ => page::answer(&text::NO_SUCH_PAGE, request.headers()),
     };
     let headers = response.headers_mut();

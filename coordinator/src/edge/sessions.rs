@@ -1,10 +1,12 @@
 //! Browser sessions: from cookie to instance, with a short memory of what the store said.
 //!
 //! Only good answers are remembered, for less than two seconds, and forgotten at once when the
-//! doorbell tells of the instance; so a deleted session stops working even if the ring is lost.
+//! doorbell tells of the instance; so a deleted session stops working even if the ring is lost. What is made up
+//! is paced ([`Lookups`]).
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,9 +15,12 @@ use http::{HeaderMap, header};
 use tidepool_shared::{document::Digest, id::InstanceId};
 use tokio::time::Instant;
 
-use super::host::Site;
+use super::{
+    host::Site,
+    lookups::{Looked, Lookups},
+};
 use crate::{
-    ambient::Clock,
+    ambient::{Clock, SECRET_CHARS},
     store::{AccessStore, Stored},
 };
 
@@ -37,15 +42,22 @@ const COOKIES_MAX: usize = 4;
 /// Who opens what.
 pub(super) struct Sessions {
     store: Arc<dyn AccessStore>,
+    lookups: Arc<Lookups>,
     clock: Arc<dyn Clock>,
     cookie: &'static str,
     remembered: Mutex<HashMap<SessionHash, (InstanceId, Instant)>>,
 }
 
 impl Sessions {
-    pub(super) fn new(store: Arc<dyn AccessStore>, clock: Arc<dyn Clock>, site: &Site) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn AccessStore>,
+        lookups: Arc<Lookups>,
+        clock: Arc<dyn Clock>,
+        site: &Site,
+    ) -> Self {
         Self {
             store,
+            lookups,
             clock,
             cookie: name(site),
             remembered: Mutex::default(),
@@ -57,27 +69,39 @@ impl Sessions {
         &self,
         headers: &HeaderMap,
         instance: InstanceId,
-    ) -> Stored<Option<SessionHash>> {
+        peer: IpAddr,
+    ) -> Stored<Looked<SessionHash>> {
         for secret in shown(headers, self.cookie).take(COOKIES_MAX) {
             let hash = Digest::of(secret.as_bytes()).0;
-            if self.opens(hash, instance).await? {
-                return Ok(Some(hash));
+            let opened = match self.recall(&hash) {
+                Some(opened) => Looked::Found(opened),
+                None => self.lookups.look(peer, self.ask(hash)).await?,
+            };
+            match opened {
+                Looked::Found(opened) if opened == instance => return Ok(Looked::Found(hash)),
+                Looked::Found(_) | Looked::Nothing => {}
+                Looked::NotNow => return Ok(Looked::NotNow),
             }
         }
-        Ok(None)
+        Ok(Looked::Nothing)
     }
 
     /// Whether this session opens exactly this instance now.
     pub(super) async fn opens(&self, hash: SessionHash, instance: InstanceId) -> Stored<bool> {
-        if let Some(opened) = self.recall(&hash) {
-            return Ok(opened == instance);
-        }
+        let opened = match self.recall(&hash) {
+            Some(opened) => Some(opened),
+            None => self.ask(hash).await?,
+        };
+        Ok(opened == Some(instance))
+    }
+
+    async fn ask(&self, hash: SessionHash) -> Stored<Option<InstanceId>> {
         let asked = Instant::now();
         let opened = self.store.session(hash, self.clock.now()).await?;
         if let Some(opened) = opened {
             self.remember(hash, opened, asked);
         }
-        Ok(opened == Some(instance))
+        Ok(opened)
     }
 
     /// Forgets what opens this instance.
@@ -132,7 +156,7 @@ fn name(site: &Site) -> &'static str {
     if site.https() { PREFIXED } else { PLAIN }
 }
 
-/// The session secrets among the cookies.
+/// The session secrets among the cookies: what is as long as ours.
 fn shown<'h>(headers: &'h HeaderMap, cookie: &'h str) -> impl Iterator<Item = &'h str> {
     headers
         .get_all(header::COOKIE)
@@ -142,4 +166,5 @@ fn shown<'h>(headers: &'h HeaderMap, cookie: &'h str) -> impl Iterator<Item = &'
         .filter_map(|pair| pair.trim().split_once('='))
         .filter(move |(name, _)| *name == cookie)
         .map(|(_, secret)| secret)
+        .filter(|secret| secret.len() == SECRET_CHARS)
 }

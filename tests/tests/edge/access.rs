@@ -11,7 +11,7 @@ use tidepool_shared::document::{EdgeProof, Generation};
 
 use super::{
     upstream::Upstream,
-    world::{PAGE, World, echo, id, route},
+    world::{PAGE, World, echo, id, route, whole},
 };
 
 /// Cost 4.
@@ -34,9 +34,51 @@ async fn a_cookie_opens_its_own_instance_only() {
 }
 
 #[tokio::test]
+async fn what_is_made_up_asks_the_store_only_so_often() {
+    let (world, _upstream, cookie) = World::with_one().await;
+    let begun = world.store.state().lookups;
+    let mut answered = 0;
+    loop {
+        let made_up = format!("tidepool_session={}", whole(&answered.to_string()));
+        let got = world.get("a.localhost", "/", &[("cookie", &made_up)]).await;
+        if got.status == StatusCode::TOO_MANY_REQUESTS {
+            break;
+        }
+        assert_eq!(got.status, StatusCode::UNAUTHORIZED);
+        answered += 1;
+        assert!(answered < 2000, "nobody stops them");
+    }
+    assert!(answered >= 100);
+    assert_eq!(world.store.state().lookups - begun, answered);
+    for tries in 0.. {
+        let link = world.open_link("a.localhost", &tries.to_string()).await;
+        if link.status == StatusCode::TOO_MANY_REQUESTS {
+            break;
+        }
+        assert!(tries < 100, "a link is another matter");
+    }
+    // Of what cannot be ours the store is not asked at all.
+    let begun = world.store.state().lookups;
+    let short = world.get("a.localhost", "/", &[("cookie", "tidepool_session=short")]);
+    assert_eq!(short.await.status, StatusCode::UNAUTHORIZED);
+    let path = "/.tidepool/login?token=short";
+    let short = world.ask(Method::POST, "a.localhost", path, &[PAGE]).await;
+    assert_eq!(short.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(world.store.state().lookups, begun);
+    // The edge remembers the owner, or finds them: neither is in vain.
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(2)).await;
+    tokio::time::resume();
+    for _ in 0..3 {
+        let inside = world.get("a.localhost", "/", &[("cookie", &cookie)]).await;
+        assert_eq!(inside.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
 async fn a_session_planted_beside_the_right_one_locks_nobody_out() {
     let (world, _upstream, cookie) = World::with_one().await;
-    let both = format!("tidepool_session=planted; {cookie}");
+    let both = format!("tidepool_session={}; {cookie}", whole("planted"));
     let got = world.get("a.localhost", "/", &[("cookie", &both)]).await;
     assert_eq!(got.status, StatusCode::OK);
     assert!(

@@ -21,6 +21,8 @@ pub(crate) struct State {
     pub(crate) sessions: HashMap<[u8; 32], InstanceId>,
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) challenges: HashMap<String, String>,
+    /// How often a session, a link or a challenge was asked for.
+    pub(crate) lookups: usize,
 }
 
 #[derive(Default)]
@@ -73,7 +75,9 @@ impl CertificateStore for FakeStore {
     }
 
     async fn challenge(&self, token: &str, _: Moment) -> Stored<Option<String>> {
-        Ok(self.state().challenges.get(token).cloned())
+        let mut state = self.state();
+        state.lookups += 1;
+        Ok(state.challenges.get(token).cloned())
     }
 }
 
@@ -99,6 +103,7 @@ impl AccessStore for FakeStore {
         _now: Moment,
     ) -> Stored<bool> {
         let mut state = self.state();
+        state.lookups += 1;
         if state.links.get(&secret_hash) != Some(&instance) {
             return Ok(false);
         }
@@ -108,7 +113,9 @@ impl AccessStore for FakeStore {
     }
 
     async fn session(&self, session_hash: [u8; 32], _now: Moment) -> Stored<Option<InstanceId>> {
-        Ok(self.state().sessions.get(&session_hash).copied())
+        let mut state = self.state();
+        state.lookups += 1;
+        Ok(state.sessions.get(&session_hash).copied())
     }
 
     async fn end_sessions(

@@ -20,7 +20,7 @@ use tidepool_shared::{
 
 use super::{
     upstream::Upstream,
-    world::{World, echo, id, soon},
+    world::{World, echo, id, soon, whole},
 };
 
 const HOST: &str = "real.localhost";
@@ -130,7 +130,7 @@ async fn a_claim_opens_the_door_and_a_deletion_shuts_it() {
     bell.ring(Ring::Instance(id(1)));
     soon(world.edge.verify(&instance)).await.unwrap();
 
-    let secret = Digest::of(b"once").0;
+    let secret = Digest::of(whole("once").as_bytes()).0;
     let soon_over = now().plus(std::time::Duration::from_mins(1));
     store
         .create_login_link(secret, id(1), soon_over, now())

@@ -14,7 +14,8 @@ use super::{
     world::{PAGE, World, id, route, settings},
 };
 
-const LOGIN: &str = "/.tidepool/login?token=s3cret";
+const LOGIN: &str =
+    "/.tidepool/login?token=s3cret----------------------------------------------------------";
 const LOGOUT: &str = "/.tidepool/logout";
 
 #[tokio::test]

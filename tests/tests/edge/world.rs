@@ -12,7 +12,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tidepool_coordinator::{
-    ambient::{Chance, SystemClock},
+    ambient::{Chance, SECRET_CHARS, SystemClock},
     doorbell::{Doorbell, Ring},
     edge::{Edge, EdgeHandle, EdgeSettings, EdgeStore},
     model::{Door, EdgeLimits, InstanceStatus, Route, Upstream as To},
@@ -155,7 +155,7 @@ impl World {
     }
 
     pub(crate) fn link(&self, secret: &str, instance: u128) {
-        let hash = Digest::of(secret.as_bytes()).0;
+        let hash = Digest::of(whole(secret).as_bytes()).0;
         self.store.state().links.insert(hash, id(instance));
     }
 
@@ -171,7 +171,7 @@ impl World {
 
     /// Spends a login link, as its page's form does.
     pub(crate) async fn open_link(&self, host: &str, secret: &str) -> Got {
-        let path = format!("/.tidepool/login?token={secret}");
+        let path = format!("/.tidepool/login?token={}", whole(secret));
         self.ask(Method::POST, host, &path, &[PAGE]).await
     }
 
@@ -238,6 +238,11 @@ impl World {
     pub(crate) fn origin(&self, host: &str) -> String {
         format!("http://{host}:{}", self.address.port())
     }
+}
+
+/// A secret as long as the edge's own, which begins so.
+pub(crate) fn whole(secret: &str) -> String {
+    format!("{secret:-<SECRET_CHARS$}")
 }
 
 /// Of an edge on a free port.

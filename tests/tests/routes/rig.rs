@@ -16,7 +16,7 @@ use reqwest::{Client, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidepool_coordinator::{
-    ambient::{Chance, Moment, SystemClock},
+    ambient::{Chance, Moment, SECRET_CHARS, SystemClock},
     doorbell::{Doorbell, Ring},
     edge::{Edge, EdgeHandle, EdgeSettings, EdgeStore, Questions},
     model::{Destination, Door, EdgeLimits, Event, InstanceStatus, Route, Upstream},
@@ -334,7 +334,7 @@ impl Rig {
 }
 
 fn secret(number: u32) -> String {
-    format!("session-of-{number}")
+    format!("{:-<SECRET_CHARS$}", format!("session-of-{number}-"))
 }
 
 pub(crate) fn cookie(number: u32) -> String {

@@ -107,6 +107,15 @@ pub(in super::super) const TOO_MANY_GUESSES: Answer = Answer {
     challenge: Challenge::None,
 };
 
+pub(in super::super) const TOO_MANY_LOOKUPS: Answer = Answer {
+    status: StatusCode::TOO_MANY_REQUESTS,
+    slug: "too-many-lookups",
+    title: "Too many tries",
+    detail: "Too much that is not there was asked for from your address. Wait a moment, then try again.",
+    retry: Retry::Soon,
+    challenge: Challenge::None,
+};
+
 pub(in super::super) const TOO_MANY_REQUESTS: Answer = Answer {
     status: StatusCode::TOO_MANY_REQUESTS,
     slug: "too-many-requests",
