@@ -14,6 +14,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Addresses for documentation: nobody's.
 const GUESSER: &str = "198.51.100.7";
 const NEIGHBOUR: &str = "198.51.100.8";
+/// Of one network, as a host has it, and of the next one.
+const GUESSER_V6: &str = "2001:db8:0:1::7";
+const ITSELF_V6: &str = "2001:db8:0:1:ffff::1";
+const NEIGHBOUR_V6: &str = "2001:db8:0:2::7";
 
 /// The edge's side of the hop to one server: this machine is the main server.
 struct Edge {
@@ -89,6 +93,11 @@ async fn a_guesser_is_banned_by_the_edges_word_and_its_neighbour_is_not() -> any
     ensure!(edge.ask(GUESSER).await? == 401);
     edge.until(GUESSER, 429).await?;
     ensure!(edge.ask(NEIGHBOUR).await? == 401);
+    // By IPv6 a host has a whole network to choose from.
+    ensure!(edge.ask(ITSELF_V6).await? == 401);
+    edge.until(GUESSER_V6, 429).await?;
+    ensure!(edge.ask(ITSELF_V6).await? == 429);
+    ensure!(edge.ask(NEIGHBOUR_V6).await? == 401);
     // A ban outlives fail2ban itself.
     edge.server.run("systemctl restart fail2ban").await?;
     edge.until(GUESSER, 429).await?;
