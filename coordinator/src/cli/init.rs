@@ -240,8 +240,8 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
         }
         symlink(&elsewhere, &link).unwrap();
-        let before = fs::metadata(&key).unwrap();
         for path in [&key, &link] {
+            let before = fs::symlink_metadata(path).unwrap();
             write(path, "secret").unwrap();
             let after = fs::symlink_metadata(path).unwrap();
             assert!(after.is_file());
