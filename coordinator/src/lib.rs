@@ -3,6 +3,7 @@
 //! The store is the only truth; every other module is a cache of it or an effect. Parts talk through
 //! the store and the doorbell, never to each other's state.
 
+pub mod agent_rollouts;
 pub mod ambient;
 pub mod api;
 pub mod artefacts;
@@ -28,7 +29,6 @@ pub mod purge;
 pub mod ready;
 pub mod restless;
 pub mod retention;
-pub mod rollout;
 pub mod routes;
 pub mod serve;
 mod signals;

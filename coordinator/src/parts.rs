@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    agent_rollouts::AgentRollouts,
     ambient::{Chance, Clock},
     api::{self, ApiState, KeyTrial, Neighbours, PoolOutlook, Prices},
     artefacts::Artefacts,
@@ -35,7 +36,6 @@ use crate::{
     ready::Readiness,
     restless::Watch,
     retention::Retention,
-    rollout::Rollouts,
     routes::{Routes, RoutesSettings},
     store::{self, Store},
     sweep::{self, Sweep},
@@ -106,7 +106,7 @@ struct Singletons {
     retention: Retention,
     watch: Watch,
     fleet: Fleet,
-    rollouts: Rollouts,
+    agent_rollouts: AgentRollouts,
     routes: Option<Routes>,
     domains: Option<Arc<Domains>>,
     upgrades: Upgrades,
@@ -144,7 +144,7 @@ impl Singletons {
             self.retention.run(cancel.clone()),
             self.watch.run(cancel.clone()),
             self.fleet.run(cancel.clone()),
-            self.rollouts.run(cancel.clone()),
+            self.agent_rollouts.run(cancel.clone()),
             self.upgrades.run(cancel.clone()),
             tasks.wait(),
         );
@@ -182,7 +182,7 @@ impl Parts {
             retention: ground.retention(),
             watch: ground.watch(),
             fleet: ground.fleet(&plan.pools),
-            rollouts: ground.rollouts(),
+            agent_rollouts: ground.agent_rollouts(),
             upgrades: ground.upgrades(),
             routes: ground.routes(plan.routes.clone())?,
             domains: ground.domains(plan.domains.clone())?,
@@ -379,8 +379,8 @@ impl Ground {
         }
     }
 
-    fn rollouts(&self) -> Rollouts {
-        Rollouts {
+    fn agent_rollouts(&self) -> AgentRollouts {
+        AgentRollouts {
             store: Arc::clone(&self.store),
             doorbell: self.doorbell.clone(),
         }

@@ -23,7 +23,7 @@ use crate::{
 /// A rollout to begin; the one before it goes nowhere else.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct BeginRollout {
+pub struct BeginAgentRollout {
     /// A version whose signed file was added to this coordinator.
     #[schema(max_length = 48)]
     pub version: String,
@@ -37,7 +37,7 @@ pub struct BeginRollout {
     pub percent: u32,
 }
 
-request_bodies!(BeginRollout);
+request_bodies!(BeginAgentRollout);
 
 fn canary() -> u32 {
     1
@@ -50,13 +50,13 @@ fn percent() -> u32 {
 /// All agents, and the newest rollout.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AgentsView {
-    pub rollout: Option<RolloutView>,
+    pub rollout: Option<AgentRolloutView>,
     pub agents: Vec<AgentView>,
 }
 
 /// A version on its way to the servers.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct RolloutView {
+pub struct AgentRolloutView {
     pub id: u64,
     pub version: String,
     pub canary: u32,
@@ -82,7 +82,7 @@ pub struct AgentView {
     pub reason: Option<String>,
 }
 
-impl From<AgentRollout> for RolloutView {
+impl From<AgentRollout> for AgentRolloutView {
     fn from(rollout: AgentRollout) -> Self {
         Self {
             id: rollout.id,
@@ -120,12 +120,12 @@ pub(super) async fn list(State(state): State<Arc<ApiState>>) -> Result<Json<Agen
 }
 
 /// Begins to bring a version to all servers. It halts at the first one that refuses it or goes back.
-#[utoipa::path(post, path = "/v1/agents/rollouts", tag = "pool", request_body = BeginRollout,
-    responses((status = 201, body = RolloutView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+#[utoipa::path(post, path = "/v1/agents/rollouts", tag = "pool", request_body = BeginAgentRollout,
+    responses((status = 201, body = AgentRolloutView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn begin(
     State(state): State<Arc<ApiState>>,
-    Parsed(body): Parsed<BeginRollout>,
-) -> Result<(StatusCode, Json<RolloutView>), Problem> {
+    Parsed(body): Parsed<BeginAgentRollout>,
+) -> Result<(StatusCode, Json<AgentRolloutView>), Problem> {
     let version: Version = body
         .version
         .parse()
@@ -152,8 +152,10 @@ pub(super) async fn begin(
 
 /// Halts the newest rollout: no other server gets it, and those on trial go back.
 #[utoipa::path(post, path = "/v1/agents/rollouts/halt", tag = "pool",
-    responses((status = 200, body = RolloutView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
-pub(super) async fn halt(State(state): State<Arc<ApiState>>) -> Result<Json<RolloutView>, Problem> {
+    responses((status = 200, body = AgentRolloutView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
+pub(super) async fn halt(
+    State(state): State<Arc<ApiState>>,
+) -> Result<Json<AgentRolloutView>, Problem> {
     let nothing = || Problem::new(Code::NotPossible, "no rollout is under way");
     let rollout = state.store.agent_rollout().await?.ok_or_else(nothing)?;
     let why = "an operator said so";

@@ -8,7 +8,7 @@ use super::{
     client::Client,
     output::{Output, table},
 };
-use crate::api::agents::{AgentView, AgentsView, BeginRollout, RolloutView};
+use crate::api::agents::{AgentRolloutView, AgentView, AgentsView, BeginAgentRollout};
 
 /// What to do with agents.
 #[derive(Debug, Subcommand)]
@@ -45,23 +45,24 @@ pub(super) async fn run(
             output.show(&agents, lines)
         }
         Command::Rollout(options) => {
-            let body = BeginRollout {
+            let body = BeginAgentRollout {
                 version: options.version,
                 canary: options.canary,
                 percent: options.percent,
             };
-            let begun: RolloutView = client.post("/v1/agents/rollouts", &body).await?;
+            let begun: AgentRolloutView = client.post("/v1/agents/rollouts", &body).await?;
             output.show(&begun, |begun| vec![line(begun)])
         }
         Command::Halt => {
-            let halted: RolloutView = client.post("/v1/agents/rollouts/halt", &json!({})).await?;
+            let halted: AgentRolloutView =
+                client.post("/v1/agents/rollouts/halt", &json!({})).await?;
             output.show(&halted, |halted| vec![line(halted)])
         }
     }
 }
 
-fn line(rollout: &RolloutView) -> String {
-    let RolloutView {
+fn line(rollout: &AgentRolloutView) -> String {
+    let AgentRolloutView {
         id,
         version,
         canary,

@@ -2,7 +2,7 @@
 //!
 //! A few servers first, idle ones before customers', and the others once all of those have kept it; then so many
 //! percent at a time. The first failure halts it, which the store does by itself. Level, not edge: a server that is
-//! made later of an older image gets the version as well. `next` is a pure function; [`Rollouts`] executes.
+//! made later of an older image gets the version as well. `next` is a pure function; [`AgentRollouts`] executes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,12 +26,12 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Puts servers into the newest rollout.
-pub struct Rollouts {
+pub struct AgentRollouts {
     pub store: Arc<dyn Store>,
     pub doorbell: Doorbell,
 }
 
-impl Rollouts {
+impl AgentRollouts {
     /// Looks again and again, until cancelled.
     pub async fn run(&self, cancel: CancellationToken) {
         while cancel.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
