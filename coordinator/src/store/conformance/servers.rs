@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use super::{
     Outcome,
     world::{
-        address, at, booting, claimed, cloud_id, coordinator_id, count, made, new_server,
+        address, at, booting, change, claimed, cloud_id, coordinator_id, count, made, new_server,
         operation_id, pool, running, server_id, warm,
     },
 };
 use crate::{
     cloud::CloudServer,
-    model::{Blame, InstanceStatus, ServerState},
+    model::{Blame, DocumentChange, InstanceStatus, OperationKind, OperationState, ServerState},
     store::{Store, Transition},
 };
 
@@ -348,7 +348,15 @@ pub async fn the_instance_of_a_lost_server_has_failed_and_has_none<S: Store>(
     store: Arc<S>,
 ) -> Outcome {
     let instance = running(&*store, 1).await?;
+    let upgrade = DocumentChange {
+        kind: OperationKind::Upgrade,
+        ..change(1, 2)
+    };
+    store.change_document(&upgrade, at(8)).await?;
     store.mark_lost(server_id(1), "not there", at(9)).await?;
+    let under_way = store.operation(operation_id(102)).await?.context("none")?;
+    assert_eq!(under_way.state, OperationState::Failed);
+    assert_eq!(under_way.error.as_deref(), Some("not there"));
     let server = store.server(server_id(1)).await?.context("no server")?;
     assert_eq!(server.state, ServerState::Draining);
     assert_eq!(store.trusted(address(1)).await?, None);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ambient::Moment,
-    model::{InstanceStatus, OperationKind, Server, ServerState},
+    model::{InstanceStatus, Server, ServerState},
     store::Transition,
 };
 
@@ -89,21 +89,5 @@ async fn lose(
     }
     let data = json!({ "to": status, "problem": why });
     journal.note("instance.status_changed", about, &data);
-    for kind in [
-        OperationKind::Create,
-        OperationKind::Configure,
-        OperationKind::Rename,
-        OperationKind::Limit,
-        OperationKind::Domains,
-        OperationKind::Restart,
-        OperationKind::Stop,
-        OperationKind::Start,
-        OperationKind::Suspend,
-        OperationKind::Unsuspend,
-        OperationKind::Undelete,
-    ] {
-        let wanted = Wanted::kind(instance, kind);
-        operations::fail(&mut *tx, journal, wanted, why, now).await?;
-    }
-    Ok(())
+    operations::fail(tx, journal, Wanted::any(instance), why, now).await
 }

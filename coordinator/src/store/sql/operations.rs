@@ -42,7 +42,8 @@ pub(super) async fn begin(tx: &mut Connection, begun: &Begun, now: Moment) -> sq
     Ok(())
 }
 
-/// Which operation under way ends: that of an instance, if it is of a kind or waits for a generation.
+/// Which operation under way ends: that of an instance, whatever it is, or if it is of a kind or waits for a
+/// generation.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     instance: InstanceId,
@@ -51,6 +52,7 @@ pub(super) struct Wanted {
 
 #[derive(Clone, Copy)]
 enum What {
+    Any,
     Kind(OperationKind),
     /// A change whose generation is at most this.
     ChangeUpTo(Generation),
@@ -61,6 +63,11 @@ enum What {
 }
 
 impl Wanted {
+    pub(super) fn any(instance: InstanceId) -> Self {
+        let what = What::Any;
+        Self { instance, what }
+    }
+
     pub(super) fn kind(instance: InstanceId, kind: OperationKind) -> Self {
         let what = What::Kind(kind);
         Self { instance, what }
@@ -83,17 +90,9 @@ impl Wanted {
 
     /// Whether the operation under way is meant.
     fn is(self, kind: OperationKind, generation: Option<Generation>) -> bool {
-        let change = matches!(
-            kind,
-            OperationKind::Configure
-                | OperationKind::Rename
-                | OperationKind::Restart
-                | OperationKind::Stop
-                | OperationKind::Suspend
-                | OperationKind::Limit
-                | OperationKind::Domains
-        );
+        let change = is_change(kind);
         match self.what {
+            What::Any => true,
             What::Kind(wanted) => kind == wanted,
             What::ChangeUpTo(observed) => change && generation.is_some_and(|own| own <= observed),
             What::ChangeOf(wanted) => change && generation == Some(wanted),
@@ -101,6 +100,25 @@ impl Wanted {
                 kind == OperationKind::Upgrade && generation.is_some_and(|own| own <= observed)
             }
         }
+    }
+}
+
+/// Whether it has succeeded when the agent has observed its generation.
+const fn is_change(kind: OperationKind) -> bool {
+    match kind {
+        OperationKind::Configure
+        | OperationKind::Rename
+        | OperationKind::Restart
+        | OperationKind::Stop
+        | OperationKind::Suspend
+        | OperationKind::Limit
+        | OperationKind::Domains => true,
+        OperationKind::Create
+        | OperationKind::Start
+        | OperationKind::Unsuspend
+        | OperationKind::Upgrade
+        | OperationKind::Delete
+        | OperationKind::Undelete => false,
     }
 }
 
@@ -153,6 +171,45 @@ pub(super) async fn fail(
     let data = json!({ "operation": id, "kind": kind, "error": error });
     journal.note("operation.failed", About::Instance(wanted.instance), &data);
     Ok(())
+}
+
+/// Ends the wanted operation, if it is under way, without a judgement: it was taken back.
+pub(super) async fn cancel(
+    tx: &mut Connection,
+    journal: &mut Journal<'_>,
+    wanted: Wanted,
+    now: Moment,
+) -> sqlx::Result<()> {
+    let Some((id, kind)) = under_way(&mut *tx, wanted).await? else {
+        return Ok(());
+    };
+    sqlx::query("UPDATE operations SET state = $2, finished_at = $3 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(OperationState::Canceled.word())
+        .bind(now.0)
+        .execute(tx)
+        .await?;
+    let data = json!({ "operation": id, "kind": kind });
+    journal.note(
+        "operation.canceled",
+        About::Instance(wanted.instance),
+        &data,
+    );
+    Ok(())
+}
+
+/// From now on the operation waits for another generation.
+pub(super) async fn await_generation(
+    tx: &mut Connection,
+    id: OperationId,
+    generation: Generation,
+) -> sqlx::Result<()> {
+    sqlx::query("UPDATE operations SET generation = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(rows::as_integer(generation.0))
+        .execute(tx)
+        .await
+        .map(drop)
 }
 
 /// The operation under way, if it is the wanted one. There is never more than one.
