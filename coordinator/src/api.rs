@@ -87,6 +87,7 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(instances::openclaw::upgrade))
         .routes(routes!(instances::undelete::undelete))
         .routes(routes!(instances::undelete::purge))
+        .routes(routes!(rollouts::start))
         .route_layer(middleware::from_fn_with_state(
             state.clone(),
             idempotency::replay,
@@ -150,7 +151,7 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(images::verify))
         .routes(routes!(images::promote))
         .routes(routes!(images::verification))
-        .routes(routes!(rollouts::list, rollouts::start))
+        .routes(routes!(rollouts::list))
         .routes(routes!(rollouts::halt))
         .routes(routes!(rollouts::resume))
         .routes(routes!(servers::steps))

@@ -41,7 +41,7 @@ use crate::{
     ambient::{Chance, Clock},
     causes::chain,
     doorbell::{Doorbell, Heard, Ring},
-    instance,
+    instance::{self, Present},
     model::{Certificate, Domain, DomainState, DomainStep},
     store::{ChangeRefused, OrdersSpent, Store, StoreError, Transition, Unserved},
 };
@@ -266,7 +266,7 @@ impl Domains {
         let Some(found) = self.store.instance(unserved.instance).await? else {
             return Ok(());
         };
-        let Some(limits) = instance::present_limits(&*self.store, &found).await? else {
+        let Present::Limits(limits) = instance::present_limits(&*self.store, &found).await? else {
             return Ok(());
         };
         let now = self.clock.now();

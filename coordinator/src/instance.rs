@@ -161,10 +161,9 @@ pub fn upgrade(
     operation: OperationId,
     limits: GatewayLimits,
 ) -> DocumentChange {
-    let last = instance.openclaw.as_ref().map_or(0, |order| order.number);
     let ordered = Instance {
         openclaw: Some(OpenClawOrder {
-            number: last.saturating_add(1),
+            number: instance.openclaw_orders.saturating_add(1),
             version,
         }),
         ..instance.clone()
@@ -257,23 +256,28 @@ fn change(
     }
 }
 
-/// What the present document allows the gateway to take, for a next one that leaves it at that. `None` if there is no
-/// document on a server.
-pub async fn present_limits(
-    store: &dyn Store,
-    instance: &Instance,
-) -> Result<Option<GatewayLimits>, StoreError> {
+/// What the present document allows the gateway to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Present {
+    Limits(GatewayLimits),
+    /// There is no document on a server.
+    Nowhere,
+    Unreadable,
+}
+
+/// What the present document allows the gateway to take, for a next one that leaves it at that.
+pub async fn present_limits(store: &dyn Store, instance: &Instance) -> Result<Present, StoreError> {
     let Some(server) = instance.server else {
-        return Ok(None);
+        return Ok(Present::Nowhere);
     };
     let present = store.document_for(server).await?;
     Ok(match present.map(|document| document.open()) {
-        Some(Ok(present)) => Some(present.limits),
+        Some(Ok(present)) => Present::Limits(present.limits),
         Some(Err(error)) => {
             tracing::error!(instance.id = %instance.id, error = %chain(&error), "its document cannot be read");
-            None
+            Present::Unreadable
         }
-        None => None,
+        None => Present::Nowhere,
     })
 }
 

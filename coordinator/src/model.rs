@@ -283,6 +283,8 @@ pub struct Server {
     pub instance: Option<InstanceId>,
     /// What it runs, as its agent says.
     pub openclaw_version: Option<String>,
+    /// Its agent knows orders for versions of OpenClaw; one of before upgrades does not.
+    pub takes_orders: bool,
     /// The last link session's number; 0 before the first.
     pub epoch: u64,
     /// The coordinator that holds its link, as far as is known: one that died could not take this back.
@@ -383,8 +385,10 @@ pub struct Instance {
     pub edge_proof: EdgeProof,
     /// Kept through deletion, so that whoever comes back from there is still suspended.
     pub suspension: Option<Suspension>,
-    /// The last order for a version of OpenClaw.
+    /// The order for a version of OpenClaw in its document; none once it was taken back.
     pub openclaw: Option<OpenClawOrder>,
+    /// The number of the last order, taken back or not; the next one has another.
+    pub openclaw_orders: u64,
     /// The number of the last order whose outcome was told.
     pub openclaw_settled: u64,
     /// The only version that it may be upgraded to.
@@ -405,6 +409,16 @@ pub struct Instance {
     pub deleted_at: Option<Moment>,
     /// When a deleted one is purged, or was.
     pub purge_at: Option<Moment>,
+}
+
+impl Health {
+    /// Whether nobody is served, or nobody knows.
+    pub const fn is_unwell(self) -> bool {
+        match self {
+            Self::Unknown | Self::Down => true,
+            Self::Ok | Self::Degraded => false,
+        }
+    }
 }
 
 impl InstanceStatus {

@@ -531,20 +531,41 @@ pub trait RolloutStore: Send + Sync {
         rollout: Option<RolloutId>,
         now: Moment,
     ) -> Result<Instance, ChangeRefused>;
-    /// Sets or removes the only version that an instance may be upgraded to.
+    /// Sets or removes the only version that an instance may be upgraded to; an order for another one is taken back.
+    /// Emits `instance.pinned` or `instance.unpinned`, and `upgrade.withdrawn`.
     async fn pin_instance(
         &self,
         id: InstanceId,
         version: Option<&OpenClawVersion>,
         now: Moment,
     ) -> Stored<Transition>;
-    /// Begins a rollout, and ends another one of its tier. Emits `rollout.started`, `rollout.superseded`.
-    async fn start_rollout(&self, rollout: &Rollout, now: Moment) -> Stored<()>;
-    /// `running` → `halted`. Emits `rollout.halted`, with the reason.
+    /// Upgrades that were begun before then and have not ended, oldest first, a hundred at the most.
+    async fn overdue_upgrades(
+        &self,
+        begun_before: Moment,
+    ) -> Stored<Vec<(InstanceId, OperationId)>>;
+    /// Fails an upgrade that is under way, and takes its order back. Emits `upgrade.failed`.
+    async fn give_up_upgrade(
+        &self,
+        id: InstanceId,
+        upgrade: OperationId,
+        why: &str,
+        now: Moment,
+    ) -> Stored<Transition>;
+    /// Begins a rollout, and ends another one of its tier, whose orders are taken back. Not possible when two are begun
+    /// at the same moment. Emits `rollout.started`, `rollout.superseded`, `upgrade.withdrawn`.
+    async fn start_rollout(&self, rollout: &Rollout, now: Moment) -> Stored<Transition>;
+    /// `running` → `halted`; its orders are taken back. Emits `rollout.halted`, with the reason, and
+    /// `upgrade.withdrawn`. An agent that has begun already goes on, and its upgrade ends as it says; any other is
+    /// canceled once it has seen its document, and may be ordered again.
     async fn halt_rollout(&self, id: RolloutId, why: &str, now: Moment) -> Stored<Transition>;
-    /// `halted` → `running`; so many failures do not halt it any more. Emits `rollout.resumed`.
-    async fn resume_rollout(&self, id: RolloutId, forgiven: u32, now: Moment)
-    -> Stored<Transition>;
+    /// `halted` → `running`; what is wrong with these members does not count any more. Emits `rollout.resumed`.
+    async fn resume_rollout(
+        &self,
+        id: RolloutId,
+        forgiven: &[InstanceId],
+        now: Moment,
+    ) -> Stored<Transition>;
     /// `running` → `finished`. Emits `rollout.finished`.
     async fn finish_rollout(&self, id: RolloutId, now: Moment) -> Stored<Transition>;
     /// The last rollout of each tier, by tier.

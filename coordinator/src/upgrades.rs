@@ -2,29 +2,33 @@
 //!
 //! What to do next is decided by [`plan`] from what the store holds; this module does it and holds no
 //! choices. An order, its operation and the note that a rollout has reached the instance are one commit, so a
-//! crash orders nothing twice. What became of an order is its operation's end, which the server's agent tells.
+//! crash orders nothing twice. What became of an order is its operation's end, which the server's agent tells. One of
+//! which nothing is heard, of a rollout or not, is taken back and has failed.
 
 mod plan;
 
 use std::{sync::Arc, time::Duration};
 
-use tidepool_shared::id::{InstanceId, OperationId};
+use tidepool_shared::id::{InstanceId, OperationId, RolloutId, ServerId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-pub use self::plan::failures;
-pub(crate) use self::plan::left;
 use self::plan::{Action, Snapshot, plan};
+pub(crate) use self::plan::{Outlook, faulty};
 use crate::{
     ambient::{Chance, Clock},
     causes::chain,
     doorbell::{Doorbell, Ring},
-    instance,
+    instance::{self, Present},
     model::{InstanceStatus, Rollout, RolloutState},
-    store::{ChangeRefused, Store, StoreError},
+    store::{ChangeRefused, Store, StoreError, Transition},
 };
 
 const TURN_INTERVAL: Duration = Duration::from_secs(2);
+
+/// An order of which nothing is heard for so long has failed: an agent allows itself some ten minutes, and more
+/// for an image that it must load.
+const DEADLINE: Duration = Duration::from_mins(30);
 
 /// The rollouts of all tiers.
 pub struct Upgrades {
@@ -46,10 +50,32 @@ impl Upgrades {
     }
 
     async fn turn(&self) -> Result<(), StoreError> {
+        self.give_up_overdue().await?;
         for rollout in self.store.rollouts().await? {
             if rollout.state == RolloutState::Running {
                 self.advance(rollout).await?;
             }
+        }
+        Ok(())
+    }
+
+    async fn give_up_overdue(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        for (id, upgrade) in self.store.overdue_upgrades(now.minus(DEADLINE)).await? {
+            // One that cannot be given up must not be in the way of all others.
+            if let Err(error) = self.give_up(id, upgrade).await {
+                tracing::error!(instance.id = %id, error = %chain(&error), "give an upgrade up");
+            }
+        }
+        Ok(())
+    }
+
+    async fn give_up(&self, id: InstanceId, upgrade: OperationId) -> Result<(), StoreError> {
+        let (why, now) = ("nothing was heard of it for half an hour", self.clock.now());
+        if self.store.give_up_upgrade(id, upgrade, why, now).await? == Transition::Done {
+            tracing::warn!(instance.id = %id, operation.id = %upgrade, "upgrade has no end");
+            let server = self.store.instance(id).await?.and_then(|it| it.server);
+            ring(&self.doorbell, id, server);
         }
         Ok(())
     }
@@ -71,15 +97,19 @@ impl Upgrades {
         let now = self.clock.now();
         match action {
             Action::Upgrade(id) => return self.upgrade(rollout, id).await,
-            Action::Halt(why) => {
-                tracing::warn!(rollout.id = %rollout.id, why, "rollout is halted");
-                self.store.halt_rollout(rollout.id, &why, now).await?;
-            }
-            Action::Finish => {
-                self.store.finish_rollout(rollout.id, now).await?;
-            }
-        }
+            Action::Halt(why) => return self.halt(rollout, &why).await,
+            Action::Finish => self.store.finish_rollout(rollout.id, now).await?,
+        };
         self.doorbell.ring(Ring::Events);
+        Ok(())
+    }
+
+    async fn halt(&self, rollout: &Rollout, why: &str) -> Result<(), StoreError> {
+        tracing::warn!(rollout.id = %rollout.id, why, "rollout is halted");
+        let now = self.clock.now();
+        if self.store.halt_rollout(rollout.id, why, now).await? == Transition::Done {
+            ring_members(&*self.store, &self.doorbell, rollout.id).await?;
+        }
         Ok(())
     }
 
@@ -92,8 +122,14 @@ impl Upgrades {
         if found.status != InstanceStatus::Running {
             return Ok(());
         }
-        let Some(limits) = instance::present_limits(&*self.store, &found).await? else {
-            return Ok(());
+        let limits = match instance::present_limits(&*self.store, &found).await? {
+            Present::Limits(limits) => limits,
+            Present::Nowhere => return Ok(()),
+            // The next turn would choose it again, and never come to another one.
+            Present::Unreadable => {
+                let why = format!("{}: its document cannot be read", found.name);
+                return self.halt(rollout, &why).await;
+            }
         };
         let operation = OperationId::new(self.chance.uuid(now));
         let version = rollout.version.clone();
@@ -105,10 +141,7 @@ impl Upgrades {
         {
             Ok(changed) => {
                 tracing::info!(rollout.id = %rollout.id, instance.id = %id, "upgrade is ordered");
-                let server = changed.server.map(Ring::Server);
-                for ring in [Ring::Instance(id), Ring::Events].into_iter().chain(server) {
-                    self.doorbell.ring(ring);
-                }
+                ring(&self.doorbell, id, changed.server);
                 Ok(())
             }
             Err(ChangeRefused::Store(error)) => Err(error),
@@ -118,5 +151,30 @@ impl Upgrades {
                 Ok(())
             }
         }
+    }
+}
+
+/// Tells those whose order was taken back, so that they need not wait for the timer.
+pub(crate) async fn ring_members(
+    store: &dyn Store,
+    doorbell: &Doorbell,
+    rollout: RolloutId,
+) -> Result<(), StoreError> {
+    for member in store.rollout_members(rollout).await? {
+        if member.ended_at.is_none() {
+            ring(doorbell, member.instance, member.server);
+        }
+    }
+    doorbell.ring(Ring::Events);
+    Ok(())
+}
+
+fn ring(doorbell: &Doorbell, instance: InstanceId, server: Option<ServerId>) {
+    let server = server.map(Ring::Server);
+    for ring in [Ring::Instance(instance), Ring::Events]
+        .into_iter()
+        .chain(server)
+    {
+        doorbell.ring(ring);
     }
 }

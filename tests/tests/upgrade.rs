@@ -186,7 +186,6 @@ async fn a_version_is_rolled_out_in_waves_and_halted_by_a_failure() -> anyhow::R
     ensure!(said.contains("carol is not pinned"), "{said}");
     for (kind, times) in [
         ("rollout.started", 3),
-        ("rollout.finished", 1),
         ("rollout.resumed", 1),
         ("rollout.superseded", 1),
     ] {

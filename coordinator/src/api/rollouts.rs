@@ -22,8 +22,11 @@ use crate::{
     doorbell::Ring,
     model::{OperationState, Rollout, RolloutMember, RolloutState},
     store::Transition,
-    upgrades::failures,
+    upgrades::{Outlook, faulty, ring_members},
 };
+
+/// Members that one answer shows: each fleet is larger some day.
+const MEMBERS_SHOWN: usize = 100;
 
 /// What to roll out, and how carefully.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -69,7 +72,12 @@ pub struct RolloutView {
     pub soak_s: u32,
     /// Running instances of the tier that it is still to reach.
     pub left: u64,
-    /// Whom it has reached, in that order.
+    /// How many of those it could begin with now. The others are not linked, are busy, or have an agent that does not
+    /// know orders; a canary must be well, too.
+    pub ready: u64,
+    /// How many it has reached.
+    pub reached: u64,
+    /// The last hundred of those, in that order.
     pub members: Vec<RolloutMemberView>,
     pub created_at: String,
     pub finished_at: Option<String>,
@@ -100,8 +108,9 @@ pub(super) async fn list(
 }
 
 /// Starts a rollout of a version to the running instances of a tier, canaries first. It ends another one of this
-/// tier that is under way. Pinned instances are passed by.
+/// tier that is under way, and takes its orders back. Pinned instances are passed by.
 #[utoipa::path(post, path = "/v1/rollouts", tag = "rollouts", request_body = StartRollout,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Replays the first answer to the same request")),
     responses((status = 201, body = RolloutView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn start(
     State(state): State<Arc<ApiState>>,
@@ -112,6 +121,7 @@ pub(super) async fn start(
         return Err(Problem::field("/tier", "unknown_tier", "no such tier"));
     }
     let now = state.now();
+    let before = last_of(&state, &body.tier).await?;
     let rollout = Rollout {
         id: RolloutId::new(state.chance.uuid(now)),
         tier: body.tier,
@@ -122,16 +132,22 @@ pub(super) async fn start(
         soak_s: body.soak_s.unwrap_or(600),
         state: RolloutState::Running,
         reason: None,
-        forgiven: 0,
         created_at: now,
         finished_at: None,
     };
-    state.store.start_rollout(&rollout, now).await?;
+    if state.store.start_rollout(&rollout, now).await? == Transition::NotPossible {
+        let detail = "another one was started for this tier at the same moment";
+        return Err(Problem::new(Code::NotPossible, detail));
+    }
     state.doorbell.ring(Ring::Events);
+    if let Some(before) = before {
+        ring_members(&*state.store, &state.doorbell, before.id).await?;
+    }
     Ok((StatusCode::CREATED, Json(view(&state, rollout).await?)))
 }
 
-/// Halts a tier's rollout: what is under way ends, and nothing more is begun.
+/// Halts a tier's rollout: nothing more is begun. Orders are taken back; a server that has begun with one goes on, and
+/// its outcome counts.
 #[utoipa::path(post, path = "/v1/rollouts/{tier}/halt", tag = "rollouts", params(("tier" = String, Path)),
     responses((status = 200, body = RolloutView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn halt(
@@ -141,10 +157,12 @@ pub(super) async fn halt(
     let rollout = of_tier(&state, &tier).await?;
     let (why, now) = ("halted by hand", state.now());
     let moved = state.store.halt_rollout(rollout.id, why, now).await?;
+    ring_members(&*state.store, &state.doorbell, rollout.id).await?;
     answer(&state, &tier, &rollout, moved).await
 }
 
-/// Resumes a halted rollout. Whoever failed so far is left as it is, and does not halt it again.
+/// Resumes a halted rollout. Whoever failed so far is left as it is, and does not halt it again; another canary takes
+/// the place of one that failed.
 #[utoipa::path(post, path = "/v1/rollouts/{tier}/resume", tag = "rollouts", params(("tier" = String, Path)),
     responses((status = 200, body = RolloutView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(super) async fn resume(
@@ -154,18 +172,24 @@ pub(super) async fn resume(
     let rollout = of_tier(&state, &tier).await?;
     let members = state.store.rollout_members(rollout.id).await?;
     let now = state.now();
-    let forgiven = failures(&rollout, &members, now);
+    let forgiven: Vec<_> = faulty(&rollout, &members, now)
+        .map(|member| member.instance)
+        .collect();
     let moved = state
         .store
-        .resume_rollout(rollout.id, forgiven, now)
+        .resume_rollout(rollout.id, &forgiven, now)
         .await?;
     answer(&state, &tier, &rollout, moved).await
 }
 
 async fn of_tier(state: &ApiState, tier: &str) -> Result<Rollout, Problem> {
-    let rollouts = state.store.rollouts().await?;
-    let found = rollouts.into_iter().find(|rollout| rollout.tier == tier);
+    let found = last_of(state, tier).await?;
     found.ok_or_else(|| Problem::new(Code::NotFound, "no rollout of this tier"))
+}
+
+async fn last_of(state: &ApiState, tier: &str) -> Result<Option<Rollout>, Problem> {
+    let rollouts = state.store.rollouts().await?;
+    Ok(rollouts.into_iter().find(|rollout| rollout.tier == tier))
 }
 
 async fn answer(
@@ -185,7 +209,9 @@ async fn answer(
 async fn view(state: &ApiState, rollout: Rollout) -> Result<RolloutView, Problem> {
     let members = state.store.rollout_members(rollout.id).await?;
     let candidates = state.store.rollout_candidates(&rollout.tier).await?;
-    let left = crate::upgrades::left(&rollout, &members, &candidates).len();
+    let outlook = Outlook::of(&rollout, &members, &candidates, state.now());
+    let unseen = members.len().saturating_sub(MEMBERS_SHOWN);
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     Ok(RolloutView {
         id: rollout.id.to_string(),
         version: rollout.version.to_string(),
@@ -196,8 +222,10 @@ async fn view(state: &ApiState, rollout: Rollout) -> Result<RolloutView, Problem
         wave_percent: rollout.wave_percent,
         max_failures: rollout.max_failures,
         soak_s: rollout.soak_s,
-        left: u64::try_from(left).unwrap_or(u64::MAX),
-        members: members.into_iter().map(Into::into).collect(),
+        left: count(outlook.left),
+        ready: count(outlook.ready),
+        reached: count(members.len()),
+        members: members.into_iter().skip(unseen).map(Into::into).collect(),
         created_at: rollout.created_at.rfc3339(),
         finished_at: rollout.finished_at.map(Moment::rfc3339),
     })

@@ -84,12 +84,17 @@ fn path(tier: &str, what: &str) -> String {
 
 fn lines(rollout: &RolloutView) -> Vec<String> {
     let mut lines = vec![format!(
-        "OpenClaw {} for {}: {}, {} reached, {} left{}",
+        "OpenClaw {} for {}: {}, {} reached, {} left{}{}",
         rollout.version,
         rollout.tier,
         rollout.state.word(),
-        rollout.members.len(),
+        rollout.reached,
         rollout.left,
+        match (rollout.left, rollout.ready) {
+            (0, _) => String::new(),
+            (_, 0) => ", none of them ready now".to_owned(),
+            (_, ready) => format!(", {ready} of them ready now"),
+        },
         rollout
             .reason
             .as_ref()

@@ -1,11 +1,11 @@
 //! Rollouts: another version of OpenClaw for the instances of a tier, in waves.
 
 use tidepool_shared::{
-    id::{InstanceId, OperationId, RolloutId},
+    id::{InstanceId, OperationId, RolloutId, ServerId},
     openclaw_version::OpenClawVersion,
 };
 
-use super::{Health, OperationState, RolloutState};
+use super::{Health, InstanceStatus, OperationState, RolloutState};
 use crate::ambient::Moment;
 
 /// A rollout.
@@ -25,8 +25,6 @@ pub struct Rollout {
     pub state: RolloutState,
     /// Why it is halted.
     pub reason: Option<String>,
-    /// Failures of before it was resumed.
-    pub forgiven: u32,
     pub created_at: Moment,
     pub finished_at: Option<Moment>,
 }
@@ -36,13 +34,19 @@ pub struct Rollout {
 pub struct RolloutMember {
     pub instance: InstanceId,
     pub name: String,
+    pub server: Option<ServerId>,
+    pub status: InstanceStatus,
     pub health: Health,
+    /// Since when it has been down, or silent, without a break.
+    pub unwell_since: Option<Moment>,
     pub operation: OperationId,
     pub state: OperationState,
     /// Why it has not got the version.
     pub error: Option<String>,
     pub begun_at: Moment,
     pub ended_at: Option<Moment>,
+    /// What was wrong with it before the rollout was resumed does not count.
+    pub forgiven: bool,
 }
 
 /// An instance of a rollout's tier that has a customer and a server.
@@ -52,6 +56,8 @@ pub struct RolloutCandidate {
     /// What its server runs.
     pub version: Option<String>,
     pub pin: Option<OpenClawVersion>,
-    /// Whether it can be begun with now: its link is held, and nothing else is under way.
+    pub health: Health,
+    /// Whether it can be begun with now: its link is held, its agent knows orders, and nothing else is under way,
+    /// nor another agent on its way.
     pub ready: bool,
 }

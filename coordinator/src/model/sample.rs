@@ -39,6 +39,7 @@ pub fn server(id: ServerId) -> Server {
         address: None,
         instance: None,
         openclaw_version: None,
+        takes_orders: false,
         holder: None,
         epoch: 0,
         served: Generation(0),

@@ -215,6 +215,14 @@ macro_rules! conformance {
                 only_a_running_rollout_gives_orders,
                 a_new_rollout_of_a_tier_ends_the_one_before,
                 an_instance_that_does_not_run_yet_is_no_candidate,
+                a_halted_rollouts_orders_are_taken_back_and_may_be_given_again,
+                an_agent_that_had_begun_when_its_order_was_taken_back_has_the_last_word,
+                an_order_without_an_end_is_given_up_and_its_late_word_ends_no_other,
+                a_pin_takes_back_the_order_for_another_version,
+                whoever_is_switched_off_comes_back_without_the_order,
+                another_change_leaves_the_number_of_the_last_order,
+                nobody_is_ready_whose_agent_knows_no_orders_or_is_being_replaced,
+                a_members_trouble_has_a_beginning_and_may_be_forgiven,
             }
             deletion {
                 a_deletion_takes_routes_trust_sessions_and_links,

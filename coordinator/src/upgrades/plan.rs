@@ -1,20 +1,23 @@
 //! What a rollout does next: a pure function of the store.
 //!
 //! Canaries first, then waves. A wave begins only when all that was begun has ended and has stayed well for the
-//! soak time. Failures beyond what is allowed halt it, whatever the stage.
+//! soak time. Failures beyond what is allowed halt it, whatever the stage. A canary counts once it has the version:
+//! whoever failed, or was stopped before it was tried, has proven nothing, and another one takes its place.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, collections::HashSet, time::Duration};
 
 use tidepool_shared::{document::Digest, id::InstanceId};
 
 use crate::{
     ambient::Moment,
-    model::{Health, OperationState, Rollout, RolloutCandidate, RolloutMember, RolloutState},
+    model::{
+        Health, InstanceStatus, OperationState, Rollout, RolloutCandidate, RolloutMember,
+        RolloutState,
+    },
 };
 
-/// An order of which nothing is heard for so long has failed: an agent allows itself some ten minutes, and more
-/// for an image that it must load.
-const DEADLINE: Duration = Duration::from_mins(30);
+/// Trouble that is over sooner is a restart, or a link that was lost for a moment.
+const LASTING: Duration = Duration::from_secs(60);
 
 /// What is known.
 #[derive(Debug, Clone)]
@@ -44,95 +47,169 @@ pub(super) fn plan(snapshot: &Snapshot) -> Vec<Action> {
     if rollout.state != RolloutState::Running {
         return Vec::new();
     }
-    let failed = failures(rollout, members, *now);
-    if failed.saturating_sub(rollout.forgiven) > rollout.max_failures {
+    let failed = faulty(rollout, members, *now).count();
+    if failed > usize::try_from(rollout.max_failures).unwrap_or(usize::MAX) {
         return vec![Action::Halt(reason(rollout, members, *now))];
     }
-    let settling = members
+    if members
         .iter()
-        .any(|member| is_under_way(member, *now) || is_fresh(rollout, member, *now));
-    if settling {
+        .any(|member| is_settling(rollout, member, *now))
+    {
         return Vec::new();
     }
     let left = left(rollout, members, candidates);
     if left.is_empty() {
         return vec![Action::Finish];
     }
-    let mut ready: Vec<_> = left.iter().filter(|candidate| candidate.ready).collect();
+    let canaries = canaries_due(rollout, members, *now);
+    let mut ready = ready(&left, canaries);
     // The same order at every look, and another one for every rollout: not always the same are the first.
     ready.sort_by_key(|candidate| {
         let name = format!("{}{}", rollout.id, candidate.instance);
         (Reverse(Digest::of(name.as_bytes()).0), candidate.instance)
     });
-    let size = wave(rollout, members.len(), left.len());
+    let size = match canaries {
+        0 => wave(rollout, members, left.len()),
+        canaries => canaries,
+    };
     let next = ready.into_iter().take(size);
     next.map(|candidate| Action::Upgrade(candidate.instance))
         .collect()
 }
 
-/// How many did not take the version: those whose order failed, or has no end, and those that are down within the
-/// soak time.
-pub fn failures(rollout: &Rollout, members: &[RolloutMember], now: Moment) -> u32 {
-    let failed = members
-        .iter()
-        .filter(|member| fault(rollout, member, now).is_some());
-    u32::try_from(failed.count()).unwrap_or(u32::MAX)
+/// How far a rollout is still to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// Whom it has not reached and should.
+    pub(crate) left: usize,
+    /// How many of those could be the next.
+    pub(crate) ready: usize,
 }
 
-/// Whom the rollout has not reached and should.
-pub(crate) fn left<'s>(
+impl Outlook {
+    pub(crate) fn of(
+        rollout: &Rollout,
+        members: &[RolloutMember],
+        candidates: &[RolloutCandidate],
+        now: Moment,
+    ) -> Self {
+        let left = left(rollout, members, candidates);
+        let ready = ready(&left, canaries_due(rollout, members, now));
+        Self {
+            left: left.len(),
+            ready: ready.len(),
+        }
+    }
+}
+
+fn ready<'s>(left: &[&'s RolloutCandidate], canaries: usize) -> Vec<&'s RolloutCandidate> {
+    left.iter()
+        .copied()
+        .filter(|candidate| candidate.ready)
+        // Of one that was not well before, nobody could say whether it is the version's fault.
+        .filter(|candidate| canaries == 0 || candidate.health == Health::Ok)
+        .collect()
+}
+
+/// Who did not take the version: whoever failed, and whoever is down or silent since its soak time.
+pub(crate) fn faulty<'m>(
+    rollout: &Rollout,
+    members: &'m [RolloutMember],
+    now: Moment,
+) -> impl Iterator<Item = &'m RolloutMember> {
+    members
+        .iter()
+        .filter(move |member| fault(rollout, member, now).is_some())
+}
+
+/// Whom the rollout has not reached and should. An order that was taken back has reached nobody.
+fn left<'s>(
     rollout: &Rollout,
     members: &[RolloutMember],
     candidates: &'s [RolloutCandidate],
 ) -> Vec<&'s RolloutCandidate> {
+    let reached: HashSet<_> = members
+        .iter()
+        .filter(|member| is_reached(member))
+        .map(|member| member.instance)
+        .collect();
     let wants = |candidate: &&RolloutCandidate| {
         candidate.version.as_deref() != Some(rollout.version.as_str())
             && candidate
                 .pin
                 .as_ref()
                 .is_none_or(|pin| *pin == rollout.version)
-            && !members
-                .iter()
-                .any(|member| member.instance == candidate.instance)
+            && !reached.contains(&candidate.instance)
     };
     candidates.iter().filter(wants).collect()
 }
 
-fn wave(rollout: &Rollout, reached: usize, left: usize) -> usize {
+fn is_reached(member: &RolloutMember) -> bool {
+    member.state != OperationState::Canceled
+}
+
+/// How many canaries are still to take the version and stay well.
+fn canaries_due(rollout: &Rollout, members: &[RolloutMember], now: Moment) -> usize {
+    let has_it = |member: &&RolloutMember| {
+        member.state == OperationState::Succeeded
+            && !member.forgiven
+            && fault(rollout, member, now).is_none()
+    };
     let canaries = usize::try_from(rollout.canaries).unwrap_or(usize::MAX);
-    if reached < canaries {
-        return canaries - reached;
-    }
+    canaries.saturating_sub(members.iter().filter(has_it).count())
+}
+
+fn wave(rollout: &Rollout, members: &[RolloutMember], left: usize) -> usize {
     let percent = usize::try_from(rollout.wave_percent).unwrap_or(100);
+    let reached = members.iter().filter(|member| is_reached(member)).count();
     let all = reached.saturating_add(left);
     all.saturating_mul(percent).div_ceil(100).max(1)
 }
 
-fn is_under_way(member: &RolloutMember, now: Moment) -> bool {
-    member.ended_at.is_none() && !is_overdue(member, now)
+/// Whether nothing more is begun because of it.
+fn is_settling(rollout: &Rollout, member: &RolloutMember, now: Moment) -> bool {
+    let is_under_way = member.ended_at.is_none();
+    let is_fresh = member
+        .ended_at
+        .is_some_and(|ended| now < ended.plus(soak(rollout)));
+    let may_be_faulty = unwell_since(rollout, member).is_some() && !lasts(rollout, member, now);
+    is_under_way || is_fresh || may_be_faulty
 }
 
-fn is_overdue(member: &RolloutMember, now: Moment) -> bool {
-    member.ended_at.is_none() && now.since(member.begun_at) > DEADLINE
+fn soak(rollout: &Rollout) -> Duration {
+    Duration::from_secs(rollout.soak_s.into())
 }
 
-/// Whether it ended within the soak time.
-fn is_fresh(rollout: &Rollout, member: &RolloutMember, now: Moment) -> bool {
-    let soak = Duration::from_secs(rollout.soak_s.into());
-    member.ended_at.is_some_and(|ended| now.since(ended) < soak)
+/// Since when a member that has the version is down or silent, if that began within its soak time: later it has other
+/// reasons. One that was switched off is not to be well.
+fn unwell_since(rollout: &Rollout, member: &RolloutMember) -> Option<Moment> {
+    let soaked = member.ended_at?.plus(soak(rollout));
+    let is_judged = member.state == OperationState::Succeeded
+        && member.status == InstanceStatus::Running
+        && !member.forgiven;
+    member
+        .unwell_since
+        .filter(|since| is_judged && *since < soaked)
+}
+
+fn lasts(rollout: &Rollout, member: &RolloutMember, now: Moment) -> bool {
+    unwell_since(rollout, member).is_some_and(|since| now.since(since) >= LASTING)
 }
 
 /// What is wrong with a member.
 fn fault<'m>(rollout: &Rollout, member: &'m RolloutMember, now: Moment) -> Option<&'m str> {
+    if member.forgiven {
+        return None;
+    }
     match member.state {
-        OperationState::Queued | OperationState::Running => {
-            is_overdue(member, now).then_some("nothing was heard of it for half an hour")
-        }
+        // One without an end is failed by who looks for those.
+        OperationState::Queued | OperationState::Running => None,
         OperationState::Failed => Some(member.error.as_deref().unwrap_or("it failed")),
-        OperationState::Succeeded => (member.health == Health::Down
-            && is_fresh(rollout, member, now))
-        .then_some("it is down"),
-        // It was deleted meanwhile.
+        OperationState::Succeeded => lasts(rollout, member, now).then_some(match member.health {
+            Health::Unknown => "nothing is heard of it any more",
+            Health::Ok | Health::Degraded | Health::Down => "it is down",
+        }),
+        // It was stopped or deleted meanwhile, or the order was taken back.
         OperationState::Canceled => None,
     }
 }

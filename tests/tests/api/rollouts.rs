@@ -71,9 +71,21 @@ async fn a_rollout_is_started_halted_and_resumed() -> anyhow::Result<()> {
     let unknown = world.call(Method::POST, &halt, &[], None).await?;
     assert_eq!(unknown.status, 404);
     let wish = json!({ "tier": tier, "version": "2026.9.7" });
-    let started = world.post(rollouts, &wish).await?;
+    let key = [("idempotency-key", "one")];
+    let start = || world.call(Method::POST, rollouts, &key, Some(&wish));
+    let started = start().await?;
     assert_eq!((started.status, started.text("/state")), (201, "running"));
     assert_eq!(started.at("/canaries"), &json!(1));
+    assert_eq!(
+        (
+            started.at("/left"),
+            started.at("/ready"),
+            started.at("/reached")
+        ),
+        (&json!(0), &json!(0), &json!(0))
+    );
+    let again = start().await?;
+    assert_eq!(again.text("/id"), started.text("/id"), "asked once");
     let halted = world.call(Method::POST, &halt, &[], None).await?;
     assert_eq!((halted.status, halted.text("/state")), (200, "halted"));
     assert_eq!(

@@ -146,10 +146,12 @@ pub(super) async fn replace(
         Some(order) => (order.number, Some(order.version.as_str())),
         None => (0, None),
     };
+    // The number stays when there is no order any more: agents pass by one that they have seen.
     sqlx::query(
         "UPDATE instances SET generation = $2, config = $3, restarts = $4, evictions = $5,
                 max_body_bytes = $6, requests_per_second = $7, request_burst = $8, domains = $9,
-                openclaw_order = $10, openclaw = $11
+                openclaw_order = CASE WHEN $10 > openclaw_order THEN $10 ELSE openclaw_order END,
+                openclaw = $11
          WHERE id = $1",
     )
     .bind(change.instance.to_string())

@@ -15,9 +15,11 @@ use super::{Connection, rows};
 pub(super) enum Switch {
     /// Whatever was let in is cut off.
     Evict,
-    /// The same, and nobody is let in: the gateway stops.
+    /// The same, and nobody is let in: the gateway stops, and gets no other version meanwhile.
     Off,
     On,
+    /// The order for a version of OpenClaw is taken back.
+    Withdraw,
 }
 
 /// Writes the next document of an instance that the transaction holds; its generation.
@@ -34,6 +36,7 @@ pub(super) async fn switch(
     let present = present
         .open()
         .map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let had_order = present.openclaw.is_some();
     let next = next(present, switch);
     sqlx::query("UPDATE instances SET generation = $2, evictions = $3 WHERE id = $1")
         .bind(id.to_string())
@@ -41,6 +44,12 @@ pub(super) async fn switch(
         .bind(rows::as_integer(next.evictions))
         .execute(&mut *tx)
         .await?;
+    if had_order && next.openclaw.is_none() {
+        sqlx::query("UPDATE instances SET openclaw = NULL WHERE id = $1")
+            .bind(id.to_string())
+            .execute(&mut *tx)
+            .await?;
+    }
     write(tx, &SealedDocument::seal(&next)).await?;
     Ok(next.generation)
 }
@@ -50,11 +59,17 @@ fn next(present: DesiredDocument, switch: Switch) -> DesiredDocument {
         Switch::Evict => (present.power, 1),
         Switch::Off => (Power::Off, 1),
         Switch::On => (Power::On, 0),
+        Switch::Withdraw => (present.power, 0),
+    };
+    let openclaw = match switch {
+        Switch::Evict | Switch::On => present.openclaw,
+        Switch::Off | Switch::Withdraw => None,
     };
     DesiredDocument {
         generation: present.generation.next(),
         power,
         evictions: present.evictions.saturating_add(evicted),
+        openclaw,
         ..present
     }
 }

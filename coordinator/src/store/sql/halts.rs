@@ -195,11 +195,16 @@ async fn switch_on(
     now: Moment,
 ) -> sqlx::Result<()> {
     documents::switch(&mut *tx, id, Switch::On).await?;
-    sqlx::query("UPDATE instances SET claimed_at = $2, problem = NULL WHERE id = $1")
-        .bind(id.to_string())
-        .bind(now.0)
-        .execute(&mut *tx)
-        .await?;
+    // Nobody expected it to be well while it was off.
+    sqlx::query(
+        "UPDATE instances SET claimed_at = $2,
+                unwell_since = CASE WHEN unwell_since IS NOT NULL THEN $2 END
+         WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?;
     begin(tx, id, operation, kind, now).await
 }
 

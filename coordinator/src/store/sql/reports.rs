@@ -91,7 +91,7 @@ async fn is_known(
         return Ok(false);
     }
     let mut ended = vec![Wanted::change_up_to(id, observed)];
-    if report.openclaw.is_none() {
+    if report.openclaw.is_none() || instance.openclaw.is_none() {
         ended.push(Wanted::upgrade_up_to(id, observed));
     }
     for wanted in ended {
@@ -147,6 +147,7 @@ pub(super) async fn unheard(
             About::Both(instance, id),
             &known,
             &after,
+            now,
         )
         .await?;
     }
@@ -160,6 +161,7 @@ async fn tell_health(
     about: About,
     known: &Known,
     server: &Server,
+    now: Moment,
 ) -> sqlx::Result<()> {
     let Some(instance) = server.instance else {
         return Ok(());
@@ -170,13 +172,29 @@ async fn tell_health(
         });
         journal.note("instance.health_changed", about, &data);
     }
-    sqlx::query("UPDATE instances SET health = $2, reasons = $3 WHERE id = $1")
-        .bind(instance.to_string())
-        .bind(server.health.word())
-        .bind(rows::as_json(&server.reasons)?)
-        .execute(tx)
-        .await?;
-    Ok(())
+    set_health(tx, instance, server.health, &server.reasons, now).await
+}
+
+async fn set_health(
+    tx: &mut Connection,
+    instance: InstanceId,
+    health: Health,
+    reasons: &[String],
+    now: Moment,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE instances SET health = $2, reasons = $3,
+                unwell_since = CASE WHEN $4 THEN COALESCE(unwell_since, $5) END
+         WHERE id = $1",
+    )
+    .bind(instance.to_string())
+    .bind(health.word())
+    .bind(rows::as_json(&reasons)?)
+    .bind(health.is_unwell())
+    .bind(now.0)
+    .execute(tx)
+    .await
+    .map(drop)
 }
 
 /// The server after the report; `None` when it is past the states in which it is listened to.
@@ -220,6 +238,7 @@ fn afterwards(before: &Server, report: &ServerReport, now: Moment) -> Option<Ser
             .as_ref()
             .map(|said| said.version.clone())
             .or_else(|| before.openclaw_version.clone()),
+        takes_orders: report.openclaw.is_some(),
         failure: match state {
             ServerState::Failed => report.failed.clone(),
             _ => before.failure.clone(),
@@ -232,7 +251,7 @@ async fn update(tx: &mut Connection, after: &Server) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE servers SET state = $2, state_since = $3, served = $4, observed = $5,
                 health = $6, reasons = $7, gateway_starts = $8, failure = $9, warmed_at = $10,
-                boot_steps = $11, openclaw_version = $12
+                boot_steps = $11, openclaw_version = $12, takes_orders = $13
          WHERE id = $1",
     )
     .bind(after.id.to_string())
@@ -247,6 +266,7 @@ async fn update(tx: &mut Connection, after: &Server) -> sqlx::Result<()> {
     .bind(after.warmed_at.map(|at| at.0))
     .bind(rows::as_json(&after.boot_steps)?)
     .bind(after.openclaw_version.as_deref())
+    .bind(after.takes_orders)
     .execute(tx)
     .await?;
     Ok(())
@@ -331,14 +351,13 @@ async fn tell_instance(
     if same {
         return Ok(());
     }
-    sqlx::query("UPDATE instances SET health = $2, reasons = $3, observed = $4 WHERE id = $1")
+    set_health(&mut *tx, instance, report.health, &report.reasons, now).await?;
+    sqlx::query("UPDATE instances SET observed = $2 WHERE id = $1")
         .bind(instance.to_string())
-        .bind(report.health.word())
-        .bind(rows::as_json(&report.reasons)?)
         .bind(rows::as_integer(observed.0))
         .execute(tx)
-        .await?;
-    Ok(())
+        .await
+        .map(drop)
 }
 
 async fn known(tx: &mut Connection, instance: InstanceId) -> sqlx::Result<Known> {

@@ -1,25 +1,25 @@
 //! Orders for versions of OpenClaw, pins and rollouts.
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::Row as _;
 use tidepool_shared::{
-    id::{InstanceId, RolloutId},
+    id::{InstanceId, OperationId, RolloutId},
     openclaw_version::OpenClawVersion,
 };
 
 use super::{
-    Connection, Row, SqlStore, changes, during,
+    Connection, Row, SqlStore, changes, deletion, during,
     events::{About, Journal},
     instances, rows,
     servers::transition,
-    transaction,
+    transaction, upgrades,
 };
 use crate::{
     ambient::Moment,
     model::{
-        DocumentChange, Health, Instance, OperationState, Rollout, RolloutCandidate, RolloutMember,
-        RolloutState,
+        DocumentChange, Health, Instance, InstanceStatus, OperationState, Rollout,
+        RolloutCandidate, RolloutMember, RolloutState,
     },
     store::{ChangeRefused, RolloutStore, Stored, Transition},
 };
@@ -42,22 +42,45 @@ impl RolloutStore for SqlStore {
         &self,
         id: InstanceId,
         version: Option<&OpenClawVersion>,
-        _now: Moment,
+        now: Moment,
     ) -> Stored<Transition> {
         transaction!(self, "pin an instance", |tx| {
-            sqlx::query(
-                "UPDATE instances SET openclaw_pin = $2
-                 WHERE id = $1 AND status NOT IN ('deleted', 'purged')",
-            )
-            .bind(id.to_string())
-            .bind(version.map(OpenClawVersion::as_str))
-            .execute(&mut *tx)
-            .await
-            .map(|result| transition(&result))
+            upgrades::pin(tx, self.journal(now), id, version).await
         })
     }
 
-    async fn start_rollout(&self, rollout: &Rollout, now: Moment) -> Stored<()> {
+    async fn overdue_upgrades(
+        &self,
+        begun_before: Moment,
+    ) -> Stored<Vec<(InstanceId, OperationId)>> {
+        let doing = "look for upgrades without an end";
+        let found = sqlx::query(
+            "SELECT instance_id, id FROM operations
+             WHERE kind = 'upgrade' AND state IN ('queued', 'running') AND created_at < $1
+             ORDER BY created_at LIMIT 100",
+        )
+        .bind(begun_before.0)
+        .fetch_all(self.readers())
+        .await
+        .map_err(during(doing))?;
+        let overdue = |row| Ok((rows::parsed(row, "instance_id")?, rows::parsed(row, "id")?));
+        let read: sqlx::Result<_> = found.iter().map(overdue).collect();
+        read.map_err(during(doing))
+    }
+
+    async fn give_up_upgrade(
+        &self,
+        id: InstanceId,
+        upgrade: OperationId,
+        why: &str,
+        now: Moment,
+    ) -> Stored<Transition> {
+        transaction!(self, "give an upgrade up", |tx| {
+            upgrades::end(tx, self.journal(now), (id, upgrade), why, now).await
+        })
+    }
+
+    async fn start_rollout(&self, rollout: &Rollout, now: Moment) -> Stored<Transition> {
         transaction!(self, "start a rollout", |tx| {
             start(tx, self.journal(now), rollout, now).await
         })
@@ -65,32 +88,18 @@ impl RolloutStore for SqlStore {
 
     async fn halt_rollout(&self, id: RolloutId, why: &str, now: Moment) -> Stored<Transition> {
         transaction!(self, "halt a rollout", |tx| {
-            let halted = sqlx::query(
-                "UPDATE rollouts SET state = 'halted', reason = $2
-                 WHERE id = $1 AND state = 'running' RETURNING *",
-            )
-            .bind(id.to_string())
-            .bind(why);
-            let found = halted.fetch_optional(&mut *tx).await?;
-            tell(tx, self.journal(now), "rollout.halted", found).await
+            halt(tx, self.journal(now), id, why).await
         })
     }
 
     async fn resume_rollout(
         &self,
         id: RolloutId,
-        forgiven: u32,
+        forgiven: &[InstanceId],
         now: Moment,
     ) -> Stored<Transition> {
         transaction!(self, "resume a rollout", |tx| {
-            let resumed = sqlx::query(
-                "UPDATE rollouts SET state = 'running', reason = NULL, forgiven = $2
-                 WHERE id = $1 AND state = 'halted' RETURNING *",
-            )
-            .bind(id.to_string())
-            .bind(i64::from(forgiven));
-            let found = resumed.fetch_optional(&mut *tx).await?;
-            tell(tx, self.journal(now), "rollout.resumed", found).await
+            resume(tx, self.journal(now), id, forgiven).await
         })
     }
 
@@ -102,8 +111,13 @@ impl RolloutStore for SqlStore {
             )
             .bind(id.to_string())
             .bind(now.0);
-            let found = finished.fetch_optional(&mut *tx).await?;
-            tell(tx, self.journal(now), "rollout.finished", found).await
+            let Some(row) = finished.fetch_optional(&mut *tx).await? else {
+                return Ok(Transition::NotPossible);
+            };
+            let mut journal = self.journal(now);
+            note(&mut journal, "rollout.finished", &rollout(&row)?);
+            journal.write(tx).await?;
+            Ok(Transition::Done)
         })
     }
 
@@ -123,7 +137,8 @@ impl RolloutStore for SqlStore {
     async fn rollout_members(&self, id: RolloutId) -> Stored<Vec<RolloutMember>> {
         let doing = "read whom a rollout has reached";
         let found = sqlx::query(
-            "SELECT member.instance_id, member.operation_id, instance.name, instance.health,
+            "SELECT member.instance_id, member.operation_id, member.forgiven, instance.name,
+                 instance.server_id, instance.status, instance.health, instance.unwell_since,
                  operation.state, operation.error, operation.created_at, operation.finished_at
              FROM rollout_members AS member
              JOIN instances AS instance ON instance.id = member.instance_id
@@ -141,11 +156,19 @@ impl RolloutStore for SqlStore {
     async fn rollout_candidates(&self, tier: &str) -> Stored<Vec<RolloutCandidate>> {
         let doing = "read whom a rollout may reach";
         let found = sqlx::query(
-            "SELECT instance.id, instance.openclaw_pin, server.openclaw_version,
-                 (server.holder IS NOT NULL AND instance.health <> 'unknown' AND NOT EXISTS
+            "SELECT instance.id, instance.openclaw_pin, instance.health, server.openclaw_version,
+                 (server.holder IS NOT NULL AND server.takes_orders
+                  AND instance.health <> 'unknown'
+                  AND NOT EXISTS
                      (SELECT 1 FROM operations AS operation
                       WHERE operation.instance_id = instance.id
-                        AND operation.state IN ('queued', 'running'))) AS ready
+                        AND operation.state IN ('queued', 'running'))
+                  AND NOT EXISTS
+                     (SELECT 1 FROM agents AS agent
+                      JOIN agent_rollouts AS newest ON newest.id = agent.rollout
+                      WHERE agent.server_id = server.id AND agent.ending IS NULL
+                        AND newest.halted IS NULL
+                        AND newest.id = (SELECT max(id) FROM agent_rollouts))) AS ready
              FROM instances AS instance
              JOIN servers AS server ON server.instance_id = instance.id
              WHERE instance.tier = $1 AND instance.status = 'running' AND server.state = 'claimed'
@@ -170,7 +193,7 @@ async fn begin(
     now: Moment,
 ) -> sqlx::Result<Result<Instance, ChangeRefused>> {
     if let Some(id) = rollout
-        && !is_running(&mut *tx, id).await?
+        && !may_order(&mut *tx, id, change.instance).await?
     {
         return Ok(Err(ChangeRefused::NotRolledOut));
     }
@@ -192,7 +215,9 @@ async fn begin(
     if let Some(id) = rollout {
         sqlx::query(
             "INSERT INTO rollout_members (rollout_id, instance_id, operation_id)
-             VALUES ($1, $2, $3)",
+             VALUES ($1, $2, $3)
+             ON CONFLICT (rollout_id, instance_id)
+             DO UPDATE SET operation_id = excluded.operation_id, forgiven = FALSE",
         )
         .bind(id.to_string())
         .bind(change.instance.to_string())
@@ -211,22 +236,31 @@ async fn begin(
     Ok(changed.ok_or(ChangeRefused::NotFound))
 }
 
-async fn is_running(tx: &mut Connection, id: RolloutId) -> sqlx::Result<bool> {
+/// Whether the rollout runs and has not reached the instance, or only with an order that was taken back.
+async fn may_order(tx: &mut Connection, id: RolloutId, instance: InstanceId) -> sqlx::Result<bool> {
     // Held, so that a halt comes before the order or after it.
-    let found =
-        sqlx::query("UPDATE rollouts SET state = state WHERE id = $1 AND state = 'running'")
-            .bind(id.to_string())
-            .execute(tx)
-            .await?;
+    let found = sqlx::query(
+        "UPDATE rollouts SET state = state WHERE id = $1 AND state = 'running'
+         AND NOT EXISTS (SELECT 1 FROM rollout_members AS member
+                         JOIN operations AS operation ON operation.id = member.operation_id
+                         WHERE member.rollout_id = $1 AND member.instance_id = $2
+                           AND operation.state <> 'canceled')",
+    )
+    .bind(id.to_string())
+    .bind(instance.to_string())
+    .execute(tx)
+    .await?;
     Ok(found.rows_affected() == 1)
 }
 
+/// Begins a rollout in the place of another one of its tier. Not possible if somebody else's came at the same
+/// moment.
 async fn start(
     tx: &mut Connection,
     mut journal: Journal<'_>,
     new: &Rollout,
     now: Moment,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Transition> {
     let superseded = sqlx::query(
         "UPDATE rollouts SET state = 'superseded', finished_at = $2
          WHERE tier = $1 AND state IN ('running', 'halted') RETURNING *",
@@ -236,12 +270,15 @@ async fn start(
     .fetch_optional(&mut *tx)
     .await?;
     if let Some(row) = superseded {
-        journal.note("rollout.superseded", About::Nothing, &data(&rollout(&row)?));
+        let before = rollout(&row)?;
+        note(&mut journal, "rollout.superseded", &before);
+        let why = "another rollout was started";
+        take_back_orders(&mut *tx, &mut journal, before.id, why).await?;
     }
-    sqlx::query(
+    let started = sqlx::query(
         "INSERT INTO rollouts (id, tier, version, canaries, wave_percent, max_failures, soak_s,
              state, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 'running', $8)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'running', $8) ON CONFLICT DO NOTHING",
     )
     .bind(new.id.to_string())
     .bind(&new.tier)
@@ -253,30 +290,101 @@ async fn start(
     .bind(now.0)
     .execute(&mut *tx)
     .await?;
-    journal.note("rollout.started", About::Nothing, &data(new));
-    journal.write(tx).await
-}
-
-/// Tells of a move that was made.
-async fn tell(
-    tx: &mut Connection,
-    mut journal: Journal<'_>,
-    kind: &str,
-    moved: Option<Row>,
-) -> sqlx::Result<Transition> {
-    let Some(row) = moved else {
+    if transition(&started) == Transition::NotPossible {
         return Ok(Transition::NotPossible);
-    };
-    journal.note(kind, About::Nothing, &data(&rollout(&row)?));
+    }
+    note(&mut journal, "rollout.started", new);
     journal.write(tx).await?;
     Ok(Transition::Done)
 }
 
-fn data(rollout: &Rollout) -> Value {
-    json!({
+async fn halt(
+    tx: &mut Connection,
+    mut journal: Journal<'_>,
+    id: RolloutId,
+    why: &str,
+) -> sqlx::Result<Transition> {
+    let Some(row) = sqlx::query(
+        "UPDATE rollouts SET state = 'halted', reason = $2
+         WHERE id = $1 AND state = 'running' RETURNING *",
+    )
+    .bind(id.to_string())
+    .bind(why)
+    .fetch_optional(&mut *tx)
+    .await?
+    else {
+        return Ok(Transition::NotPossible);
+    };
+    note(&mut journal, "rollout.halted", &rollout(&row)?);
+    take_back_orders(&mut *tx, &mut journal, id, "the rollout was halted").await?;
+    journal.write(tx).await?;
+    Ok(Transition::Done)
+}
+
+/// Takes back what a rollout has ordered and nobody has told the outcome of. Servers and instances are held one
+/// after the other, always in this order, while whoever else holds one of them holds no second pair.
+async fn take_back_orders(
+    tx: &mut Connection,
+    journal: &mut Journal<'_>,
+    id: RolloutId,
+    why: &str,
+) -> sqlx::Result<()> {
+    let found = sqlx::query(
+        "SELECT member.instance_id, member.operation_id FROM rollout_members AS member
+         JOIN operations AS operation ON operation.id = member.operation_id
+         WHERE member.rollout_id = $1 AND operation.state IN ('queued', 'running')
+         ORDER BY member.instance_id",
+    )
+    .bind(id.to_string())
+    .fetch_all(&mut *tx)
+    .await?;
+    for row in &found {
+        let instance: InstanceId = rows::parsed(row, "instance_id")?;
+        let upgrade: OperationId = rows::parsed(row, "operation_id")?;
+        deletion::hold_server(&mut *tx, instance).await?;
+        instances::hold(&mut *tx, instance).await?;
+        upgrades::take_back(&mut *tx, journal, (instance, upgrade), why).await?;
+    }
+    Ok(())
+}
+
+async fn resume(
+    tx: &mut Connection,
+    mut journal: Journal<'_>,
+    id: RolloutId,
+    forgiven: &[InstanceId],
+) -> sqlx::Result<Transition> {
+    let Some(row) = sqlx::query(
+        "UPDATE rollouts SET state = 'running', reason = NULL
+         WHERE id = $1 AND state = 'halted' RETURNING *",
+    )
+    .bind(id.to_string())
+    .fetch_optional(&mut *tx)
+    .await?
+    else {
+        return Ok(Transition::NotPossible);
+    };
+    for instance in forgiven {
+        sqlx::query(
+            "UPDATE rollout_members SET forgiven = TRUE
+             WHERE rollout_id = $1 AND instance_id = $2",
+        )
+        .bind(id.to_string())
+        .bind(instance.to_string())
+        .execute(&mut *tx)
+        .await?;
+    }
+    note(&mut journal, "rollout.resumed", &rollout(&row)?);
+    journal.write(tx).await?;
+    Ok(Transition::Done)
+}
+
+fn note(journal: &mut Journal<'_>, kind: &str, rollout: &Rollout) {
+    let data = json!({
         "rollout": rollout.id, "tier": rollout.tier, "version": rollout.version,
         "reason": rollout.reason,
-    })
+    });
+    journal.note(kind, About::Nothing, &data);
 }
 
 fn rollout(row: &Row) -> sqlx::Result<Rollout> {
@@ -290,7 +398,6 @@ fn rollout(row: &Row) -> sqlx::Result<Rollout> {
         soak_s: rows::number(row, "soak_s")?,
         state: rows::word(row, "state", RolloutState::from_word)?,
         reason: rows::maybe_parsed(row, "reason")?,
-        forgiven: rows::number(row, "forgiven")?,
         created_at: rows::moment(row, "created_at")?,
         finished_at: rows::maybe_moment(row, "finished_at")?,
     })
@@ -300,12 +407,16 @@ fn member(row: &Row) -> sqlx::Result<RolloutMember> {
     Ok(RolloutMember {
         instance: rows::parsed(row, "instance_id")?,
         name: rows::parsed(row, "name")?,
+        server: rows::maybe_parsed(row, "server_id")?,
+        status: rows::word(row, "status", InstanceStatus::from_word)?,
         health: rows::word(row, "health", Health::from_word)?,
+        unwell_since: rows::maybe_moment(row, "unwell_since")?,
         operation: rows::parsed(row, "operation_id")?,
         state: rows::word(row, "state", OperationState::from_word)?,
         error: rows::maybe_parsed(row, "error")?,
         begun_at: rows::moment(row, "created_at")?,
         ended_at: rows::maybe_moment(row, "finished_at")?,
+        forgiven: row.try_get("forgiven")?,
     })
 }
 
@@ -314,6 +425,7 @@ fn candidate(row: &Row) -> sqlx::Result<RolloutCandidate> {
         instance: rows::parsed(row, "id")?,
         version: rows::maybe_parsed(row, "openclaw_version")?,
         pin: rows::maybe_parsed(row, "openclaw_pin")?,
+        health: rows::word(row, "health", Health::from_word)?,
         ready: row.try_get("ready")?,
     })
 }

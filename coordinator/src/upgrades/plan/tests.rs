@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use tidepool_shared::id::{OperationId, RolloutId};
@@ -20,7 +20,6 @@ fn rollout() -> Rollout {
         soak_s: 60,
         state: RolloutState::Running,
         reason: None,
-        forgiven: 0,
         created_at: Moment(0),
         finished_at: None,
     }
@@ -35,6 +34,7 @@ fn candidate(number: usize) -> RolloutCandidate {
         instance: id(number),
         version: Some(OLD.to_owned()),
         pin: None,
+        health: Health::Ok,
         ready: true,
     }
 }
@@ -47,12 +47,16 @@ fn member(number: usize, state: OperationState, ended_s: Option<u64>) -> Rollout
     RolloutMember {
         instance: id(number),
         name: format!("a{number}"),
+        server: None,
+        status: InstanceStatus::Running,
         health: Health::Ok,
+        unwell_since: None,
         operation: OperationId::new(Uuid::from_u128(9)),
         state,
         error: (state == OperationState::Failed).then(|| "no room".to_owned()),
         begun_at: at(0),
         ended_at: ended_s.map(at),
+        forgiven: false,
     }
 }
 
@@ -86,35 +90,92 @@ fn a_canary_is_alone_until_it_has_stayed_well_for_the_soak_time() {
 
 #[test]
 fn a_failure_halts_with_its_reason_and_is_forgiven_by_resuming() {
-    let failed = || vec![member(1, OperationState::Failed, Some(10))];
-    let mut snapshot = snapshot(8, failed(), 100);
-    assert_eq!(plan(&snapshot), [Action::Halt("a1: no room".to_owned())]);
-    snapshot.rollout.forgiven = 1;
-    assert_eq!(upgraded(&plan(&snapshot)), 2);
+    let mut failed = member(1, OperationState::Failed, Some(10));
+    assert_eq!(
+        plan(&snapshot(8, vec![failed.clone()], 100)),
+        [Action::Halt("a1: no room".to_owned())]
+    );
+    failed.forgiven = true;
+    let resumed = plan(&snapshot(8, vec![failed], 100));
+    assert_eq!(upgraded(&resumed), 1, "another canary, and no wave");
     assert!(
-        !plan(&snapshot).contains(&Action::Upgrade(id(1))),
+        !resumed.contains(&Action::Upgrade(id(1))),
         "not tried again by itself"
     );
 }
 
 #[test]
-fn an_order_without_an_end_and_an_instance_that_goes_down_are_failures() {
-    let silent = vec![member(1, OperationState::Running, None)];
-    assert!(matches!(
-        plan(&snapshot(8, silent, 1801))[..],
-        [Action::Halt(_)]
-    ));
+fn what_was_forgiven_buys_no_other_failure() {
     let mut down = member(1, OperationState::Succeeded, Some(10));
-    down.health = Health::Down;
-    assert!(matches!(
-        plan(&snapshot(8, vec![down.clone()], 20))[..],
-        [Action::Halt(_)]
-    ));
-    assert_eq!(
-        upgraded(&plan(&snapshot(8, vec![down], 100))),
-        2,
-        "later it has other reasons"
-    );
+    (down.forgiven, down.health) = (true, Health::Down);
+    down.unwell_since = Some(at(20));
+    // It is well again, so that nothing is wrong with it any more, and the next one fails.
+    for unwell_since in [Some(at(20)), None] {
+        down.unwell_since = unwell_since;
+        let failed = member(2, OperationState::Failed, Some(200));
+        let members = vec![down.clone(), failed];
+        let next = plan(&snapshot(8, members, 300));
+        assert_eq!(next, [Action::Halt("a2: no room".to_owned())]);
+    }
+}
+
+#[test]
+fn a_canary_has_proven_something_only_when_it_has_the_version() {
+    let canceled = member(1, OperationState::Canceled, Some(10));
+    let next = plan(&snapshot(8, vec![canceled.clone()], 100));
+    assert_eq!(upgraded(&next), 1, "another canary");
+    let done = member(2, OperationState::Succeeded, Some(10));
+    let next = plan(&snapshot(8, vec![canceled, done], 100));
+    assert_eq!(upgraded(&next), 2, "a quarter of eight");
+}
+
+#[test]
+fn an_order_that_was_taken_back_is_given_again() {
+    let canceled = member(1, OperationState::Canceled, Some(10));
+    let next = plan(&snapshot(1, vec![canceled], 100));
+    assert_eq!(next, [Action::Upgrade(id(1))]);
+}
+
+#[test]
+fn a_canary_is_well_before_and_others_need_not_be() {
+    let mut world = snapshot(2, Vec::new(), 0);
+    world.candidates[0].health = Health::Down;
+    world.candidates[1].health = Health::Degraded;
+    assert_eq!(plan(&world), []);
+    let outlook = Outlook::of(&world.rollout, &world.members, &world.candidates, at(0));
+    assert_eq!(outlook, Outlook { left: 2, ready: 0 });
+    world.members = vec![member(9, OperationState::Succeeded, Some(0))];
+    world.now = at(100);
+    assert_eq!(upgraded(&plan(&world)), 1);
+}
+
+/// A member that is unwell from a second on, as it is seen later.
+fn trouble(health: Health, since_s: u64, now_s: u64) -> Vec<Action> {
+    let mut member = member(1, OperationState::Succeeded, Some(10));
+    (member.health, member.unwell_since) = (health, Some(at(since_s)));
+    plan(&snapshot(8, vec![member], now_s))
+}
+
+#[test]
+fn whoever_is_down_or_silent_for_a_while_since_its_soak_time_has_failed() {
+    assert_eq!(trouble(Health::Down, 20, 79), [], "it may be a restart");
+    let down = Action::Halt("a1: it is down".to_owned());
+    assert_eq!(trouble(Health::Down, 20, 80), [down.clone()]);
+    let silent = Action::Halt("a1: nothing is heard of it any more".to_owned());
+    assert_eq!(trouble(Health::Unknown, 20, 80), [silent]);
+    // The soak time ends at 70, and what began within it is looked at to its end.
+    assert_eq!(trouble(Health::Down, 69, 100), []);
+    assert_eq!(trouble(Health::Down, 69, 129), [down]);
+    let later = trouble(Health::Down, 70, 500);
+    assert_eq!(upgraded(&later), 2, "later it has other reasons");
+}
+
+#[test]
+fn whoever_was_switched_off_is_not_down() {
+    let mut stopped = member(1, OperationState::Succeeded, Some(10));
+    (stopped.health, stopped.unwell_since) = (Health::Down, Some(at(20)));
+    stopped.status = InstanceStatus::Stopped;
+    assert_eq!(upgraded(&plan(&snapshot(8, vec![stopped], 100))), 2);
 }
 
 #[test]
@@ -136,9 +197,26 @@ fn a_halted_one_does_nothing() {
     assert_eq!(plan(&snapshot), []);
 }
 
+/// What becomes of an order in a world that is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Succeeds,
+    Fails,
+    /// The first one is taken back; another one succeeds.
+    IsTakenBack,
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        8 => Just(Outcome::Succeeds),
+        1 => Just(Outcome::Fails),
+        1 => Just(Outcome::IsTakenBack),
+    ]
+}
+
 /// A tier on which the plan is carried out: each order ends after some seconds, well or not.
 fn played(
-    instances: &[(bool, bool, u64)],
+    instances: &[(bool, Outcome, u64)],
     rollout: Rollout,
 ) -> Result<HashMap<InstanceId, OperationState>, TestCaseError> {
     let mut world = Snapshot {
@@ -154,35 +232,41 @@ fn played(
     }
     let canaries = usize::try_from(world.rollout.canaries).unwrap();
     let percent = usize::try_from(world.rollout.wave_percent).unwrap();
+    let mut taken_back = HashSet::new();
     for second in 0..200_000u64 {
         world.now = at(second);
-        for (number, (_, fails, takes_s)) in instances.iter().enumerate() {
+        for (number, (_, outcome, takes_s)) in instances.iter().enumerate() {
             let ends = |member: &&mut RolloutMember| {
                 member.instance == id(number)
                     && member.ended_at.is_none()
                     && world.now.since(member.begun_at) >= Duration::from_secs(*takes_s)
             };
-            if let Some(member) = world.members.iter_mut().find(ends) {
-                member.ended_at = Some(world.now);
-                member.state = if *fails {
-                    OperationState::Failed
-                } else {
-                    OperationState::Succeeded
-                };
-                if !fails {
-                    world.candidates[number].version = Some(NEW.to_owned());
-                }
+            let Some(member) = world.members.iter_mut().find(ends) else {
+                continue;
+            };
+            member.ended_at = Some(world.now);
+            member.state = match outcome {
+                Outcome::Fails => OperationState::Failed,
+                Outcome::IsTakenBack if taken_back.insert(number) => OperationState::Canceled,
+                Outcome::Succeeds | Outcome::IsTakenBack => OperationState::Succeeded,
+            };
+            if member.state == OperationState::Succeeded {
+                world.candidates[number].version = Some(NEW.to_owned());
             }
         }
-        let failed = failures(&world.rollout, &world.members, world.now);
+        let proven = in_state(&world, OperationState::Succeeded);
+        let failed = in_state(&world, OperationState::Failed);
+        let may_fail = usize::try_from(world.rollout.max_failures).unwrap();
         for action in plan(&world) {
             match action {
                 Action::Upgrade(instance) => {
-                    prop_assert!(
-                        failed <= world.rollout.max_failures,
-                        "begun after a failure"
-                    );
-                    prop_assert!(!world.members.iter().any(|known| known.instance == instance));
+                    prop_assert!(failed <= may_fail, "begun after a failure");
+                    let is_this = |known: &RolloutMember| known.instance == instance;
+                    let known = world.members.iter().position(is_this);
+                    if let Some(known) = known {
+                        let known = world.members.swap_remove(known);
+                        prop_assert_eq!(known.state, OperationState::Canceled, "twice");
+                    }
                     world.members.push(RolloutMember {
                         instance,
                         begun_at: world.now,
@@ -190,23 +274,19 @@ fn played(
                     });
                 }
                 Action::Halt(_) => {
-                    prop_assert!(failed > world.rollout.max_failures);
+                    prop_assert!(failed > may_fail);
                     return Ok(states(&world));
                 }
                 Action::Finish => {
-                    prop_assert!(failed <= world.rollout.max_failures);
+                    prop_assert!(failed <= may_fail);
                     return Ok(states(&world));
                 }
             }
         }
-        let under_way = world
-            .members
-            .iter()
-            .filter(|member| member.ended_at.is_none())
-            .count();
+        let under_way = in_state(&world, OperationState::Running);
         let wave = (instances.len() * percent).div_ceil(100).max(1);
-        let most = if world.members.len() <= canaries {
-            canaries
+        let most = if proven < canaries {
+            canaries - proven
         } else {
             wave
         };
@@ -214,6 +294,11 @@ fn played(
     }
     prop_assert!(false, "no end");
     Ok(HashMap::new())
+}
+
+fn in_state(world: &Snapshot, state: OperationState) -> usize {
+    let is_in = |member: &&RolloutMember| member.state == state;
+    world.members.iter().filter(is_in).count()
 }
 
 fn states(world: &Snapshot) -> HashMap<InstanceId, OperationState> {
@@ -224,20 +309,22 @@ fn states(world: &Snapshot) -> HashMap<InstanceId, OperationState> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Never more at once than a wave; halted exactly when more failed than may; nobody twice; the pinned never;
-    /// and without failures everybody else in the end.
+    /// Never more at once than a wave, nor than canaries before all of them have the version; halted exactly when more
+    /// failed than may; nobody twice whose order was not taken back; the pinned never; and without failures everybody
+    /// else in the end.
     #[test]
     fn any_rollout_ends_and_keeps_its_bounds(
-        instances in proptest::collection::vec((any::<bool>(), proptest::bool::weighted(0.1), 1u64..40), 0..24),
+        instances in proptest::collection::vec((any::<bool>(), outcome(), 1u64..40), 0..24),
         canaries in 0u32..4, wave_percent in 1u32..=100, max_failures in 0u32..3, soak_s in 0u32..50,
     ) {
         let rollout = Rollout { canaries, wave_percent, max_failures, soak_s, ..rollout() };
         let reached = played(&instances, rollout)?;
-        for (number, (pinned, fails, _)) in instances.iter().enumerate() {
+        let fails = |(pinned, outcome, _): &&(bool, Outcome, u64)| !pinned && *outcome == Outcome::Fails;
+        let many = instances.iter().filter(fails).count();
+        for (number, (pinned, outcome, _)) in instances.iter().enumerate() {
             let state = reached.get(&id(number));
             prop_assert!(!pinned || state.is_none(), "a pinned one was upgraded");
-            let many = instances.iter().filter(|(pinned, fails, _)| !pinned && *fails).count();
-            if !pinned && !fails && many <= usize::try_from(max_failures).unwrap() {
+            if !pinned && *outcome != Outcome::Fails && many <= usize::try_from(max_failures).unwrap() {
                 prop_assert_eq!(state, Some(&OperationState::Succeeded));
             }
         }
