@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Trouble that is over sooner is a restart, or a link that was lost for a moment.
-const LASTING: Duration = Duration::from_secs(60);
+const LASTING: Duration = Duration::from_mins(1);
 
 /// What is known.
 #[derive(Debug, Clone)]
@@ -202,15 +202,14 @@ fn fault<'m>(rollout: &Rollout, member: &'m RolloutMember, now: Moment) -> Optio
         return None;
     }
     match member.state {
-        // One without an end is failed by who looks for those.
-        OperationState::Queued | OperationState::Running => None,
         OperationState::Failed => Some(member.error.as_deref().unwrap_or("it failed")),
         OperationState::Succeeded => lasts(rollout, member, now).then_some(match member.health {
             Health::Unknown => "nothing is heard of it any more",
             Health::Ok | Health::Degraded | Health::Down => "it is down",
         }),
-        // It was stopped or deleted meanwhile, or the order was taken back.
-        OperationState::Canceled => None,
+        // Canceled: it was stopped or deleted meanwhile, or the order was taken back. One without an end is failed by
+        // who looks for those.
+        OperationState::Queued | OperationState::Running | OperationState::Canceled => None,
     }
 }
 

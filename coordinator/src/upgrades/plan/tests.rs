@@ -159,13 +159,13 @@ fn trouble(health: Health, since_s: u64, now_s: u64) -> Vec<Action> {
 #[test]
 fn whoever_is_down_or_silent_for_a_while_since_its_soak_time_has_failed() {
     assert_eq!(trouble(Health::Down, 20, 79), [], "it may be a restart");
-    let down = Action::Halt("a1: it is down".to_owned());
-    assert_eq!(trouble(Health::Down, 20, 80), [down.clone()]);
+    let down = || Action::Halt("a1: it is down".to_owned());
+    assert_eq!(trouble(Health::Down, 20, 80), [down()]);
     let silent = Action::Halt("a1: nothing is heard of it any more".to_owned());
     assert_eq!(trouble(Health::Unknown, 20, 80), [silent]);
     // The soak time ends at 70, and what began within it is looked at to its end.
     assert_eq!(trouble(Health::Down, 69, 100), []);
-    assert_eq!(trouble(Health::Down, 69, 129), [down]);
+    assert_eq!(trouble(Health::Down, 69, 129), [down()]);
     let later = trouble(Health::Down, 70, 500);
     assert_eq!(upgraded(&later), 2, "later it has other reasons");
 }
