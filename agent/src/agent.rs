@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use rand::TryRngCore as _;
 use tidepool_shared::{manifest::ContainerManifest, message::Phase};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,12 +35,12 @@ use crate::{
     nginx::Nginx,
     observe::Observer,
     openclaw::{Browsers, Place},
-    release::Shelf,
+    release::{Shelf, Supply},
     runtime::{Bridge, Command, DockerRuntime, ProcessRuntime, Run},
     settings::{IDENTITY_DIR, Settings},
     slots::Slots,
     stats::{self, Looker, Tenancy},
-    update::{Release, Updater},
+    update::{OwnRelease, Updater},
 };
 
 /// For everything to end after SIGTERM; systemd's patience must be longer.
@@ -57,15 +57,26 @@ pub struct Agent {
     board: Arc<Board>,
     desk: Desk,
     applied: AppliedFile,
-    release: Release,
+    release: OwnRelease,
+    depot: Arc<Depot>,
+    line: watch::Sender<Option<link::Line>>,
 }
 
 impl Agent {
     /// Makes the parts and reads what is on disk; starts nothing.
-    pub fn new(settings: Settings, release: Release) -> anyhow::Result<Self> {
+    pub fn new(settings: Settings, release: OwnRelease) -> anyhow::Result<Self> {
         let site = settings.site().context("prepare nginx")?;
         let nginx = Arc::new(Nginx::new(settings.manifest.nginx.clone(), site));
-        let gateway = Arc::new(openclaw(&settings, &nginx)?);
+        let (line, fetches) = watch::channel(None);
+        let artefacts = settings.own_dir("artefacts");
+        let artefacts = artefacts.context("prepare a place for artefacts")?;
+        let backoff = link::Pace::default().backoff;
+        let depot = Arc::new(Depot::new(artefacts, fetches, backoff));
+        let supply = Supply {
+            depot: Arc::clone(&depot),
+            keys: settings.manifest.release_keys.clone(),
+        };
+        let gateway = Arc::new(openclaw(&settings, &nginx, Some(supply))?);
         let records = settings.own_dir("ledger").context("prepare ledger")?;
         let ledger = Ledger::open(&records).context("open ledger")?;
         let applied = AppliedFile::open(&records);
@@ -84,6 +95,8 @@ impl Agent {
             desk,
             applied,
             release,
+            depot,
+            line,
         })
     }
 
@@ -92,7 +105,11 @@ impl Agent {
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let (loops, link_stop) = (stop.child_token(), stop.child_token());
         let version = self.release.version;
-        let (updater, ends) = self.updater(link_stop.clone())?;
+        let changes = Arc::new(Semaphore::new(1));
+        let (updater, ends) = self.updater(link_stop.clone(), &changes);
+        // Before anything else can be begun.
+        let is_upgrading = self.gateway.standing().stage.is_some();
+        let change = is_upgrading.then(|| Arc::clone(&changes).try_acquire_owned().ok());
         let replaced = updater.replaced.clone();
         let documents = self.desk.documents();
         let (wake_front, wake_body) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -114,6 +131,8 @@ impl Agent {
             documents: documents.clone(),
             board: Arc::clone(&self.board),
             wake: Arc::clone(&wake_body),
+            changes,
+            change: change.flatten(),
         };
         let observer = Observer {
             gateway: Arc::clone(&self.gateway),
@@ -169,31 +188,33 @@ struct Ends {
 
 impl Agent {
     /// The updater, and the link's ends of it. When another version is to be started, the link ends.
-    fn updater(&self, link_stop: CancellationToken) -> anyhow::Result<(Updater, Ends)> {
-        let (line, fetches) = watch::channel(None);
+    fn updater(
+        &self,
+        link_stop: CancellationToken,
+        changes: &Arc<Semaphore>,
+    ) -> (Updater, Ends) {
         let (wish, wanted) = watch::channel(None);
         let (outcome, told) = watch::channel(None);
-        let artefacts = self.settings.own_dir("artefacts");
-        let artefacts = artefacts.context("prepare a place for artefacts")?;
+        let is_on_trial = self.release.trial.is_some();
+        let change = is_on_trial.then(|| Arc::clone(changes).try_acquire_owned().ok());
         let updater = Updater {
             slots: Slots::of(&self.settings.state_dir),
-            depot: Arc::new(Depot::new(
-                artefacts,
-                fetches,
-                link::Pace::default().backoff,
-            )),
+            depot: Arc::clone(&self.depot),
             keys: self.settings.manifest.release_keys.clone(),
             release: self.release.clone(),
             wanted,
             view: self.board.subscribe(),
             outcome,
             replaced: link_stop,
+            changes: Arc::clone(changes),
+            change: change.flatten(),
         };
         let updates = link::Updates {
             wanted: wish,
             outcome: told,
         };
-        Ok((updater, Ends { line, updates }))
+        let line = self.line.clone();
+        (updater, Ends { line, updates })
     }
 }
 
@@ -220,12 +241,16 @@ pub fn own_disk(settings: &Settings) -> Result<(), Copied> {
 /// Ends gateway and nginx of a server whose agent does not run any more.
 pub async fn stop_all(settings: &Settings) -> anyhow::Result<()> {
     let nginx = Nginx::new(settings.manifest.nginx.clone(), settings.site()?);
-    let gateway = openclaw(settings, &nginx)?;
+    let gateway = openclaw(settings, &nginx, None)?;
     tokio::join!(gateway.leave(), nginx.stop());
     Ok(())
 }
 
-fn openclaw(settings: &Settings, nginx: &Nginx) -> anyhow::Result<OpenClaw> {
+fn openclaw(
+    settings: &Settings,
+    nginx: &Nginx,
+    supply: Option<Supply>,
+) -> anyhow::Result<OpenClaw> {
     let manifest = &settings.manifest;
     let bridge = Bridge::of(settings.gateway_port);
     // nginx as the gateway sees it: through a bridge everybody comes from the bridge.
@@ -247,8 +272,11 @@ fn openclaw(settings: &Settings, nginx: &Nginx) -> anyhow::Result<OpenClaw> {
             })
         }),
     };
-    let baked = std::iter::once(manifest.baked()).chain(manifest.releases.iter().cloned());
-    let shelf = Shelf::new(baked.collect(), settings.own_dir("releases")?);
+    let shelf = Shelf::new(vec![manifest.baked()], settings.own_dir("releases")?);
+    let shelf = match supply {
+        Some(supply) => shelf.supplied_by(supply),
+        None => shelf,
+    };
     let maker = maker(
         settings.user_data.server.to_string(),
         manifest.container.clone(),

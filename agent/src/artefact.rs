@@ -16,12 +16,14 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::statvfs::statvfs;
 use quinn::{Connection, RecvStream};
 use sha2::{Digest as _, Sha256 as Hasher};
-use tidepool_certs::secret_file;
+use tidepool_certs::{
+    release::{self, NotTrusted},
+    secret_file,
+};
 use tidepool_shared::{
-    artefact::{Sha256, Statement},
+    artefact::{self, MAX_SIGNED, ReleaseKeyId, Sha256, SignedArtefact, Statement},
     frame::Kind,
     message::{ArtefactFollows, FetchArtefact, Refused},
 };
@@ -33,15 +35,16 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::link::{
-    Backoff, Line, error_chain,
-    wire::{self, FrameReader, WireError},
+use crate::{
+    disk::{self, UNSYNCED},
+    link::{
+        Backoff, Line, error_chain,
+        wire::{self, FrameReader, WireError},
+    },
 };
 
 /// What stays free on the disk for everything else.
 const ROOM: u64 = 256 * 1024 * 1024;
-/// Bytes that may be in memory and not on disk: the agent's memory is counted with what it writes.
-const UNSYNCED: u64 = 8 * 1024 * 1024;
 /// How long nothing may come.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Read at once.
@@ -73,6 +76,40 @@ pub enum NotFetched {
     Altered,
     #[error("this agent stops")]
     Stopping,
+}
+
+/// Why what a coordinator names is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NotBelieved {
+    #[error("it is no signed artefact")]
+    Unreadable,
+    #[error(transparent)]
+    NotTrusted(#[from] NotTrusted),
+    #[error("it is of the kind {is}, and not {wanted}")]
+    Kind {
+        is: artefact::Kind,
+        wanted: artefact::Kind,
+    },
+}
+
+/// What a signed artefact says, if one of `keys` has signed it and it is of this kind.
+pub(crate) fn believe(
+    signed: &str,
+    wanted: artefact::Kind,
+    keys: &[ReleaseKeyId],
+) -> Result<Statement, NotBelieved> {
+    if signed.len() > MAX_SIGNED {
+        return Err(NotBelieved::Unreadable);
+    }
+    let signed: SignedArtefact =
+        serde_json::from_str(signed).map_err(|_| NotBelieved::Unreadable)?;
+    let statement = release::verify(&signed, keys)?;
+    let is = statement.kind;
+    if is == wanted {
+        Ok(statement)
+    } else {
+        Err(NotBelieved::Kind { is, wanted })
+    }
 }
 
 /// Why a transfer ended before its end.
@@ -190,8 +227,7 @@ impl Place {
     fn room(&self, statement: &Statement) -> Result<(), NotFetched> {
         let size = statement.size;
         let directory = self.partial.parent().unwrap_or(&self.partial);
-        let disk = statvfs(directory).map_err(|error| self.failed(error.into()))?;
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+        let free = disk::free_bytes(directory).map_err(|error| self.failed(error))?;
         if free < (size - self.have()?).saturating_add(ROOM) {
             return Err(NotFetched::NoRoom { size });
         }

@@ -11,7 +11,7 @@ use tidepool_shared::{
     manifest::{ContainerManifest, ImageBuild, ImageManifest, PinnedImage},
 };
 
-use crate::reload::{RestartSignal, Table, UnknownVersion};
+use crate::reload::{Table, UnknownVersion};
 
 /// The command line of `manifest`.
 #[derive(Debug, Clone, Args)]
@@ -57,10 +57,6 @@ pub fn of_image(
     let table = Table::of(&arguments.openclaw_version)?;
     let program = std::env::current_exe().and_then(std::fs::read);
     let digest = Sha256::digest(program.map_err(NoManifest::Program)?);
-    let restart_signal = match table.restart_signal() {
-        RestartSignal::Usr1 => "SIGUSR1",
-        RestartSignal::Usr2 => "SIGUSR2",
-    };
     Ok(ImageManifest {
         image: format!("openclaw-{}", arguments.openclaw_version),
         openclaw_version: arguments.openclaw_version,
@@ -75,13 +71,12 @@ pub fn of_image(
             browsers: arguments.browsers,
             ..ContainerManifest::of(image)
         }),
-        releases: Vec::new(),
         build: Some(ImageBuild {
             built_at: arguments.built_at,
             agent_version: agent_version.to_owned(),
             agent_capability: capability::CURRENT,
             agent_sha256: format!("{digest:x}"),
-            restart_signal: restart_signal.to_owned(),
+            restart_signal: table.restart_signal().name().to_owned(),
             inputs: arguments.inputs,
         }),
     })

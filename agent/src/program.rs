@@ -21,7 +21,7 @@ use crate::{
     openclaw::{self, CheckArguments},
     settings::{InvalidSettings, RunArguments, Settings},
     slots::{Launch, Slots},
-    update::Release,
+    update::OwnRelease,
     watchdog,
 };
 
@@ -127,7 +127,7 @@ fn launch(given: &RunArguments, version: &'static str) -> anyhow::Result<()> {
             Launch::Slot(program) => become_program(&program),
         }
     }
-    let release = Release {
+    let release = OwnRelease {
         version,
         trial: None,
     };
@@ -139,7 +139,7 @@ fn in_slot(given: &RunArguments, version: &'static str) -> anyhow::Result<()> {
     let settings = read(given)?;
     let _lock = Lock::take(&settings.state_dir)?;
     let trial = Slots::of(&settings.state_dir).trial()?;
-    on_one_thread(run(settings, Release { version, trial }))
+    on_one_thread(run(settings, OwnRelease { version, trial }))
 }
 
 /// Returns only if the program cannot be run.
@@ -177,7 +177,7 @@ fn check_config(given: &CheckArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run(settings: Settings, release: Release) -> anyhow::Result<()> {
+async fn run(settings: Settings, release: OwnRelease) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tracing::info!(

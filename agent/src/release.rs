@@ -2,22 +2,41 @@
 //!
 //! What came later lies in a directory of its own for each version, with a `release.json` whose paths are
 //! relative to it. A version is a directory's name, so it is checked before it becomes part of a path.
+//!
+//! ```text
+//! DIRECTORY/2026.10.1.partial   being unpacked
+//! DIRECTORY/2026.10.1           whole
+//! ```
+
+mod supply;
+mod unpack;
 
 use std::{
-    io,
+    collections::BTreeSet,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use tidepool_certs::secret_file;
-use tidepool_shared::{manifest::Release, openclaw_version::OpenClawVersion};
+use tidepool_shared::{
+    document::OpenClawOrder, manifest::Release, openclaw_version::OpenClawVersion,
+    release_artefact::Member,
+};
 
-const RECORD: &str = "release.json";
+pub use self::{
+    supply::{NotBrought, Supply},
+    unpack::NotUnpacked,
+};
+use crate::disk;
+
+const RECORD: &str = Member::Record.name();
 
 /// Where versions are looked for.
 #[derive(Debug, Clone)]
 pub struct Shelf {
     baked: Vec<Release>,
     directory: PathBuf,
+    supply: Option<Supply>,
 }
 
 /// Why a version cannot be run.
@@ -40,7 +59,49 @@ pub enum NoRelease {
 impl Shelf {
     /// The image's own versions, the first of which is the one that a new server runs, and a directory.
     pub fn new(baked: Vec<Release>, directory: PathBuf) -> Self {
-        Self { baked, directory }
+        Self {
+            baked,
+            directory,
+            supply: None,
+        }
+    }
+
+    /// The same, which also gets what is ordered and not there.
+    #[must_use]
+    pub fn supplied_by(mut self, supply: Supply) -> Self {
+        self.supply = Some(supply);
+        self
+    }
+
+    /// Fetches the version of an order, to replace `held`, unless it is there.
+    pub async fn bring(
+        &self,
+        order: &OpenClawOrder,
+        held: &OpenClawVersion,
+    ) -> Result<(), NotBrought> {
+        if self.find(order.version.as_str()).is_ok() {
+            return Ok(());
+        }
+        match &self.supply {
+            Some(supply) => supply.bring(order, held, &self.directory).await,
+            None => Err(NotBrought::NoArtefact(order.version.clone())),
+        }
+    }
+
+    /// Removes what came later and is of none of these versions, and what was cut off.
+    pub fn keep_only(&self, versions: &BTreeSet<String>) -> io::Result<()> {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let is_kept = |name: &str| versions.contains(name);
+            if !entry.file_name().to_str().is_some_and(is_kept) {
+                disk::remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The version that a new server runs.
@@ -92,6 +153,7 @@ mod tests {
             config_schema: "config-schema.json".into(),
             container: None,
             archive: Some("image.tar".into()),
+            restart_signal: None,
         }
     }
 
@@ -112,6 +174,19 @@ mod tests {
         assert_eq!(later.config_schema, at.join("config-schema.json"));
         assert_eq!(later.archive, Some(at.join("image.tar")));
         assert!(matches!(shelf.find("2026.9.7"), Err(NoRelease::Absent(_))));
+    }
+
+    #[test]
+    fn what_nobody_needs_any_more_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(vec![release("2026.9.5")], dir.path().to_owned());
+        for version in ["2026.9.6", "2026.9.7", "2026.9.8.partial"] {
+            lay(dir.path(), version, &release(version));
+        }
+        shelf.keep_only(&["2026.9.6".to_owned()].into()).unwrap();
+        shelf.find("2026.9.6").unwrap();
+        assert!(matches!(shelf.find("2026.9.7"), Err(NoRelease::Absent(_))));
+        assert!(!dir.path().join("2026.9.8.partial").exists());
     }
 
     #[test]

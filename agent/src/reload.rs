@@ -26,6 +26,7 @@ use self::{
     records::Records,
     restart::{comes_up, has_gone_through_restart},
 };
+pub(crate) use self::table::signal_number;
 pub use self::{
     records::Intent,
     restart::restart_by_signal,

@@ -9,17 +9,18 @@
 
 use std::{io, path::Path, process::Stdio, sync::Arc, time::Duration};
 
-use tidepool_certs::release::{self, NotTrusted};
 use tidepool_shared::{
-    artefact::{Kind, MAX_SIGNED, ReleaseKeyId, SignedArtefact, Statement, Version},
+    artefact::{Kind, ReleaseKeyId, Statement, Version},
     message::{AgentOutcome, Ending, Health, WantedAgent},
 };
-use tokio::{process::Command, sync::watch, time::timeout};
+use tokio::{process::Command, sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    artefact::{Depot, NotFetched},
+    artefact::{Depot, NotBelieved, NotFetched, believe},
     desk::View,
     link::error_chain,
     slots::{SlotError, Slots, Terms, Trial},
@@ -32,7 +33,7 @@ const WORD_MAX: usize = 256;
 
 /// Which agent this is.
 #[derive(Debug, Clone)]
-pub struct Release {
+pub struct OwnRelease {
     /// What it calls itself.
     pub version: &'static str,
     /// What it has to prove, if it is on trial.
@@ -46,24 +47,24 @@ pub struct Updater {
     pub depot: Arc<Depot>,
     /// The image's.
     pub keys: Vec<ReleaseKeyId>,
-    pub release: Release,
+    pub release: OwnRelease,
     pub wanted: watch::Receiver<Option<WantedAgent>>,
     pub view: watch::Receiver<View>,
     /// What became of it, for the link.
     pub outcome: watch::Sender<Option<AgentOutcome>>,
     /// Cancelled when another agent is to have this process.
     pub replaced: CancellationToken,
+    /// One place: OpenClaw is not replaced while the agent is, nor the other way round.
+    pub changes: Arc<Semaphore>,
+    /// That place, while this agent is on trial.
+    pub change: Option<OwnedSemaphorePermit>,
 }
 
 /// Why a wanted agent was not started.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("it is no signed artefact")]
-    Unreadable,
     #[error(transparent)]
-    NotTrusted(#[from] NotTrusted),
-    #[error("it is of the kind {0}, and no agent")]
-    Kind(Kind),
+    NotBelieved(#[from] NotBelieved),
     #[error("it is older than {0}, and does not say that it may replace that")]
     Older(Version),
     #[error("this agent's own version `{0}` is none, so nothing is known to be newer")]
@@ -156,6 +157,7 @@ impl Updater {
         match self.slots.keep() {
             Ok(()) => {
                 self.release.trial = None;
+                self.change = None;
                 info!(version = self.release.version, "this agent is kept");
                 self.tell(trial.rollout, Ending::Kept, None);
             }
@@ -205,25 +207,23 @@ impl Updater {
         let file = self.depot.fetch(&statement).await?;
         let program = self.slots.install(&file)?;
         says(&program, &statement.version).await?;
+        // Its trial is about a gateway that is well.
+        let Ok(change) = Arc::clone(&self.changes).acquire_owned().await else {
+            return Err(NotFetched::Stopping.into());
+        };
         let terms = Terms {
             rollout: wanted.rollout,
             trial_s: wanted.trial_s,
             was_well: self.view.borrow().health == Health::Ok,
         };
         self.slots.try_next(&statement, terms)?;
+        // Nothing is begun any more until the other agent is here.
+        change.forget();
         Ok(None)
     }
 
     fn decide(&self, wanted: &WantedAgent) -> Result<Decision, Refused> {
-        if wanted.signed.len() > MAX_SIGNED {
-            return Err(Refused::Unreadable);
-        }
-        let signed: SignedArtefact =
-            serde_json::from_str(&wanted.signed).map_err(|_| Refused::Unreadable)?;
-        let statement = release::verify(&signed, &self.keys)?;
-        if statement.kind != Kind::Agent {
-            return Err(Refused::Kind(statement.kind));
-        }
+        let statement = believe(&wanted.signed, Kind::Agent, &self.keys)?;
         let own = self.release.version;
         let own: Version = own.parse().map_err(|_| Refused::Nameless(own))?;
         if statement.version == own {

@@ -6,7 +6,7 @@
 //! [`Journal`] that is on disk before anything is done about it:
 //!
 //! ```text
-//! (nothing)  is the version here, is there room? Nothing is stopped, and a refusal ends it.
+//! (nothing)  the version is fetched and made ready while the old one runs; a refusal ends it
 //! saving     the gateway is stopped, its state copied aside
 //! trying     the new version runs, and must prove itself within a time
 //! restoring  it did not: it is stopped, the copy takes the place of the state
@@ -16,7 +16,9 @@
 //! each can be begun again. One that was cut off too often goes back. An order that failed is not tried
 //! again: its number is settled, and only a higher one is an order.
 //!
-//! The copy stays for some days, because a new version's faults may show late; a person can get at it.
+//! The copy stays for some days, because a new version's faults may show late, and an order for its version puts it
+//! back. Whatever it takes the place of, be it after a trial or after days, is put aside for as long: nothing that a
+//! customer wrote is removed at once, unless the disk is full.
 
 mod journal;
 mod saved;
@@ -25,8 +27,10 @@ mod trial;
 use std::time::Duration;
 
 pub use self::{
-    journal::{Journal, JournalFile, Kept, Stage, UnderWay, UnreadableJournal},
-    saved::{Amount, NoRoom, NotSaved, Saved},
+    journal::{
+        Discarded, Journal, JournalFile, Kept, UnderWay, UnreadableJournal, UpgradeStage,
+    },
+    saved::{Amount, Keep, NoRoom, NotSaved, Saved},
     trial::{Failing, Trial},
 };
 

@@ -17,7 +17,11 @@ use std::{
 
 use sha2::{Digest as _, Sha256 as Hasher};
 use tidepool_certs::release::{self, NotTrusted};
-use tidepool_shared::artefact::{Kind, MAX_SIGNED, Sha256, SignedArtefact, Statement, Version};
+use tidepool_shared::{
+    artefact::{Kind, MAX_SIGNED, Sha256, SignedArtefact, Statement, Version},
+    openclaw_version::OpenClawVersion,
+};
+use tokio::task::spawn_blocking;
 
 const SIGNED: &str = "signed.json";
 const BYTES: &str = "bytes";
@@ -27,7 +31,7 @@ const INCOMING: &str = ".incoming-";
 const MOST: usize = 512;
 const PIECE: usize = 256 * 1024;
 
-/// The directory. Every call does blocking work.
+/// The directory. Every call that is not async does blocking work.
 #[derive(Debug, Clone)]
 pub struct Artefacts(PathBuf);
 
@@ -122,6 +126,25 @@ impl Artefacts {
     pub fn version(&self, kind: Kind, version: &Version) -> Result<Option<Artefact>, Unreadable> {
         let mut all = self.list()?.into_iter();
         Ok(all.find(|it| it.statement.kind == kind && it.statement.version == *version))
+    }
+
+    /// What is signed, as JSON, of the artefact that brings this version of OpenClaw; nothing if it is not here.
+    pub async fn bringing(&self, version: &OpenClawVersion) -> Result<Option<String>, Unreadable> {
+        // What is no version of an artefact is the version of none.
+        let Ok(version) = version.as_str().parse::<Version>() else {
+            return Ok(None);
+        };
+        let artefacts = self.clone();
+        let found = spawn_blocking(move || artefacts.version(Kind::OpenclawImage, &version));
+        let found = found.await.unwrap_or_else(|ended| {
+            Err(Unreadable {
+                path: self.0.clone(),
+                source: ended.into(),
+            })
+        })?;
+        Ok(found.map(|artefact| {
+            serde_json::to_string(&artefact.signed).expect("it has string keys only")
+        }))
     }
 
     /// The artefact with these bytes.
@@ -276,11 +299,15 @@ mod tests {
         }
 
         fn file(&self, version: &str, bytes: &[u8]) -> PathBuf {
+            self.file_of(Kind::Agent, version, bytes)
+        }
+
+        fn file_of(&self, kind: Kind, version: &str, bytes: &[u8]) -> PathBuf {
             let path = self.dir.path().join("program");
             fs::write(&path, bytes).unwrap();
             let (sha256, size) = measure(&path).unwrap();
             let signed = self.key.sign(&Statement {
-                kind: Kind::Agent,
+                kind,
                 version: version.parse().unwrap(),
                 sha256,
                 size,
@@ -315,6 +342,20 @@ mod tests {
         let mut bytes = String::new();
         found.open().unwrap().read_to_string(&mut bytes).unwrap();
         assert_eq!(bytes, "two");
+    }
+
+    #[tokio::test]
+    async fn what_brings_a_version_of_openclaw_is_found_by_it_and_an_agent_brings_none() {
+        let shop = Shop::new();
+        let artefacts = shop.artefacts();
+        artefacts.add(&shop.file("2026.9.6", b"an agent")).unwrap();
+        let version = "2026.9.6".parse().unwrap();
+        assert_eq!(artefacts.bringing(&version).await.unwrap(), None);
+        let file = shop.file_of(Kind::OpenclawImage, "2026.9.6", b"OpenClaw");
+        let added = artefacts.add(&file).unwrap();
+        let signed = artefacts.bringing(&version).await.unwrap().unwrap();
+        let signed: SignedArtefact = serde_json::from_str(&signed).unwrap();
+        assert_eq!(signed, added.signed);
     }
 
     #[test]

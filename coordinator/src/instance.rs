@@ -154,10 +154,12 @@ pub fn restart(
     change(&next, OperationKind::Restart, operation, limits)
 }
 
-/// The next document of an instance, which orders a version of OpenClaw, be it another one or the same once more.
+/// The next document of an instance, which orders a version of OpenClaw, be it another one or the same once more, and
+/// names the artefact that brings it.
 pub fn upgrade(
     instance: &Instance,
     version: OpenClawVersion,
+    signed: Option<String>,
     operation: OperationId,
     limits: GatewayLimits,
 ) -> DocumentChange {
@@ -165,6 +167,7 @@ pub fn upgrade(
         openclaw: Some(OpenClawOrder {
             number: instance.openclaw_orders.saturating_add(1),
             version,
+            signed,
         }),
         ..instance.clone()
     };

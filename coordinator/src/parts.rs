@@ -183,7 +183,7 @@ impl Parts {
             watch: ground.watch(),
             fleet: ground.fleet(&plan.pools),
             agent_rollouts: ground.agent_rollouts(),
-            upgrades: ground.upgrades(),
+            upgrades: ground.upgrades(plan.artefacts.clone()),
             routes: ground.routes(plan.routes.clone())?,
             domains: ground.domains(plan.domains.clone())?,
         };
@@ -386,12 +386,13 @@ impl Ground {
         }
     }
 
-    fn upgrades(&self) -> Upgrades {
+    fn upgrades(&self, artefacts: Artefacts) -> Upgrades {
         Upgrades {
             store: Arc::clone(&self.store),
             doorbell: self.doorbell.clone(),
             clock: Arc::clone(&self.clock),
             chance: Arc::clone(&self.chance),
+            artefacts,
         }
     }
 

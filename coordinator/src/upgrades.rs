@@ -17,6 +17,7 @@ use self::plan::{Action, Snapshot, plan};
 pub(crate) use self::plan::{Outlook, faulty};
 use crate::{
     ambient::{Chance, Clock},
+    artefacts::Artefacts,
     causes::chain,
     doorbell::{Doorbell, Ring},
     instance::{self, Present},
@@ -36,6 +37,8 @@ pub struct Upgrades {
     pub doorbell: Doorbell,
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<Chance>,
+    /// What brings versions to servers that do not have them.
+    pub artefacts: Artefacts,
 }
 
 impl Upgrades {
@@ -133,7 +136,15 @@ impl Upgrades {
         };
         let operation = OperationId::new(self.chance.uuid(now));
         let version = rollout.version.clone();
-        let change = instance::upgrade(&found, version, operation, limits);
+        let signed = match self.artefacts.bringing(&version).await {
+            Ok(signed) => signed,
+            Err(failure) => {
+                // The next turn looks again: an order without it would only be refused.
+                tracing::error!(error = %chain(&failure), "upgrade is not ordered now");
+                return Ok(());
+            }
+        };
+        let change = instance::upgrade(&found, version, signed, operation, limits);
         match self
             .store
             .begin_upgrade(&change, Some(rollout.id), now)

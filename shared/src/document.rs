@@ -99,6 +99,10 @@ pub struct OpenClawOrder {
     /// Grows with each order of an instance.
     pub number: u64,
     pub version: OpenClawVersion,
+    /// The version's signed artefact as JSON, for servers that do not have it. As
+    /// [`WantedAgent::signed`](crate::message::WantedAgent::signed), it is read only where it is believed or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<String>,
 }
 
 /// The most that a gateway may take, with all that it starts: its tier's. Whatever is absent is as the machine
@@ -266,6 +270,14 @@ mod tests {
         fields.remove("evictions");
         let read: DesiredDocument = serde_json::from_value(old).unwrap();
         assert_eq!(read, document());
+    }
+
+    #[test]
+    fn an_order_of_before_brings_no_artefact() {
+        let old = r#"{"number":3,"version":"2026.9.6"}"#;
+        let order: OpenClawOrder = serde_json::from_str(old).unwrap();
+        assert_eq!(order.signed, None);
+        assert_eq!(serde_json::to_string(&order).unwrap(), old);
     }
 
     #[test]

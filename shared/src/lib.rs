@@ -21,5 +21,6 @@ pub mod message;
 pub mod openclaw;
 pub mod openclaw_version;
 pub mod quota;
+pub mod release_artefact;
 pub mod sealed_place;
 pub mod user_data;

@@ -1,6 +1,6 @@
 //! The image manifest: what was baked in, written when the image is made, reported at enrolment.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,9 +31,6 @@ pub struct ImageManifest {
     /// Whose signature makes an artefact one for this server; without any it takes none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub release_keys: Vec<ReleaseKeyId>,
-    /// Further versions of OpenClaw that lie on the server, to be upgraded to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub releases: Vec<Release>,
     /// How the image came to be; a machine that never was an image has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<ImageBuild>,
@@ -48,6 +45,7 @@ impl ImageManifest {
             config_schema: self.config_schema.clone(),
             container: self.container.as_ref().map(|own| own.image.clone()),
             archive: None,
+            restart_signal: None,
         }
     }
 }
@@ -67,7 +65,47 @@ pub struct Release {
     /// What Docker loads the image from (`docker save`), unless it has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<PathBuf>,
+    /// What restarts it, of a version that agents may not know. What an agent knows itself counts more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_signal: Option<RestartSignal>,
 }
+
+/// The signal that restarts a gateway in its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartSignal {
+    /// Up to 2026.9.5. Later it opens Node's inspector and must never be sent.
+    #[serde(rename = "SIGUSR1")]
+    Usr1,
+    /// From 2026.9.6. Earlier it ends the process.
+    #[serde(rename = "SIGUSR2")]
+    Usr2,
+}
+
+impl RestartSignal {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Usr1 => "SIGUSR1",
+            Self::Usr2 => "SIGUSR2",
+        }
+    }
+}
+
+impl FromStr for RestartSignal {
+    type Err = NotARestartSignal;
+
+    fn from_str(text: &str) -> Result<Self, NotARestartSignal> {
+        [Self::Usr1, Self::Usr2]
+            .into_iter()
+            .find(|signal| signal.name() == text)
+            .ok_or(NotARestartSignal)
+    }
+}
+
+/// A word that names no signal that restarts a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not `SIGUSR1` or `SIGUSR2`")]
+pub struct NotARestartSignal;
 
 /// OpenClaw's browser control and its debugging ports lie within this distance of the gateway's.
 fn gateway_ports() -> u16 {

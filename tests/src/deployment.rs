@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{api::Api, evidence, programs};
+use crate::{api::Api, evidence, programs, release::Releases};
 
 /// How long the programs may take to start or stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -38,7 +38,7 @@ pub struct Options {
     pub stub: Vec<String>,
     /// What the stub's container is made from; a process when `None`.
     pub container: Option<ContainerManifest>,
-    /// Further versions of the stub, with their switches.
+    /// Further versions of the stub, with their switches, which servers can fetch.
     pub releases: Vec<(String, Vec<String>)>,
 }
 
@@ -76,9 +76,7 @@ impl Deployment {
             manifest.clone()
         } else {
             let container = options.container.clone();
-            let manifest = programs::stub_image(dir.path(), &options.stub, container)?;
-            programs::add_releases(&manifest, &options.releases)?;
-            manifest
+            programs::stub_image(dir.path(), &options.stub, container)?
         };
         let mut deployment = Self {
             name: name.to_owned(),
@@ -88,7 +86,19 @@ impl Deployment {
             ports: [free_port()?, free_port()?],
             coordinator: None,
         };
+        if deployment.options.releases.is_empty() {
+            deployment.up().await?;
+            return Ok(deployment);
+        }
+        let desk = Releases::new(&deployment.dir.path().join("releases")).await?;
+        desk.trusted_in(&deployment.manifest)?;
         deployment.up().await?;
+        for (version, switches) in &deployment.options.releases {
+            let file = desk.stub(version, switches).await?;
+            let file = file.to_str().context("a name")?;
+            let added = deployment.tidepool(&["artefact", "add", file]).await?;
+            ensure!(added.status.success(), "{added:?}");
+        }
         Ok(deployment)
     }
 

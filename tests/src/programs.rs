@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use tidepool_shared::manifest::{ContainerManifest, ImageManifest, Release};
+use tidepool_shared::manifest::{ContainerManifest, ImageManifest};
 
 /// A program of this workspace, built into the same profile as the running test.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
@@ -36,36 +36,19 @@ pub fn stub_image(
             .into_iter()
             .chain(switches.iter().cloned())
             .collect(),
-        config_schema: Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/stub-schema.json"),
+        config_schema: stub_schema(),
         nginx: nginx()?,
         gateway_ports: 1,
         container,
         release_keys: Vec::new(),
-        releases: Vec::new(),
         build: None,
     };
     write_manifest(dir, &manifest)
 }
 
-/// Puts further versions beside the image's, which are the stub with these switches, as a process.
-pub fn add_releases(manifest: &Path, versions: &[(String, Vec<String>)]) -> anyhow::Result<()> {
-    let mut image: ImageManifest = serde_json::from_slice(&std::fs::read(manifest)?)?;
-    let program = program("stub-gateway")?.display().to_string();
-    for (version, switches) in versions {
-        let words = [
-            program.clone(),
-            "gateway".to_owned(),
-            format!("STUB_VERSION={version}"),
-        ];
-        image.releases.push(Release {
-            openclaw_version: version.clone(),
-            gateway: words.into_iter().chain(switches.iter().cloned()).collect(),
-            config_schema: image.config_schema.clone(),
-            container: None,
-            archive: None,
-        });
-    }
-    std::fs::write(manifest, serde_json::to_vec_pretty(&image)?).context("write the manifest")
+/// What the stub takes for its configuration.
+pub fn stub_schema() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/stub-schema.json")
 }
 
 /// The image of the real OpenClaw with its gateway in this container.

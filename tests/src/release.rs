@@ -1,4 +1,4 @@
-//! Releases of the agent, made as an operator makes them: by the command line, with a release key.
+//! Releases of the agent and of OpenClaw, made as an operator makes them: by the command line, with a release key.
 
 use std::{
     fs,
@@ -89,7 +89,39 @@ impl Releases {
         Ok(file)
     }
 
+    /// A version of OpenClaw, which is the stub as a process with these switches, signed; its file.
+    pub async fn stub(&self, version: &str, switches: &[String]) -> anyhow::Result<PathBuf> {
+        let file = self.dir.join(format!("openclaw-{version}"));
+        let program = programs::program("stub-gateway")?.display().to_string();
+        let own = [
+            program,
+            "gateway".to_owned(),
+            format!("STUB_VERSION={version}"),
+        ];
+        let schema = programs::stub_schema().display().to_string();
+        let name = file.to_str().context("a name")?;
+        let mut words = vec!["artefact", "pack-openclaw", name, "--version", version];
+        words.extend(["--config-schema", &schema, "--restart-signal", "SIGUSR2"]);
+        for word in own.iter().chain(switches) {
+            words.extend(["--gateway", word]);
+        }
+        tidepool(&words).await?;
+        self.sign_as("openclaw-image", &file, version, "release.key")
+            .await?;
+        Ok(file)
+    }
+
     async fn sign(&self, file: &Path, version: &str, key: &str) -> anyhow::Result<()> {
+        self.sign_as("agent", file, version, key).await
+    }
+
+    async fn sign_as(
+        &self,
+        kind: &str,
+        file: &Path,
+        version: &str,
+        key: &str,
+    ) -> anyhow::Result<()> {
         let key = self.dir.join(key);
         let file = file.to_str().context("a name")?;
         let key = key.to_str().context("a name")?;
@@ -98,7 +130,7 @@ impl Releases {
             "sign",
             file,
             "--kind",
-            "agent",
+            kind,
             "--version",
             version,
             "--key",

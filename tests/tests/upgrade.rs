@@ -103,6 +103,7 @@ async fn an_instance_gets_another_version_and_keeps_the_old_one_if_the_new_one_i
     ensure!(text(&done, "state") == "succeeded", "{done}");
     ensure!(version(&api, "alice").await? == GOOD);
     ensure!(schema(&tidepool)? == GOOD);
+    ensure!(place(&tidepool, "releases")?.join(GOOD).is_dir(), "fetched");
     api.until("/instances/alice", PATIENCE, |it| {
         at_rest(it) && text(it, "health") == "ok"
     })
@@ -115,6 +116,12 @@ async fn an_instance_gets_another_version_and_keeps_the_old_one_if_the_new_one_i
     ensure!(text(&failed, "error").contains("ended"), "{failed}");
     ensure!(version(&api, "alice").await? == GOOD);
     ensure!(schema(&tidepool)? == GOOD, "of the version that runs");
+    let start = [
+        "upgrade", "start", "2026.9.9", "--tier", "basic", "--soak", "1",
+    ];
+    let refused = tidepool.tidepool(&start).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(!refused.status.success() && said.contains("artefact"), "{said}");
     let unknown = upgrade(&api, "alice", "2026.9.9").await?;
     ensure!(
         text(&unknown, "error").contains("not on this server"),
@@ -206,7 +213,8 @@ async fn kill_at(tidepool: &Deployment, stage: &str) -> anyhow::Result<bool> {
             }
             return Ok(true);
         }
-        sleep(Duration::from_millis(1)).await;
+        // A way back takes milliseconds.
+        tokio::task::yield_now().await;
     }
     Ok(false)
 }

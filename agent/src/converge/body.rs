@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tidepool_shared::{
-    document::{DesiredDocument, GatewayLimits, Generation, OpenClawOrder},
+    document::{DesiredDocument, GatewayLimits, Generation, OpenClawOrder, Power},
     message::{Health, OpenClawState, Phase, Rejected},
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     applied::{AppliedFile, RejectedConfig},
     desk::View,
-    upgrade::Stage,
+    upgrade::UpgradeStage,
 };
 
 /// The gateway is looked at even if nobody says that it changed.
@@ -56,10 +56,18 @@ pub trait Gateway: Send + Sync {
     async fn stop(&self);
     /// Which version it is, and what became of the last order for another one.
     fn standing(&self) -> Standing;
-    /// Begins to carry out an order for another version, or settles it at once.
+    /// Begins to prepare an order for another version, which takes no time; carries out one that is prepared.
     async fn order(&self, order: &OpenClawOrder) -> anyhow::Result<()>;
-    /// Does the stage that an order is at.
-    async fn proceed(&self, stage: Stage) -> anyhow::Result<()>;
+    /// Prepares nothing any more.
+    fn withdraw(&self);
+    /// Waits for the end of a preparation.
+    async fn prepared(&self) {
+        std::future::pending::<()>().await;
+    }
+    /// Does the stage that an order is at. Dropped half-way, it can be begun again.
+    async fn proceed(&self, stage: UpgradeStage) -> anyhow::Result<()>;
+    /// Ends the stage that an order is at, so that the old version comes back.
+    async fn abandon(&self, stage: UpgradeStage, why: &str) -> anyhow::Result<()>;
     /// Removes what was kept long enough. To be called now and then.
     async fn tidy(&self) -> anyhow::Result<()>;
     /// Keeps what it prints within bounds. To be called now and then.
@@ -70,8 +78,14 @@ pub trait Gateway: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standing {
     pub state: OpenClawState,
-    /// What is being done for an order.
-    pub stage: Option<Stage>,
+    /// The order that is being prepared, or done.
+    pub order: Option<u64>,
+    /// What is being done for it.
+    pub stage: Option<UpgradeStage>,
+    /// Whether one that is not begun is prepared, or its preparation has failed.
+    pub is_prepared: bool,
+    /// Why no version may be run.
+    pub unusable: Option<String>,
 }
 
 /// What a gateway says of itself.
@@ -110,6 +124,10 @@ pub struct Body<G> {
     pub board: Arc<Board>,
     /// Rung when the gateway was seen to be gone or silent.
     pub wake: Arc<Notify>,
+    /// One place: the agent is not replaced while OpenClaw is, nor the other way round.
+    pub changes: Arc<Semaphore>,
+    /// That place, while an order is carried out.
+    pub change: Option<OwnedSemaphorePermit>,
 }
 
 impl<G: Gateway> Body<G> {
@@ -179,7 +197,7 @@ impl<G: Gateway> Body<G> {
         }
     }
 
-    async fn look(&self) -> Seen {
+    async fn look(&mut self) -> Seen {
         let process = self.gateway.process().await;
         let started = process.is_some() && self.gateway.probe().await == Probe::Started;
         if started {
@@ -187,17 +205,29 @@ impl<G: Gateway> Body<G> {
         }
         let standing = self.gateway.standing();
         self.tell_standing(&standing);
+        if standing.stage.is_none() && !standing.is_prepared {
+            self.change = None;
+        } else if self.change.is_none() {
+            // When somebody else has it, the next look asks again.
+            self.change = Arc::clone(&self.changes).try_acquire_owned().ok();
+        }
         Seen {
             process,
             started,
             served: self.board.served(),
             settled: standing.state.settled,
             stage: standing.stage,
+            order: standing.order,
+            may_begin: standing.is_prepared && self.change.is_some(),
+            is_usable: standing.unusable.is_none(),
         }
     }
 
     fn tell_standing(&self, standing: &Standing) {
-        if standing.stage.is_some() {
+        if let Some(why) = &standing.unusable {
+            let reason = format!("no OpenClaw can be run: {why}");
+            self.board.trouble(Part::Upgrade, Health::Down, &reason);
+        } else if standing.stage.is_some() {
             let reason = "OpenClaw is being upgraded";
             self.board.trouble(Part::Upgrade, Health::Degraded, reason);
         } else {
@@ -227,11 +257,14 @@ impl<G: Gateway> Body<G> {
                 Some(order) => self.gateway.order(order).await,
                 None => Ok(()),
             },
-            Action::Proceed(stage) => {
-                if stage == Stage::Trying {
-                    self.count_start()?;
-                }
-                self.gateway.proceed(stage).await
+            Action::Withdraw => {
+                self.gateway.withdraw();
+                Ok(())
+            }
+            Action::Proceed(stage) => self.proceed(stage).await,
+            Action::Abandon(stage) => {
+                let why = "it was switched off meanwhile";
+                self.gateway.abandon(stage, why).await
             }
             Action::StartGateway => {
                 self.board.phase(Phase::Starting);
@@ -268,6 +301,27 @@ impl<G: Gateway> Body<G> {
                 self.tell_applied();
                 Ok(())
             }
+        }
+    }
+
+    /// Until it is done, or it is switched off. The way back always comes to its end.
+    async fn proceed(&mut self, stage: UpgradeStage) -> anyhow::Result<()> {
+        if stage == UpgradeStage::Trying
+            && let Err(error) = self.count_start()
+        {
+            // The disk may be full, and this is what empties it.
+            tracing::warn!(error = format!("{error:#}"), "a start is not counted");
+        }
+        let mut documents = self.documents.clone();
+        let switched_off = async {
+            let is_off = |document: &Option<Arc<DesiredDocument>>| {
+                document.as_ref().is_some_and(|it| it.power == Power::Off)
+            };
+            documents.wait_for(is_off).await.is_ok()
+        };
+        tokio::select! {
+            done = self.gateway.proceed(stage) => done,
+            true = switched_off, if stage != UpgradeStage::Restoring => Ok(()),
         }
     }
 
@@ -380,6 +434,7 @@ impl<G: Gateway> Body<G> {
             changed = self.documents.changed() => changed.is_ok(),
             other = view.wait_for(|view| view.served != served) => other.is_ok(),
             () = self.wake.notified() => true,
+            () = self.gateway.prepared() => true,
             () = sleep(pause) => true,
         }
     }
@@ -408,14 +463,14 @@ pub fn first_view(applied: &AppliedFile, held: Option<Generation>) -> View {
 const fn step_name(action: Action) -> Option<&'static str> {
     match action {
         Action::Order => Some("upgrade_order"),
-        Action::Proceed(Stage::Saving) => Some("upgrade_save"),
-        Action::Proceed(Stage::Trying) => Some("upgrade_try"),
-        Action::Proceed(Stage::Restoring) => Some("upgrade_restore"),
+        Action::Proceed(UpgradeStage::Saving) => Some("upgrade_save"),
+        Action::Proceed(UpgradeStage::Trying) => Some("upgrade_try"),
+        Action::Proceed(UpgradeStage::Restoring) => Some("upgrade_restore"),
         Action::StartGateway => Some("gateway_start"),
         Action::StopGateway => Some("gateway_stop"),
         Action::AwaitGateway => Some("gateway_started"),
         Action::WarmUp => Some("warm_up"),
-        Action::AdoptRestarts(_) | Action::Conclude => None,
+        Action::Withdraw | Action::Abandon(_) | Action::AdoptRestarts(_) | Action::Conclude => None,
         Action::Configure => Some("configure"),
         Action::Restart(_) => Some("restart"),
     }

@@ -1,6 +1,7 @@
 //! The real gateway, as the body loop wants it: OpenClaw, its runtime and its reload.
 
 mod edition;
+mod stock;
 mod upgrade;
 
 use std::{
@@ -13,9 +14,12 @@ use tidepool_shared::{
     document::{DesiredDocument, GatewayLimits, OpenClawOrder},
     message::OpenClawState,
 };
-use tokio::task::spawn_blocking;
+use tokio::{sync::Notify, task::spawn_blocking};
 
-use self::edition::Edition;
+use self::{
+    edition::Edition,
+    stock::{Preparation, Stock},
+};
 pub use self::edition::{Maker, NoEdition};
 use super::{
     body::{Configured, Gateway, Probe, Restarted, Standing},
@@ -25,10 +29,10 @@ use crate::{
     desk::LogSource,
     gateway::{self, Startup},
     openclaw::{self, Checker, Place, Schema, Stage},
-    release::{NoRelease, Shelf},
+    release::Shelf,
     reload::{Deadlines, Outcome, Reloader, restart_by_signal},
     runtime::{STOP_GRACE, StartFailed, State, Taken},
-    upgrade::{self as upgrades, JournalFile, Saved, UnreadableJournal},
+    upgrade::{JournalFile, Saved, UpgradeStage},
 };
 
 /// A reply with more lines is not asked for; the link bounds its bytes.
@@ -37,12 +41,15 @@ const MAX_LOG_LINES: u32 = 2_000;
 /// OpenClaw on this server.
 pub struct OpenClaw {
     place: Place,
-    shelf: Shelf,
-    maker: Maker,
+    stock: Arc<Stock>,
     /// The version that runs, or is about to.
     edition: RwLock<Arc<Edition>>,
+    /// Why no version may be run; then the edition is only there to end what runs.
+    unusable: RwLock<Option<String>>,
     journal: Mutex<JournalFile>,
-    saved: Saved,
+    preparation: Mutex<Option<Preparation>>,
+    /// Rung when a preparation is over.
+    prepared: Arc<Notify>,
     gateway: gateway::Gateway,
     deadlines: Deadlines,
     checks: Checks,
@@ -55,42 +62,52 @@ enum Checks {
     InChild,
 }
 
-/// Why it is not known which OpenClaw this server has.
+/// Why there can be no OpenClaw here.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOpened {
-    #[error(transparent)]
-    Journal(#[from] UnreadableJournal),
     #[error("the manifest names no version")]
     NoVersion,
-    #[error("find the version of OpenClaw that this server has")]
-    Release(#[from] NoRelease),
     #[error(transparent)]
     Edition(#[from] NoEdition),
 }
 
 impl OpenClaw {
     /// The gateway at this place, of the version that the journal in `directory` names, or of the shelf's first.
-    /// The directory is on the disk of the gateway's state.
+    /// The directory is on the disk of the gateway's state. Where it is not known which version the state belongs
+    /// to, or that one is not here, no gateway is started, and what runs can be ended.
     pub fn open(
         place: Place,
         shelf: Shelf,
         maker: Maker,
         directory: &Path,
     ) -> Result<Self, NotOpened> {
-        let journal = JournalFile::open(directory)?;
-        let release = match journal.read().in_charge() {
-            Some(version) => shelf.find(version)?,
-            None => shelf.first().cloned().ok_or(NotOpened::NoVersion)?,
-        };
-        let edition = Edition::of(&release, &maker)?;
-        Ok(Self {
-            gateway: gateway::Gateway::new(place.clone()),
-            saved: Saved::of(place.state_dir(), directory.to_owned()),
-            place,
+        let first = shelf.first().cloned().ok_or(NotOpened::NoVersion)?;
+        let stock = Stock {
             shelf,
             maker,
+            saved: Saved::of(place.state_dir(), directory.to_owned()),
+        };
+        let (journal, found) = match JournalFile::open(directory) {
+            Ok(journal) => {
+                let found = journal.read().in_charge().map(|it| stock.edition_of(it));
+                (journal, found.transpose().map_err(|gone| format!("{gone:#}")))
+            }
+            Err(unreadable) => (JournalFile::unknown(directory), Err(chain(&unreadable))),
+        };
+        let (edition, unusable) = match found {
+            Ok(Some(edition)) => (edition, None),
+            Ok(None) => (Edition::of(&first, &stock.maker)?, None),
+            Err(why) => (Edition::of(&first, &stock.maker)?, Some(why)),
+        };
+        Ok(Self {
+            gateway: gateway::Gateway::new(place.clone()),
+            place,
+            stock: Arc::new(stock),
             edition: RwLock::new(Arc::new(edition)),
+            unusable: RwLock::new(unusable),
             journal: Mutex::new(journal),
+            preparation: Mutex::default(),
+            prepared: Arc::default(),
             deadlines: Deadlines::default(),
             checks: Checks::Here,
         })
@@ -129,6 +146,17 @@ impl OpenClaw {
     /// A poisoned lock means that a task panicked; what it holds is replaced whole.
     fn edition(&self) -> Arc<Edition> {
         Arc::clone(&self.edition.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn unusable(&self) -> Option<String> {
+        let why = self.unusable.read();
+        why.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on nothing is started.
+    fn refuse(&self, why: String) {
+        tracing::error!(why, "no OpenClaw can be run");
+        *self.unusable.write().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
     /// What it takes now.
@@ -187,6 +215,9 @@ impl Gateway for OpenClaw {
     }
 
     async fn start(&self) -> anyhow::Result<()> {
+        if let Some(why) = self.unusable() {
+            anyhow::bail!("no OpenClaw can be run: {why}");
+        }
         // Kept if there is one: a claimed gateway starts with what it last took.
         if !self.place.config_path().exists() {
             let first = openclaw::neutral(&self.place, Stage::WarmingUp);
@@ -245,30 +276,55 @@ impl Gateway for OpenClaw {
 
     fn standing(&self) -> Standing {
         let journal = self.journal().read().clone();
+        let unusable = self.unusable();
+        let version = match (&unusable, journal.in_charge()) {
+            (Some(_), Some(version)) => version.to_owned(),
+            (Some(_) | None, _) => self.edition().version.to_string(),
+        };
+        let (preparing, is_prepared) = match self.preparation().as_mut() {
+            Some(preparation) => (Some(preparation.order), preparation.outcome().is_some()),
+            None => (None, false),
+        };
+        let under_way = journal.under_way;
         Standing {
             state: OpenClawState {
-                version: self.edition().version.to_string(),
+                version,
                 settled: journal.settled,
                 failed: journal.failed,
             },
-            stage: journal.under_way.map(|under_way| under_way.stage),
+            order: under_way.as_ref().map(|it| it.order).or(preparing),
+            stage: under_way.map(|it| it.stage),
+            is_prepared,
+            unusable,
         }
     }
 
     async fn order(&self, order: &OpenClawOrder) -> anyhow::Result<()> {
-        self.take_order(order).await
+        self.take_order(order)
     }
 
-    async fn proceed(&self, stage: upgrades::Stage) -> anyhow::Result<()> {
+    fn withdraw(&self) {
+        *self.preparation() = None;
+    }
+
+    async fn prepared(&self) {
+        self.prepared.notified().await;
+    }
+
+    async fn proceed(&self, stage: UpgradeStage) -> anyhow::Result<()> {
         match stage {
-            upgrades::Stage::Saving => self.save().await,
-            upgrades::Stage::Trying => self.try_out().await,
-            upgrades::Stage::Restoring => self.restore().await,
+            UpgradeStage::Saving => self.save().await,
+            UpgradeStage::Trying => self.try_out().await,
+            UpgradeStage::Restoring => self.restore().await,
         }
     }
 
+    async fn abandon(&self, stage: UpgradeStage, why: &str) -> anyhow::Result<()> {
+        self.stop_at(stage, why).await
+    }
+
     async fn tidy(&self) -> anyhow::Result<()> {
-        self.forget_old_state().await
+        self.sweep().await
     }
 
     fn tend(&self) {

@@ -2,7 +2,7 @@
 
 use tidepool_shared::document::{DesiredDocument, Generation, Power};
 
-use crate::{applied::Applied, upgrade::Stage};
+use crate::{applied::Applied, upgrade::UpgradeStage};
 
 /// What the loop sees of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,16 +16,26 @@ pub struct Seen {
     /// The last order for another version that is over.
     pub settled: u64,
     /// What is being done for an order.
-    pub stage: Option<Stage>,
+    pub stage: Option<UpgradeStage>,
+    /// The order that is being prepared, or done.
+    pub order: Option<u64>,
+    /// Whether one that is not begun is prepared, and nothing else is being changed.
+    pub may_begin: bool,
+    /// Whether there is a version that may be run.
+    pub is_usable: bool,
 }
 
 /// One thing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Begin with the document's order for another version.
+    /// Prepare the document's order for another version, or begin with it.
     Order,
+    /// Prepare an order no longer that nobody gives any more.
+    Withdraw,
     /// Do the stage that an order is at.
-    Proceed(Stage),
+    Proceed(UpgradeStage),
+    /// End the stage that an order is at.
+    Abandon(UpgradeStage),
     StartGateway,
     /// The instance is switched off.
     StopGateway,
@@ -46,17 +56,33 @@ pub enum Action {
 /// A claimed gateway is never warmed up, not even after a crash: the turn would be a conversation on
 /// the customer's account, and a slow first answer is better than a stranger's words in their agent.
 pub fn plan(desired: Option<&DesiredDocument>, applied: &Applied, seen: &Seen) -> Option<Action> {
+    let is_off = desired.is_some_and(|desired| desired.power == Power::Off);
+    if !seen.is_usable {
+        return (is_off && seen.process.is_some()).then_some(Action::StopGateway);
+    }
     // Nothing else starts or stops a gateway meanwhile: the state may belong to the other version.
     if let Some(stage) = seen.stage {
-        return Some(Action::Proceed(stage));
+        return Some(match stage {
+            UpgradeStage::Saving | UpgradeStage::Trying if is_off => Action::Abandon(stage),
+            UpgradeStage::Saving | UpgradeStage::Trying | UpgradeStage::Restoring => {
+                Action::Proceed(stage)
+            }
+        });
+    }
+    // What is begun comes to its end, which is told; what is not can still be taken back.
+    let ordered = desired.and_then(|desired| desired.openclaw.as_ref());
+    if seen.order.is_some() && (is_off || seen.order != ordered.map(|order| order.number)) {
+        return Some(Action::Withdraw);
     }
     if let Some(desired) = desired
-        && desired.power == Power::Off
+        && is_off
     {
         return plan_off(desired, applied, seen);
     }
-    // Also for one that does not start: another version may be its cure.
-    if desired.is_some_and(|desired| has_order(desired, seen)) {
+    // Also for one that does not start: another version may be its cure. While it is prepared, which takes minutes,
+    // everything else goes on.
+    let is_due = seen.order.is_none() || seen.may_begin;
+    if is_due && desired.is_some_and(|desired| has_order(desired, seen)) {
         return Some(Action::Order);
     }
     if seen.process.is_none() {
@@ -140,6 +166,20 @@ mod tests {
             served: Generation(served),
             settled: 0,
             stage: None,
+            order: None,
+            may_begin: false,
+            is_usable: true,
+        }
+    }
+
+    fn ordered(number: u64) -> DesiredDocument {
+        DesiredDocument {
+            openclaw: Some(OpenClawOrder {
+                number,
+                version: "2026.9.6".parse().unwrap(),
+                signed: None,
+            }),
+            ..wanted(2, 0)
         }
     }
 
@@ -243,11 +283,7 @@ mod tests {
             restarts: Some(0),
             ..Applied::default()
         };
-        let mut desired = wanted(2, 0);
-        desired.openclaw = Some(OpenClawOrder {
-            number: 3,
-            version: "2026.9.6".parse().unwrap(),
-        });
+        let desired = ordered(3);
         let next = |seen: &Seen| plan(Some(&desired), &applied, seen);
         assert_eq!(next(&up("a", 1)), None);
         let mut seen = up("a", 2);
@@ -266,16 +302,81 @@ mod tests {
     }
 
     #[test]
+    fn everything_else_goes_on_while_an_order_is_prepared() {
+        let applied = Applied {
+            restarts: Some(0),
+            ..Applied::default()
+        };
+        let desired = ordered(3);
+        let mut seen = up("a", 2);
+        seen.order = Some(3);
+        let next = |seen: &Seen| plan(Some(&desired), &applied, seen);
+        assert_eq!(next(&seen), Some(Action::Configure));
+        seen.process = None;
+        assert_eq!(next(&seen), Some(Action::StartGateway));
+        seen.may_begin = true;
+        assert_eq!(next(&seen), Some(Action::Order));
+    }
+
+    #[test]
     fn nothing_is_started_while_an_order_is_under_way() {
         let applied = Applied::default();
-        for stage in [Stage::Saving, Stage::Trying, Stage::Restoring] {
+        for stage in STAGES {
             let mut seen = up("a", 1);
             seen.stage = Some(stage);
+            seen.order = Some(3);
             seen.process = None;
-            for desired in [None, Some(&wanted(1, 0))] {
+            for desired in [None, Some(&ordered(3))] {
                 assert_eq!(plan(desired, &applied, &seen), Some(Action::Proceed(stage)));
             }
         }
+    }
+
+    const STAGES: [UpgradeStage; 3] = [
+        UpgradeStage::Saving,
+        UpgradeStage::Trying,
+        UpgradeStage::Restoring,
+    ];
+
+    #[test]
+    fn an_order_can_be_taken_back_until_it_is_begun_and_ends_when_it_is_switched_off() {
+        let applied = Applied::default();
+        let off = DesiredDocument {
+            power: Power::Off,
+            ..ordered(3)
+        };
+        for desired in [&wanted(2, 0), &ordered(4), &off] {
+            let mut seen = up("a", 2);
+            seen.order = Some(3);
+            let next = |seen: &Seen| plan(Some(desired), &applied, seen);
+            assert_eq!(next(&seen), Some(Action::Withdraw));
+            for stage in STAGES {
+                seen.stage = Some(stage);
+                let ends = desired.power == Power::Off && stage != UpgradeStage::Restoring;
+                let expected = if ends {
+                    Action::Abandon(stage)
+                } else {
+                    Action::Proceed(stage)
+                };
+                assert_eq!(next(&seen), Some(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_version_that_may_be_run_nothing_is_started_and_what_runs_can_be_stopped() {
+        let applied = Applied::default();
+        let mut seen = up("a", 2);
+        seen.is_usable = false;
+        let off = DesiredDocument {
+            power: Power::Off,
+            ..wanted(2, 0)
+        };
+        assert_eq!(plan(None, &applied, &seen), None);
+        assert_eq!(plan(Some(&ordered(3)), &applied, &seen), None);
+        assert_eq!(plan(Some(&off), &applied, &seen), Some(Action::StopGateway));
+        seen.process = None;
+        assert_eq!(plan(Some(&wanted(2, 0)), &applied, &seen), None);
     }
 
     proptest! {
@@ -300,7 +401,9 @@ mod tests {
                         prop_assert!(applied.observed.0 >= generation);
                         return Ok(());
                     }
-                    Some(Action::Order | Action::Proceed(_)) => prop_assert!(false, "nobody ordered"),
+                    Some(
+                        Action::Order | Action::Withdraw | Action::Proceed(_) | Action::Abandon(_)
+                    ) => prop_assert!(false, "nobody ordered"),
                     Some(Action::StartGateway) => seen.process = Some("b".into()),
                     Some(Action::StopGateway) => {
                         seen.process = None;

@@ -3,29 +3,21 @@
 //! Every entry that a customer can reach is tried on the real thing (`tests/gateway_contract/rows.rs`);
 //! those of `/gateway` are what OpenClaw's own reload plan says. What is not in the list may be hot all
 //! the same: the gateway's word decides how it is done, the list only what is expected of it. A
-//! version that is not in the list is refused: the wrong restart signal kills a 2026.9.5, and opens a
-//! debugger on a 2026.9.6.
+//! version that is not in the list is refused, unless its release, which is signed, says what restarts it: the wrong
+//! signal kills a 2026.9.5, and opens a debugger on a 2026.9.6.
 
 use std::collections::BTreeSet;
 
 use rustix::process::Signal;
 use serde_json::Value;
+pub use tidepool_shared::manifest::RestartSignal;
+use tidepool_shared::manifest::Release;
 
-/// The signal that restarts a gateway in its process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RestartSignal {
-    /// Up to 2026.9.5. Later it opens Node's inspector and must never be sent.
-    Usr1,
-    /// From 2026.9.6. Earlier it ends the process.
-    Usr2,
-}
-
-impl RestartSignal {
-    pub(crate) fn number(self) -> Signal {
-        match self {
-            Self::Usr1 => Signal::USR1,
-            Self::Usr2 => Signal::USR2,
-        }
+/// Its number on this machine.
+pub(crate) fn signal_number(signal: RestartSignal) -> Signal {
+    match signal {
+        RestartSignal::Usr1 => Signal::USR1,
+        RestartSignal::Usr2 => Signal::USR2,
     }
 }
 
@@ -114,6 +106,16 @@ impl Table {
             .ok_or_else(|| UnknownVersion(version.chars().take(64).collect()))
     }
 
+    /// The table of a release, which may be of a version that is newer than this agent.
+    pub fn of_release(release: &Release) -> Result<Self, UnknownVersion> {
+        Self::of(&release.openclaw_version).or_else(|unknown| {
+            release
+                .restart_signal
+                .map(|restart_signal| Self { restart_signal })
+                .ok_or(unknown)
+        })
+    }
+
     /// The signal that restarts this version.
     pub fn restart_signal(self) -> RestartSignal {
         self.restart_signal
@@ -189,6 +191,23 @@ mod tests {
         for unknown in ["2026.9.7", "2026.10.1", "2026.9.60", "", "2026.9.6-rc1"] {
             assert!(signal(unknown).is_err(), "{unknown}");
         }
+    }
+
+    #[test]
+    fn a_release_says_what_restarts_it_if_the_agent_does_not_know() {
+        let release = |version: &str, restart_signal| Release {
+            openclaw_version: version.to_owned(),
+            gateway: Vec::new(),
+            config_schema: "schema.json".into(),
+            container: None,
+            archive: None,
+            restart_signal,
+        };
+        let signal = |release| Table::of_release(&release).map(Table::restart_signal);
+        let said = Some(RestartSignal::Usr2);
+        assert_eq!(signal(release("2027.1.1", said)), Ok(RestartSignal::Usr2));
+        assert!(signal(release("2027.1.1", None)).is_err());
+        assert_eq!(signal(release("2026.9.5", said)), Ok(RestartSignal::Usr1));
     }
 
     #[test]

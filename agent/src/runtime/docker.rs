@@ -34,7 +34,7 @@ use self::{
 use super::{
     Log, NotLimited, Runtime, STOP_GRACE, SignalFailed, StartFailed, Started, State, Stopped, Taken,
 };
-use crate::{disk, openclaw, reload::RestartSignal};
+use crate::{disk, openclaw, reload::{RestartSignal, signal_number}};
 
 /// How long Docker gets to tell of the end of a process that was killed.
 const KILL_WAIT: Duration = Duration::from_secs(15);
@@ -280,7 +280,7 @@ impl Runtime for DockerRuntime {
         let Found::Running(record) = self.find().await.map_err(SignalFailed::Container)? else {
             return Err(SignalFailed::NotRunning);
         };
-        match record.process.signal(signal.number()) {
+        match record.process.signal(signal_number(signal)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(SignalFailed::NotRunning),
             Err(error) => Err(SignalFailed::Send(error)),

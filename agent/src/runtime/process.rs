@@ -29,7 +29,7 @@ use super::{
 };
 use tidepool_shared::document::GatewayLimits;
 
-use crate::{disk, machine, openclaw::Place, reload::RestartSignal};
+use crate::{disk, machine, openclaw::Place, reload::{RestartSignal, signal_number}};
 
 /// How long the kernel gets to end a killed process; more than an instant only on a stuck disk.
 const KILL_WAIT: Duration = Duration::from_secs(5);
@@ -287,7 +287,7 @@ impl Runtime for ProcessRuntime {
 
     async fn restart_by(&self, signal: RestartSignal) -> Result<(), SignalFailed> {
         let process = self.running().ok_or(SignalFailed::NotRunning)?;
-        match process.signal(signal.number()) {
+        match process.signal(signal_number(signal)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(SignalFailed::NotRunning),
             Err(error) => Err(SignalFailed::Send(error)),

@@ -25,6 +25,7 @@ pub struct Journal {
     pub failed: Option<String>,
     pub under_way: Option<UnderWay>,
     pub kept: Option<Kept>,
+    pub discarded: Option<Discarded>,
 }
 
 /// An order that is being carried out.
@@ -32,10 +33,10 @@ pub struct Journal {
 pub struct UnderWay {
     pub order: u64,
     pub to: String,
-    pub stage: Stage,
+    pub stage: UpgradeStage,
     /// Times that the stage was begun.
     pub tries: u32,
-    /// Why it goes back.
+    /// Why it goes back; nothing if to go back is what was ordered.
     #[serde(default)]
     pub why: Option<String>,
 }
@@ -43,7 +44,7 @@ pub struct UnderWay {
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum UpgradeStage {
     Saving,
     Trying,
     Restoring,
@@ -53,6 +54,15 @@ pub enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     pub version: String,
+    /// Seconds since 1970.
+    pub until: i64,
+}
+
+/// The state that the one of before took the place of, with all that was written meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// The order that ended so.
+    pub order: u64,
     /// Seconds since 1970.
     pub until: i64,
 }
@@ -93,6 +103,14 @@ impl JournalFile {
         Ok(Self { path, journal })
     }
 
+    /// A journal of which nothing is known. It is for who changes nothing.
+    pub(crate) fn unknown(directory: &Path) -> Self {
+        Self {
+            path: directory.join("journal.json"),
+            journal: Journal::default(),
+        }
+    }
+
     pub fn read(&self) -> &Journal {
         &self.journal
     }
@@ -112,7 +130,7 @@ impl Journal {
     pub(crate) fn in_charge(&self) -> Option<&str> {
         match &self.under_way {
             Some(UnderWay {
-                stage: Stage::Trying,
+                stage: UpgradeStage::Trying,
                 to,
                 ..
             }) => Some(to),

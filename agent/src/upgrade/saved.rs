@@ -16,11 +16,10 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use nix::{
-    sys::statvfs::statvfs,
-    unistd::{geteuid, syncfs},
-};
+use nix::unistd::{geteuid, syncfs};
 use tidepool_certs::secret_file;
+
+use crate::disk::{self, UNSYNCED};
 
 /// A plugin brings thousands of files; a million are no gateway's.
 const MAX_ENTRIES: u64 = 1_000_000;
@@ -28,6 +27,10 @@ const MAX_ENTRIES: u64 = 1_000_000;
 const MAX_DEPTH: u32 = 128;
 /// For the new version's own copies of its databases, and for everything else on the server.
 const MARGIN_BYTES: u64 = 256 << 20;
+/// For the journal, when the new version has filled the disk.
+const RESERVE_BYTES: usize = 1 << 20;
+/// How the names begin of states that a copy took the place of.
+const DISCARDED: &str = "discarded-";
 
 /// Where a state and its copy are.
 #[derive(Debug, Clone)]
@@ -36,6 +39,13 @@ pub struct Saved {
     state: PathBuf,
     /// A directory of ours on the same disk.
     directory: PathBuf,
+}
+
+/// Whether a copy stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    Copy,
+    Nothing,
 }
 
 /// What a state amounts to.
@@ -82,8 +92,13 @@ impl Saved {
         self.directory.join("state.partial")
     }
 
-    fn discarded(&self) -> PathBuf {
-        self.directory.join("discarded")
+    fn reserve(&self) -> PathBuf {
+        self.directory.join("reserve")
+    }
+
+    /// Where the state is that the copy took the place of.
+    pub fn discarded(&self, number: u64) -> PathBuf {
+        self.directory.join(format!("{DISCARDED}{number}"))
     }
 
     /// Whether there is room for the copy, and for what the new version makes of the state.
@@ -102,8 +117,7 @@ impl Saved {
         let amount = walk.seen;
         // The state may not be made yet.
         let home = self.state.parent().unwrap_or(&self.state);
-        let disk = statvfs(home).map_err(|error| NoRoom::Look(error.into()))?;
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+        let free = disk::free_bytes(home).map_err(NoRoom::Look)?;
         let needed = needed(amount);
         if free < needed {
             return Err(NoRoom::Full {
@@ -114,38 +128,53 @@ impl Saved {
         Ok(amount)
     }
 
-    /// Copies the state, of which nothing may run. An earlier copy is replaced.
-    pub fn save(&self, stop: &AtomicBool) -> Result<(), NotSaved> {
+    /// Copies the state, of which nothing may run. An earlier copy stays until this one [takes its place](Self::keep).
+    pub fn copy(&self, stop: &AtomicBool) -> Result<(), NotSaved> {
         let amount = self
             .check_room()
             .map_err(|error| NotSaved::Copy(io::Error::other(error)))?;
         secret_file::create_dir(&self.directory).map_err(NotSaved::Copy)?;
-        for old in [self.partial(), self.path()] {
-            remove(&old).map_err(NotSaved::Copy)?;
-        }
+        disk::remove_tree(&self.partial()).map_err(NotSaved::Copy)?;
         let mut walk = Walk::new(amount, stop);
-        if let Err(error) = walk.tree(&self.state, Some(&self.partial()), 0) {
+        let copied = walk.tree(&self.state, Some(&self.partial()), 0);
+        let copied = copied.and_then(|()| self.finish(stop));
+        if copied.is_err() {
             // What is left of it may have filled the disk.
-            remove(&self.partial()).map_err(NotSaved::Copy)?;
-            return Err(error);
+            disk::remove_tree(&self.partial()).map_err(NotSaved::Copy)?;
         }
-        let made_whole = || -> io::Result<()> {
-            syncfs(File::open(&self.directory)?)?;
-            fs::rename(self.partial(), self.path())?;
-            File::open(&self.directory)?.sync_all()
-        };
-        made_whole().map_err(NotSaved::Copy)
+        copied
     }
 
-    /// Puts the copy in the place of the state, of which nothing may run. When there is no copy that was done
-    /// already.
-    pub fn put_back(&self) -> io::Result<()> {
-        let (copy, discarded) = (self.path(), self.discarded());
+    fn finish(&self, stop: &AtomicBool) -> Result<(), NotSaved> {
+        let done = || -> io::Result<()> {
+            fs::write(self.reserve(), vec![0xa5; RESERVE_BYTES])?;
+            syncfs(File::open(&self.directory)?)?;
+            Ok(())
+        };
+        done().map_err(NotSaved::Copy)?;
+        // Nobody waits for it any more, and the gateway may be running again.
+        if stop.load(Ordering::Relaxed) {
+            return Err(NotSaved::Stopped);
+        }
+        Ok(())
+    }
+
+    /// Puts the copy that was just made in the place of an earlier one.
+    pub fn keep(&self) -> io::Result<()> {
+        disk::remove_tree(&self.path())?;
+        fs::rename(self.partial(), self.path())?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Puts the copy in the place of the state, of which nothing may run, and the state aside under this number. When
+    /// there is no copy that was done already.
+    pub fn put_back(&self, number: u64) -> io::Result<()> {
+        let (copy, discarded) = (self.path(), self.discarded(number));
         if !copy.try_exists()? {
-            return remove(&discarded);
+            return Ok(());
         }
         if self.state.try_exists()? {
-            remove(&discarded)?;
+            disk::remove_tree(&discarded)?;
             fs::rename(&self.state, &discarded)?;
         }
         fs::rename(&copy, &self.state)?;
@@ -155,13 +184,41 @@ impl Saved {
         {
             File::open(parent)?.sync_all()?;
         }
-        remove(&discarded)
+        Ok(())
     }
 
-    /// Removes the copy.
-    pub fn forget(&self) -> io::Result<()> {
-        for old in [self.partial(), self.path(), self.discarded()] {
-            remove(&old)?;
+    /// Whether the state that was put aside can stay beside what runs, which needs room too.
+    pub fn has_margin(&self) -> io::Result<bool> {
+        Ok(disk::free_bytes(&self.directory)? >= MARGIN_BYTES)
+    }
+
+    /// Gives back the room without which nothing could be written down on a full disk.
+    pub fn release_reserve(&self) -> io::Result<()> {
+        match fs::remove_file(self.reserve()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Removes all that is not one of these.
+    pub fn keep_only(&self, copy: Keep, discarded: Option<u64>) -> io::Result<()> {
+        self.release_reserve()?;
+        disk::remove_tree(&self.partial())?;
+        if copy == Keep::Nothing {
+            disk::remove_tree(&self.path())?;
+        }
+        let kept = discarded.map(|number| self.discarded(number));
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_discarded = name.to_str().is_some_and(|it| it.starts_with(DISCARDED));
+            if is_discarded && Some(entry.path()) != kept {
+                disk::remove_tree(&entry.path())?;
+            }
         }
         Ok(())
     }
@@ -172,17 +229,12 @@ const fn needed(amount: Amount) -> u64 {
     amount.bytes.saturating_mul(2).saturating_add(MARGIN_BYTES)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    }
-}
-
 /// A walk through a tree, which counts it and may copy it.
 struct Walk<'a> {
     seen: Amount,
     most: Amount,
+    /// Bytes of small files that may be in memory only.
+    unsynced: u64,
     stop: &'a AtomicBool,
 }
 
@@ -191,6 +243,7 @@ impl<'a> Walk<'a> {
         Self {
             seen: Amount::default(),
             most,
+            unsynced: 0,
             stop,
         }
     }
@@ -217,13 +270,33 @@ impl<'a> Walk<'a> {
                     .and_then(|target| symlink(target, to))
                     .map_err(NotSaved::Copy)?;
             } else if kind.is_file() {
-                copy(from, to).map_err(NotSaved::Copy)?;
+                self.file(from, to)?;
             } else {
                 return Ok(());
             }
         }
         to.map_or(Ok(()), |to| like(to, &meta))
             .map_err(NotSaved::Copy)
+    }
+
+    /// Not by `fs::copy`, which takes the file's mode along at once.
+    fn file(&mut self, from: &Path, to: &Path) -> Result<(), NotSaved> {
+        let copied = || -> io::Result<u64> {
+            let mut new = File::create_new(to)?;
+            let bytes = disk::copy(&mut File::open(from)?, &mut new, self.stop)?;
+            let unsynced = self.unsynced.saturating_add(bytes);
+            if unsynced < UNSYNCED {
+                return Ok(unsynced);
+            }
+            syncfs(&new)?;
+            Ok(0)
+        };
+        match copied() {
+            Ok(unsynced) => self.unsynced = unsynced,
+            Err(_) if self.stop.load(Ordering::Relaxed) => return Err(NotSaved::Stopped),
+            Err(error) => return Err(NotSaved::Copy(error)),
+        }
+        Ok(())
     }
 
     fn count(&mut self, meta: &Metadata, depth: u32) -> Result<(), NotSaved> {
@@ -239,13 +312,6 @@ impl<'a> Walk<'a> {
             && depth <= MAX_DEPTH;
         if within { Ok(()) } else { Err(NotSaved::Grown) }
     }
-}
-
-/// The kernel shares the blocks where the disk can. Not by `fs::copy`, which takes the file's mode along at once.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let mut new = File::create_new(to)?;
-    io::copy(&mut File::open(from)?, &mut new)?;
-    Ok(())
 }
 
 /// What is counted may be gone at the next look, for the gateway still runs; what is copied may not.
@@ -307,6 +373,11 @@ mod tests {
             fs::write(self.state().join(name), text).unwrap();
         }
 
+        fn save(&self) {
+            self.saved().copy(&GO_ON).unwrap();
+            self.saved().keep().unwrap();
+        }
+
         fn saved(&self) -> Saved {
             Saved::of(self.state(), self.dir.path().join("upgrade"))
         }
@@ -342,15 +413,53 @@ mod tests {
     fn a_copy_is_the_state_file_by_file_and_comes_back_as_it_was() {
         let bench = Bench::new();
         let before = contents(&bench.state());
-        bench.saved().save(&GO_ON).unwrap();
+        bench.save();
         assert_eq!(contents(&bench.saved().path()), before);
         bench.write("state/deep/db.sqlite", "migrated");
         bench.write("new", "of the new version");
-        bench.saved().put_back().unwrap();
+        let after = contents(&bench.state());
+        bench.saved().put_back(7).unwrap();
         assert_eq!(contents(&bench.state()), before);
-        bench.saved().put_back().unwrap();
+        bench.saved().put_back(7).unwrap();
         assert_eq!(contents(&bench.state()), before, "done already");
         assert!(!bench.saved().path().exists());
+        assert_eq!(contents(&bench.saved().discarded(7)), after, "put aside");
+    }
+
+    #[test]
+    fn a_copy_that_fails_leaves_the_earlier_one() {
+        let bench = Bench::new();
+        let before = contents(&bench.state());
+        bench.save();
+        bench.write("new", "of the new version");
+        bench.saved().copy(&AtomicBool::new(true)).unwrap_err();
+        assert_eq!(contents(&bench.saved().path()), before);
+        bench.saved().copy(&GO_ON).unwrap();
+        assert_eq!(contents(&bench.saved().path()), before, "until it is taken");
+        bench.saved().keep().unwrap();
+        assert_eq!(contents(&bench.saved().path()), contents(&bench.state()));
+    }
+
+    #[test]
+    fn only_what_is_still_wanted_stays() {
+        let bench = Bench::new();
+        for number in [7, 8] {
+            bench.save();
+            bench.saved().put_back(number).unwrap();
+        }
+        bench.save();
+        fs::create_dir_all(bench.saved().partial()).unwrap();
+        bench.saved().keep_only(Keep::Copy, Some(8)).unwrap();
+        assert!(bench.saved().path().exists() && bench.saved().discarded(8).exists());
+        for gone in [
+            bench.saved().discarded(7),
+            bench.saved().partial(),
+            bench.saved().reserve(),
+        ] {
+            assert!(!gone.exists(), "{}", gone.display());
+        }
+        bench.saved().keep_only(Keep::Nothing, None).unwrap();
+        assert!(!bench.saved().path().exists() && !bench.saved().discarded(8).exists());
     }
 
     #[test]
@@ -358,14 +467,14 @@ mod tests {
         for cut in 0..2 {
             let bench = Bench::new();
             let before = contents(&bench.state());
-            bench.saved().save(&GO_ON).unwrap();
+            bench.save();
             bench.write("state/deep/db.sqlite", "migrated");
-            fs::create_dir_all(bench.saved().discarded().join("of an earlier one")).unwrap();
+            fs::create_dir_all(bench.saved().discarded(7).join("of an earlier one")).unwrap();
             if cut > 0 {
-                remove(&bench.saved().discarded()).unwrap();
-                fs::rename(bench.state(), bench.saved().discarded()).unwrap();
+                disk::remove_tree(&bench.saved().discarded(7)).unwrap();
+                fs::rename(bench.state(), bench.saved().discarded(7)).unwrap();
             }
-            bench.saved().put_back().unwrap();
+            bench.saved().put_back(7).unwrap();
             assert_eq!(contents(&bench.state()), before, "cut off at {cut}");
         }
     }
@@ -375,11 +484,9 @@ mod tests {
         let bench = Bench::new();
         fs::create_dir_all(bench.saved().partial()).unwrap();
         fs::write(bench.saved().partial().join("half"), "of a file").unwrap();
-        bench.saved().save(&GO_ON).unwrap();
+        bench.save();
         assert!(!bench.saved().partial().exists());
         assert!(!bench.saved().path().join("half").exists());
-        bench.saved().forget().unwrap();
-        assert!(!bench.saved().path().exists());
     }
 
     #[test]
@@ -389,7 +496,7 @@ mod tests {
         file.set_len(1 << 43).unwrap();
         let refused = bench.saved().check_room();
         assert!(matches!(refused, Err(NoRoom::Full { .. })), "{refused:?}");
-        bench.saved().save(&GO_ON).unwrap_err();
+        bench.saved().copy(&GO_ON).unwrap_err();
         assert!(!bench.saved().path().exists());
     }
 
@@ -404,7 +511,7 @@ mod tests {
     #[test]
     fn a_copy_ends_when_it_is_told_to() {
         let bench = Bench::new();
-        let stopped = bench.saved().save(&AtomicBool::new(true));
+        let stopped = bench.saved().copy(&AtomicBool::new(true));
         assert!(matches!(stopped, Err(NotSaved::Stopped)), "{stopped:?}");
         assert!(!bench.saved().path().exists());
     }

@@ -16,6 +16,9 @@ use crate::{
 
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(100);
+/// At the end of a trial: one that is busy just then has not failed.
+const LAST_LOOKS: u32 = 10;
+const BETWEEN_LAST_LOOKS: Duration = Duration::from_secs(1);
 
 /// A version on trial.
 pub struct Trial<'a> {
@@ -56,7 +59,17 @@ impl Trial<'_> {
             }
             sleep(POLL).await;
         }
-        let said = self.gateway.version().await.ok_or(Failing::Refuses)?;
+        let said = loop {
+            if let Some(said) = self.gateway.version().await {
+                break said;
+            }
+            // It is busy for seconds now and then while it starts.
+            self.is_still(&process).await?;
+            if Instant::now() >= deadline {
+                return Err(Failing::Refuses);
+            }
+            sleep(POLL).await;
+        };
         let is_ordered = said
             .parse::<OpenClawVersion>()
             .is_ok_and(|said| said.release() == self.version.release());
@@ -68,13 +81,16 @@ impl Trial<'_> {
             self.is_still(&process).await?;
             sleep(POLL).await;
         }
-        let stays = self.gateway.startup().await == Startup::Started
-            && self.gateway.admits(As::Owner).await;
-        if stays {
-            Ok(())
-        } else {
-            Err(Failing::NotSteady)
+        for _ in 0..LAST_LOOKS {
+            self.is_still(&process).await?;
+            let stays = self.gateway.startup().await == Startup::Started
+                && self.gateway.admits(As::Owner).await;
+            if stays {
+                return Ok(());
+            }
+            sleep(BETWEEN_LAST_LOOKS).await;
         }
+        Err(Failing::NotSteady)
     }
 
     async fn is_still(&self, process: &str) -> Result<(), Failing> {

@@ -206,7 +206,7 @@ async fn known(state: &ApiState, id: &str) -> Result<ImageView, Problem> {
         .ok_or_else(|| Problem::new(Code::NotFound, "no such image"))
 }
 
-async fn all(state: &ApiState) -> Result<Vec<ImageView>, Problem> {
+pub(super) async fn all(state: &ApiState) -> Result<Vec<ImageView>, Problem> {
     let images = state.cloud.images().await.map_err(|error| cloudy(&error))?;
     let servers = state.store.servers().await?;
     let mut last = state.store.last_verifications().await?;

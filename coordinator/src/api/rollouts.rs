@@ -8,12 +8,13 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
-use tidepool_shared::id::RolloutId;
+use tidepool_shared::{id::RolloutId, openclaw_version::OpenClawVersion};
 use utoipa::ToSchema;
 
 use super::{
     ApiState,
     body::{Parsed, request_bodies},
+    images,
     instances::openclaw::read_version,
     problem::{Code, Problem, ProblemBody},
 };
@@ -108,7 +109,8 @@ pub(super) async fn list(
 }
 
 /// Starts a rollout of a version to the running instances of a tier, canaries first. It ends another one of this
-/// tier that is under way, and takes its orders back. Pinned instances are passed by.
+/// tier that is under way, and takes its orders back. Pinned instances are passed by. An artefact must bring the
+/// version, or an image have it.
 #[utoipa::path(post, path = "/v1/rollouts", tag = "rollouts", request_body = StartRollout,
     params(("Idempotency-Key" = Option<String>, Header, description = "Replays the first answer to the same request")),
     responses((status = 201, body = RolloutView), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
@@ -119,6 +121,13 @@ pub(super) async fn start(
     let version = read_version(&body.version)?;
     if state.pool(Some(&body.tier), None).is_none() {
         return Err(Problem::field("/tier", "unknown_tier", "no such tier"));
+    }
+    if !is_to_be_had(&state, &version).await? {
+        let detail = format!(
+            "no image has OpenClaw {version}, and this coordinator has no artefact that brings it: \
+             `tidepool artefact add`"
+        );
+        return Err(Problem::field("/version", "unknown_version", detail));
     }
     let now = state.now();
     let before = last_of(&state, &body.tier).await?;
@@ -180,6 +189,21 @@ pub(super) async fn resume(
         .resume_rollout(rollout.id, &forgiven, now)
         .await?;
     answer(&state, &tier, &rollout, moved).await
+}
+
+/// Whether a server could have this version: an artefact brings it, or some of them were made with it.
+async fn is_to_be_had(state: &ApiState, version: &OpenClawVersion) -> Result<bool, Problem> {
+    let signed = state.artefacts.bringing(version).await;
+    if signed.map_err(Problem::internal)?.is_some() {
+        return Ok(true);
+    }
+    let is_it = |named: &Option<String>| named.as_deref() == Some(version.as_str());
+    let servers = state.store.servers().await?;
+    if servers.iter().any(|server| is_it(&server.openclaw_version)) {
+        return Ok(true);
+    }
+    let images = images::all(state).await?;
+    Ok(images.iter().any(|image| is_it(&image.openclaw_version)))
 }
 
 async fn of_tier(state: &ApiState, tier: &str) -> Result<Rollout, Problem> {

@@ -1,6 +1,8 @@
 //! `tidepool artefact`: what is brought to servers after they were made. Signing needs the release key and no
 //! coordinator; adding needs the coordinator's directory and no key.
 
+mod pack;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -30,6 +32,8 @@ pub enum Command {
     },
     /// Sign a file; what was signed is written beside it, as FILE.signed.json
     Sign(Sign),
+    /// Make the file that brings a version of OpenClaw to servers, to be signed as `openclaw-image`
+    PackOpenclaw(pack::Pack),
     /// Put a signed file where servers fetch it, on this coordinator
     Add {
         file: PathBuf,
@@ -97,6 +101,10 @@ pub(super) fn run(
             let statement = sign(options).map_err(failed)?;
             let beside = artefacts::signed_beside(&options.file);
             output.show(&statement, |_| vec![beside.display().to_string()])
+        }
+        Command::PackOpenclaw(options) => {
+            let packed = pack::pack(options).map_err(failed)?;
+            output.show(&packed, |_| vec![options.file.display().to_string()])
         }
         Command::Add { file, place } => {
             let added = add(file, place, common).map_err(failed)?;

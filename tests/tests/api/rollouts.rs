@@ -56,8 +56,10 @@ async fn a_rollout_is_started_halted_and_resumed() -> anyhow::Result<()> {
     for (wrong, pointer) in [
         (json!({ "tier": "nowhere", "version": "2026.9.7" }), "/tier"),
         (json!({ "tier": tier, "version": "latest" }), "/version"),
+        // No image has it, and nothing brings it.
+        (json!({ "tier": tier, "version": "2026.9.7" }), "/version"),
         (
-            json!({ "tier": tier, "version": "2026.9.7", "wave_percent": 0 }),
+            json!({ "tier": tier, "version": "2026.9.6", "wave_percent": 0 }),
             "/wave_percent",
         ),
     ] {
@@ -70,7 +72,7 @@ async fn a_rollout_is_started_halted_and_resumed() -> anyhow::Result<()> {
     let halt = format!("{rollouts}/{tier}/halt");
     let unknown = world.call(Method::POST, &halt, &[], None).await?;
     assert_eq!(unknown.status, 404);
-    let wish = json!({ "tier": tier, "version": "2026.9.7" });
+    let wish = json!({ "tier": tier, "version": "2026.9.6" });
     let key = [("idempotency-key", "one")];
     let start = || world.call(Method::POST, rollouts, &key, Some(&wish));
     let started = start().await?;

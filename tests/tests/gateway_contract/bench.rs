@@ -242,6 +242,7 @@ impl Bench {
             config_schema: self.schema_path.clone(),
             container,
             archive: None,
+            restart_signal: None,
         }
     }
 

@@ -7,7 +7,7 @@ use tidepool_agent::{
         body::{Gateway as _, Probe, Standing},
         openclaw::OpenClaw,
     },
-    upgrade::Stage,
+    upgrade::UpgradeStage,
 };
 use tidepool_shared::{
     document::OpenClawOrder,
@@ -42,6 +42,16 @@ fn order(number: u64, version: &str) -> OpenClawOrder {
     OpenClawOrder {
         number,
         version: version.parse().expect("a version"),
+        signed: None,
+    }
+}
+
+/// Gives the order as the loop does, until it is begun or refused.
+async fn give(openclaw: &OpenClaw, order: &OpenClawOrder) {
+    openclaw.order(order).await.expect("an order");
+    while openclaw.standing().order == Some(order.number) && openclaw.standing().stage.is_none() {
+        openclaw.prepared().await;
+        openclaw.order(order).await.expect("an order");
     }
 }
 
@@ -75,7 +85,7 @@ async fn runs(bench: &Bench, openclaw: &OpenClaw, version: &str) {
 async fn an_order_is_carried_out(bench: &Bench, next: Release) {
     let openclaw = bench.openclaw_beside(&[next], SHORT);
     fs::write(bench.place.state_dir().join("of-the-customer"), "dear").expect("a file");
-    openclaw.order(&order(1, NEXT)).await.expect("an order");
+    give(&openclaw, &order(1, NEXT)).await;
     let over = carry_out(&openclaw).await;
     assert_eq!(over.state.settled, 1);
     assert_eq!(over.state.failed, None);
@@ -84,13 +94,13 @@ async fn an_order_is_carried_out(bench: &Bench, next: Release) {
     let read = |name: &str| fs::read_to_string(kept.join(name)).expect("the state of before");
     assert_eq!(read("stub-schema"), "2026.9.6");
     assert_eq!(read("of-the-customer"), "dear");
-    openclaw.order(&order(2, NEXT)).await.expect("an order");
+    give(&openclaw, &order(2, NEXT)).await;
     assert_eq!(openclaw.standing().state.settled, 2, "it has that one");
 }
 
 async fn a_version_that_does_not_prove_itself_goes_back(bench: &Bench, next: Release) {
     let openclaw = bench.openclaw_beside(&[next], SHORT);
-    openclaw.order(&order(1, NEXT)).await.expect("an order");
+    give(&openclaw, &order(1, NEXT)).await;
     let over = carry_out(&openclaw).await;
     assert_eq!(over.state.settled, 1);
     let failed = over.state.failed.expect("a reason");
@@ -130,7 +140,7 @@ async fn a_version_that_never_starts_or_is_another_goes_back_too() {
             ..SHORT
         };
         let openclaw = bench.openclaw_beside(&[next], deadlines);
-        openclaw.order(&order(1, NEXT)).await.expect("an order");
+        give(&openclaw, &order(1, NEXT)).await;
         let over = carry_out(&openclaw).await;
         let failed = over.state.failed.expect("a reason");
         assert!(failed.contains(why), "{failed}");
@@ -150,10 +160,7 @@ async fn what_cannot_be_carried_out_is_refused_with_the_gateway_untouched() {
         (1, "2026.9.5", "is not on this server"),
         (2, NEXT, "is not there"),
     ] {
-        openclaw
-            .order(&order(number, version))
-            .await
-            .expect("an order");
+        give(&openclaw, &order(number, version)).await;
         let standing = openclaw.standing();
         assert_eq!((standing.stage, standing.state.settled), (None, number));
         let failed = standing.state.failed.expect("a reason");
@@ -162,11 +169,101 @@ async fn what_cannot_be_carried_out_is_refused_with_the_gateway_untouched() {
     let large = fs::File::create(bench.place.state_dir().join("large")).expect("a file");
     large.set_len(1 << 43).expect("a hole");
     let openclaw = bench.openclaw_beside(&[next(&bench, &[])], SHORT);
-    openclaw.order(&order(3, NEXT)).await.expect("an order");
+    give(&openclaw, &order(3, NEXT)).await;
     let failed = openclaw.standing().state.failed.expect("a reason");
     assert!(failed.contains("MiB are needed"), "{failed}");
     assert_eq!(bench.recorded_process(), before);
     assert!(bench.gateway.started_within(SHORT.start).await);
+    bench.end().await;
+}
+
+/// A file of the customer's in a state.
+fn customers(state: &std::path::Path) -> String {
+    fs::read_to_string(state.join("of-the-customer")).expect("the customer's file")
+}
+
+#[tokio::test]
+async fn an_order_for_the_version_of_before_brings_its_own_state_back() {
+    let bench = Bench::stub(&[]).await;
+    let openclaw = bench.openclaw_beside(&[next(&bench, &[])], SHORT);
+    let state = bench.place.state_dir();
+    fs::write(state.join("of-the-customer"), "before").expect("a file");
+    give(&openclaw, &order(1, NEXT)).await;
+    carry_out(&openclaw).await;
+    fs::write(state.join("of-the-customer"), "after").expect("a file");
+    give(&openclaw, &order(2, "2026.9.6")).await;
+    assert_eq!(openclaw.standing().stage, Some(UpgradeStage::Restoring));
+    let over = carry_out(&openclaw).await;
+    assert_eq!((over.state.settled, over.state.failed), (2, None));
+    runs(&bench, &openclaw, "2026.9.6").await;
+    assert_eq!(customers(&state), "before");
+    openclaw.tidy().await.expect("tidy");
+    assert_eq!(customers(&bench.upgrades().join("discarded-2")), "after");
+    // An agent that starts now knows it as well, and the way on is open again.
+    let openclaw = bench.openclaw_beside(&[next(&bench, &[])], SHORT);
+    assert_eq!(openclaw.standing().state.version, "2026.9.6");
+    give(&openclaw, &order(3, NEXT)).await;
+    carry_out(&openclaw).await;
+    runs(&bench, &openclaw, NEXT).await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn what_was_written_during_a_trial_is_put_aside_and_its_place_is_told() {
+    let bench = Bench::stub(&[]).await;
+    let openclaw = bench.openclaw_beside(&[next(&bench, &[])], SHORT);
+    let state = bench.place.state_dir();
+    fs::write(state.join("of-the-customer"), "before").expect("a file");
+    give(&openclaw, &order(1, NEXT)).await;
+    openclaw.proceed(UpgradeStage::Saving).await.expect("saved");
+    fs::write(state.join("of-the-customer"), "after").expect("a file");
+    let why = "it was switched off meanwhile";
+    openclaw
+        .abandon(UpgradeStage::Trying, why)
+        .await
+        .expect("abandoned");
+    let failed = carry_out(&openclaw).await.state.failed.expect("a reason");
+    let aside = bench.upgrades().join("discarded-1");
+    assert!(failed.contains(why), "{failed}");
+    assert!(failed.contains(&aside.display().to_string()), "{failed}");
+    openclaw.tidy().await.expect("tidy");
+    assert_eq!((customers(&aside), customers(&state)), ("after".into(), "before".into()));
+    runs(&bench, &openclaw, "2026.9.6").await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_here_any_more_is_not_replaced_by_another_one() {
+    let bench = Bench::stub(&[]).await;
+    let others = [next(&bench, &[])];
+    let openclaw = bench.openclaw_beside(&others, SHORT);
+    give(&openclaw, &order(1, NEXT)).await;
+    carry_out(&openclaw).await;
+    let openclaw = bench.openclaw();
+    let standing = openclaw.standing();
+    assert_eq!(standing.state.version, NEXT);
+    let unusable = standing.unusable.expect("a reason");
+    assert!(unusable.contains("not on this server"), "{unusable}");
+    openclaw.stop().await;
+    openclaw.start().await.expect_err("on its state");
+    assert_eq!(openclaw.process().await, None);
+    openclaw.tidy().await.expect("tidy");
+    assert!(bench.upgrades().join("state").exists());
+    fs::write(bench.upgrades().join("journal.json"), "{").expect("a damaged journal");
+    assert!(bench.openclaw().standing().unusable.is_some());
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn an_order_is_taken_back_while_it_is_prepared() {
+    let bench = Bench::stub(&[]).await;
+    let openclaw = bench.openclaw_beside(&[next(&bench, &[])], SHORT);
+    openclaw.order(&order(1, NEXT)).await.expect("an order");
+    assert_eq!(openclaw.standing().order, Some(1));
+    openclaw.withdraw();
+    let standing = openclaw.standing();
+    assert_eq!((standing.order, standing.stage), (None, None));
+    assert_eq!(standing.state.settled, 0);
     bench.end().await;
 }
 
@@ -178,7 +275,7 @@ async fn an_agent_that_dies_at_any_stage_leaves_one_version_on_its_own_state() {
         let switches: &[&str] = if broken { &["STUB_BROKEN=1"] } else { &[] };
         let others = [next(&bench, switches)];
         let anew = || bench.openclaw_beside(&others, SHORT);
-        anew().order(&order(1, NEXT)).await.expect("an order");
+        give(&anew(), &order(1, NEXT)).await;
         let mut seen = Vec::new();
         while let Some(stage) = anew().standing().stage {
             seen.push(stage);
@@ -195,7 +292,7 @@ async fn an_agent_that_dies_at_any_stage_leaves_one_version_on_its_own_state() {
             }
             assert!(seen.len() < 8, "no end: {seen:?}");
         }
-        assert_eq!(seen.contains(&Stage::Restoring), broken, "{seen:?}");
+        assert_eq!(seen.contains(&UpgradeStage::Restoring), broken, "{seen:?}");
         let openclaw = anew();
         let version = if broken { "2026.9.6" } else { NEXT };
         runs(&bench, &openclaw, version).await;
@@ -209,13 +306,13 @@ async fn a_stage_that_is_cut_off_again_and_again_ends_with_the_old_version() {
     let bench = Bench::stub(&[]).await;
     let others = [next(&bench, &["STUB_BOOT_MS=600000"])];
     let anew = || bench.openclaw_beside(&others, SHORT);
-    anew().order(&order(1, NEXT)).await.expect("an order");
-    anew().proceed(Stage::Saving).await.expect("saved");
+    give(&anew(), &order(1, NEXT)).await;
+    anew().proceed(UpgradeStage::Saving).await.expect("saved");
     let mut cut_off = 0;
-    while anew().standing().stage == Some(Stage::Trying) {
+    while anew().standing().stage == Some(UpgradeStage::Trying) {
         let openclaw = anew();
         let limit = std::time::Duration::from_millis(200);
-        drop(tokio::time::timeout(limit, openclaw.proceed(Stage::Trying)).await);
+        drop(tokio::time::timeout(limit, openclaw.proceed(UpgradeStage::Trying)).await);
         cut_off += 1;
         assert!(cut_off < 8);
     }
@@ -258,7 +355,7 @@ async fn a_container_goes_back_to_its_image_and_the_state_of_before() {
     absent.container = Some(nowhere.try_into().expect("a digest"));
     let openclaw = bench.openclaw_beside(&[absent], SHORT);
     let before = bench.recorded_process();
-    openclaw.order(&order(2, NEXT)).await.expect("an order");
+    give(&openclaw, &order(2, NEXT)).await;
     let failed = openclaw.standing().state.failed.expect("a reason");
     assert!(failed.contains("not with Docker"), "{failed}");
     assert_eq!(bench.recorded_process(), before);
@@ -271,7 +368,7 @@ pub(crate) async fn the_real_one_is_upgraded(old: ImageManifest, new: &ImageMani
     let bench = Bench::real(old).await;
     let openclaw = bench.openclaw_beside(std::slice::from_ref(&new), patient());
     let wish = order(1, &new.openclaw_version);
-    openclaw.order(&wish).await.expect("an order");
+    give(&openclaw, &wish).await;
     let over = carry_out(&openclaw).await;
     assert_eq!(over.state.failed, None);
     assert_eq!(over.state.version, new.openclaw_version);

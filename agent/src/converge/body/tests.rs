@@ -24,6 +24,7 @@ struct Fake {
     wedges: Mutex<bool>,
     limits: Mutex<Option<GatewayLimits>>,
     takes_more: Mutex<bool>,
+    standing: Mutex<Standing>,
 }
 
 impl Fake {
@@ -99,15 +100,34 @@ impl Gateway for Fake {
     }
 
     fn standing(&self) -> Standing {
-        Standing::default()
+        self.standing.lock().unwrap().clone()
     }
 
     async fn order(&self, order: &OpenClawOrder) -> anyhow::Result<()> {
-        anyhow::bail!("nobody ordered {}", order.version)
+        self.note(format!("order {}", order.number));
+        let mut standing = self.standing.lock().unwrap();
+        if standing.is_prepared {
+            standing.stage = Some(UpgradeStage::Saving);
+            standing.is_prepared = false;
+        }
+        standing.order = Some(order.number);
+        Ok(())
     }
 
-    async fn proceed(&self, stage: Stage) -> anyhow::Result<()> {
-        anyhow::bail!("nobody is at {stage:?}")
+    fn withdraw(&self) {
+        self.note("withdraw");
+        *self.standing.lock().unwrap() = Standing::default();
+    }
+
+    async fn proceed(&self, stage: UpgradeStage) -> anyhow::Result<()> {
+        self.note(format!("proceed {stage:?}"));
+        std::future::pending().await
+    }
+
+    async fn abandon(&self, stage: UpgradeStage, why: &str) -> anyhow::Result<()> {
+        self.note(format!("abandon {stage:?}: {why}"));
+        *self.standing.lock().unwrap() = Standing::default();
+        Ok(())
     }
 
     async fn tidy(&self) -> anyhow::Result<()> {
@@ -126,6 +146,7 @@ struct Bench {
     gateway: Arc<Fake>,
     documents: watch::Sender<Option<Arc<DesiredDocument>>>,
     board: Arc<Board>,
+    changes: Arc<Semaphore>,
 }
 
 impl Bench {
@@ -135,6 +156,7 @@ impl Bench {
             gateway: Arc::new(Fake::default()),
             documents: watch::Sender::new(None),
             board: Arc::new(Board::new(View::default())),
+            changes: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -146,7 +168,25 @@ impl Bench {
             documents: self.documents.subscribe(),
             board: Arc::clone(&self.board),
             wake: Arc::default(),
+            changes: Arc::clone(&self.changes),
+            change: None,
         }
+    }
+
+    /// The same document with an order.
+    fn order(&self, generation: u64, number: u64) {
+        let held = self.documents.borrow().clone().unwrap();
+        self.documents.send_replace(Some(Arc::new(DesiredDocument {
+            generation: Generation(generation),
+            openclaw: Some(OpenClawOrder {
+                number,
+                version: "2026.9.6".parse().unwrap(),
+                signed: None,
+            }),
+            ..(*held).clone()
+        })));
+        self.board
+            .change(|view| view.served = Generation(generation));
     }
 
     /// A document arrives and nginx serves it.
@@ -407,4 +447,70 @@ async fn a_gateway_that_starts_is_stopped_as_soon_as_it_is_switched_off() {
     let (waited, ()) = tokio::join!(body.turn(), switched);
     assert_eq!(waited.unwrap(), Some(Action::AwaitGateway));
     assert_eq!(body.turn().await.unwrap(), Some(Action::StopGateway));
+}
+
+#[tokio::test]
+async fn an_order_waits_for_its_preparation_and_until_the_agent_is_not_replaced() {
+    let bench = Bench::new();
+    bench.claim(1, 0);
+    let mut body = bench.body();
+    to_rest(&mut body).await;
+    bench.gateway.done();
+    bench.order(2, 3);
+    to_rest(&mut body).await;
+    assert_eq!(bench.gateway.done(), ["order 3", "configure 2"]);
+    let agent = Arc::clone(&bench.changes).try_acquire_owned().unwrap();
+    bench.gateway.standing.lock().unwrap().is_prepared = true;
+    assert_eq!(body.turn().await.unwrap(), None);
+    drop(agent);
+    assert_eq!(body.turn().await.unwrap(), Some(Action::Order));
+    // And the agent waits for OpenClaw.
+    body.look().await;
+    assert_eq!(bench.changes.available_permits(), 0);
+    *bench.gateway.standing.lock().unwrap() = Standing::default();
+    body.look().await;
+    assert_eq!(bench.changes.available_permits(), 1);
+}
+
+#[tokio::test]
+async fn a_trial_is_cut_short_when_it_is_switched_off_and_the_way_back_is_not() {
+    for (stage, expected) in [
+        (UpgradeStage::Trying, Some("abandon Trying: it was switched off meanwhile")),
+        (UpgradeStage::Restoring, None),
+    ] {
+        let bench = Bench::new();
+        bench.claim(1, 0);
+        bench.order(2, 3);
+        *bench.gateway.standing.lock().unwrap() = Standing {
+            order: Some(3),
+            stage: Some(stage),
+            ..Standing::default()
+        };
+        let mut body = bench.body();
+        let turned = tokio::time::timeout(Duration::from_millis(50), async {
+            let proceeds = body.turn();
+            tokio::pin!(proceeds);
+            assert!(futures_util::poll!(&mut proceeds).is_pending());
+            bench.switch_off(3);
+            proceeds.await
+        })
+        .await;
+        assert_eq!(turned.is_ok(), expected.is_some(), "{stage:?}");
+        bench.gateway.done();
+        if let Some(expected) = expected {
+            body.turn().await.unwrap();
+            assert_eq!(bench.gateway.done(), [expected]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_may_not_be_run_is_told_and_nothing_is_started() {
+    let bench = Bench::new();
+    bench.claim(1, 0);
+    bench.gateway.standing.lock().unwrap().unusable = Some("it is not here".to_owned());
+    to_rest(&mut bench.body()).await;
+    assert!(bench.gateway.done().is_empty());
+    assert_eq!(bench.view().health, Health::Down);
+    assert!(bench.view().reasons[0].contains("it is not here"));
 }

@@ -38,7 +38,7 @@ pub enum NoEdition {
 
 impl Edition {
     pub(super) fn of(release: &Release, maker: &Maker) -> Result<Self, NoEdition> {
-        let table = Table::of(&release.openclaw_version)?;
+        let table = Table::of_release(release)?;
         if !release.config_schema.is_file() {
             return Err(NoEdition::NoSchema(release.config_schema.clone()));
         }

@@ -1,8 +1,8 @@
 //! The stages of an order for another version, each of which can be begun again after a crash.
 
-use std::sync::{
-    Arc, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use anyhow::Context as _;
@@ -10,11 +10,16 @@ use tidepool_shared::document::OpenClawOrder;
 use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
 
-use super::{Edition, OpenClaw, chain};
+use super::{
+    Edition, OpenClaw, chain,
+    stock::{Direction, Preparation},
+};
 use crate::{
+    disk::StopOnDrop,
     runtime::STOP_GRACE,
     upgrade::{
-        Journal, JournalFile, KEPT_FOR, Kept, MOST_TRIES, NotSaved, Saved, Stage, Trial, UnderWay,
+        Discarded, Journal, JournalFile, KEPT_FOR, Keep, Kept, MOST_TRIES, NotSaved, Saved, Trial,
+        UnderWay, UpgradeStage,
     },
 };
 
@@ -23,48 +28,83 @@ impl OpenClaw {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn preparation(&self) -> MutexGuard<'_, Option<Preparation>> {
+        self.preparation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, change: impl FnOnce(&mut Journal)) -> anyhow::Result<()> {
         self.journal()
             .change(change)
             .context("write the journal of upgrades")
     }
 
-    /// Looks whether the order can be carried out, with the old version running.
-    pub(super) async fn take_order(&self, order: &OpenClawOrder) -> anyhow::Result<()> {
-        let to = order.version.to_string();
+    /// Prepares an order, with the old version running; begins with it when that is done.
+    pub(super) fn take_order(&self, order: &OpenClawOrder) -> anyhow::Result<()> {
         if order.version == self.edition().version {
+            *self.preparation() = None;
             return self.note(|journal| journal.settle(order.number, None));
         }
-        tracing::info!(
-            order = order.number,
-            version = to,
-            "OpenClaw is to be upgraded"
-        );
-        if let Err(refused) = self.can_run(&to).await {
-            return self.give_up(order.number, &format!("{refused:#}"));
+        let direction = self.direction(order);
+        match self.prepared(order, direction) {
+            None => Ok(()),
+            Some(Err(refused)) => {
+                *self.preparation() = None;
+                self.give_up(order.number, &refused)
+            }
+            Some(Ok(())) => {
+                self.note(|journal| {
+                    journal.under_way = Some(UnderWay {
+                        order: order.number,
+                        to: order.version.to_string(),
+                        stage: match direction {
+                            Direction::Onward => UpgradeStage::Saving,
+                            Direction::Back => UpgradeStage::Restoring,
+                        },
+                        tries: 0,
+                        why: None,
+                    });
+                })?;
+                *self.preparation() = None;
+                Ok(())
+            }
         }
-        self.note(|journal| {
-            journal.under_way = Some(UnderWay {
-                order: order.number,
-                to,
-                stage: Stage::Saving,
-                tries: 0,
-                why: None,
-            });
-        })
     }
 
-    async fn can_run(&self, version: &str) -> anyhow::Result<()> {
-        let edition = self.edition_of(version)?;
-        edition.runtime.make_ready().await?;
-        let saved = self.saved.clone();
-        spawn_blocking(move || saved.check_room()).await??;
-        Ok(())
+    /// What became of the order's preparation, which is begun if it is not under way.
+    fn prepared(
+        &self,
+        order: &OpenClawOrder,
+        direction: Direction,
+    ) -> Option<Result<(), String>> {
+        let mut preparation = self.preparation();
+        match preparation.as_mut() {
+            Some(present) if present.order == order.number => present.outcome(),
+            Some(_) | None => {
+                let version = &order.version;
+                tracing::info!(order = order.number, %version, "OpenClaw is to be upgraded");
+                *preparation = Some(Preparation::begin(
+                    Arc::clone(&self.stock),
+                    order.clone(),
+                    self.edition().version.clone(),
+                    direction,
+                    Arc::clone(&self.prepared),
+                ));
+                None
+            }
+        }
     }
 
-    fn edition_of(&self, version: &str) -> anyhow::Result<Edition> {
-        let release = self.shelf.find(version)?;
-        Ok(Edition::of(&release, &self.maker)?)
+    /// A version whose own state is kept would refuse what has become of it since.
+    fn direction(&self, order: &OpenClawOrder) -> Direction {
+        let is_kept = |kept: &Kept| kept.version == order.version.as_str();
+        let is_noted = self.journal().read().kept.as_ref().is_some_and(is_kept);
+        if is_noted && self.stock.saved.path().exists() {
+            Direction::Back
+        } else {
+            Direction::Onward
+        }
     }
 
     fn run_as(&self, edition: Edition) {
@@ -77,8 +117,17 @@ impl OpenClaw {
         self.note(|journal| journal.settle(order, Some(why.to_owned())))
     }
 
+    /// Ends a stage that nobody wants any more.
+    pub(super) async fn stop_at(&self, stage: UpgradeStage, why: &str) -> anyhow::Result<()> {
+        match stage {
+            UpgradeStage::Saving => self.give_up(self.current()?.order, why),
+            UpgradeStage::Trying => self.go_back(why).await,
+            UpgradeStage::Restoring => Ok(()),
+        }
+    }
+
     /// Notes that a stage is begun once more; `None` when that was too often.
-    fn begin(&self, stage: Stage) -> anyhow::Result<Option<UnderWay>> {
+    fn begin(&self, stage: UpgradeStage) -> anyhow::Result<Option<UnderWay>> {
         self.note(|journal| {
             if let Some(under_way) = &mut journal.under_way {
                 under_way.tries = under_way.tries.saturating_add(1);
@@ -96,7 +145,7 @@ impl OpenClaw {
         under_way.context("no order is under way")
     }
 
-    fn enter(&self, stage: Stage, why: Option<String>) -> anyhow::Result<()> {
+    fn enter(&self, stage: UpgradeStage, why: Option<String>) -> anyhow::Result<()> {
         self.note(|journal| {
             if let Some(under_way) = &mut journal.under_way {
                 under_way.stage = stage;
@@ -107,35 +156,38 @@ impl OpenClaw {
     }
 
     pub(super) async fn save(&self) -> anyhow::Result<()> {
-        let Some(under_way) = self.begin(Stage::Saving)? else {
+        let Some(under_way) = self.begin(UpgradeStage::Saving)? else {
             let order = self.current()?.order;
             return self.give_up(order, "it was cut off while the state was copied");
         };
-        let next = match self.edition_of(&under_way.to) {
+        let next = match self.stock.edition_of(&under_way.to) {
             Ok(next) => next,
             Err(gone) => return self.give_up(under_way.order, &format!("{gone:#}")),
         };
         self.edition().runtime.stop(STOP_GRACE).await?;
         // A file that the gateway would not take must not meet the next version.
         self.reloader().await?.take_back()?;
-        match copied(&self.saved).await {
+        match copied(&self.stock.saved).await {
             Ok(()) => {}
             Err(NotSaved::Stopped) => anyhow::bail!("told to stop"),
             Err(failed @ (NotSaved::Copy(_) | NotSaved::Grown)) => {
                 return self.give_up(under_way.order, &chain(&failed));
             }
         }
-        // What was kept of an earlier upgrade has been replaced.
+        // What was kept of an earlier upgrade is no way back from here on.
         self.note(|journal| journal.kept = None)?;
-        self.enter(Stage::Trying, None)?;
+        self.stock.saved.keep().context("keep the copy")?;
+        self.enter(UpgradeStage::Trying, None)?;
         self.run_as(next);
         Ok(())
     }
 
     pub(super) async fn try_out(&self) -> anyhow::Result<()> {
-        let Some(under_way) = self.begin(Stage::Trying)? else {
-            let why = "it was cut off while it was on trial".to_owned();
-            return self.enter(Stage::Restoring, Some(why));
+        let under_way = match self.begin(UpgradeStage::Trying) {
+            Ok(Some(under_way)) => under_way,
+            Ok(None) => return self.go_back("it was cut off while it was on trial").await,
+            // On a full disk, which the way back empties.
+            Err(error) => return self.go_back(&format!("{error:#}")).await,
         };
         let edition = self.edition();
         let outcome = match edition.runtime.start().await {
@@ -153,53 +205,135 @@ impl OpenClaw {
             Err(error) => Err(chain(&error)),
         };
         if let Err(why) = outcome {
-            tracing::error!(why, version = under_way.to, "the new OpenClaw goes back");
-            return self.enter(Stage::Restoring, Some(why));
+            return self.go_back(&why).await;
         }
         tracing::info!(version = under_way.to, "OpenClaw is upgraded");
         let before = self.version_before()?;
         self.note(|journal| {
             journal.kept = Some(Kept {
                 version: before,
-                until: now() + KEPT_FOR.as_secs().cast_signed(),
+                until: until(),
             });
             journal.version = Some(under_way.to);
             journal.settle(under_way.order, None);
         })
     }
 
+    async fn go_back(&self, why: &str) -> anyhow::Result<()> {
+        tracing::error!(why, "the new OpenClaw goes back");
+        // What has filled the disk must not take the room of the reserve, too.
+        self.edition().runtime.stop(STOP_GRACE).await?;
+        self.stock.saved.release_reserve()?;
+        self.enter(UpgradeStage::Restoring, Some(why.to_owned()))
+    }
+
     /// The version that the state belonged to when the order came.
     fn version_before(&self) -> anyhow::Result<String> {
         let version = self.journal().read().version.clone();
-        let first = self.shelf.first();
+        let first = self.stock.shelf.first();
         version
             .or_else(|| first.map(|first| first.openclaw_version.clone()))
             .context("the manifest names no version")
     }
 
+    /// Tried as often as it takes: there is nothing else that could be run on what the state is now.
     pub(super) async fn restore(&self) -> anyhow::Result<()> {
         let under_way = self.current()?;
+        let order = under_way.order;
         self.edition().runtime.stop(STOP_GRACE).await?;
-        let saved = self.saved.clone();
-        spawn_blocking(move || saved.put_back())
+        let saved = self.stock.saved.clone();
+        spawn_blocking(move || saved.put_back(order))
             .await?
             .context("put the state of before back")?;
-        let before = self.edition_of(&self.version_before()?)?;
-        let why = under_way.why.unwrap_or_default();
-        self.give_up(under_way.order, &why)?;
-        self.run_as(before);
+        let (version, why) = match under_way.why {
+            None => (under_way.to, None),
+            Some(why) => (self.version_before()?, Some(why)),
+        };
+        let (discarded, fate) = self.put_aside(order)?;
+        let failed = why.map(|why| format!("{why}; {fate}"));
+        if let Some(why) = &failed {
+            tracing::error!(order, why, "OpenClaw is not upgraded");
+        } else {
+            tracing::info!(order, version, fate, "OpenClaw is back");
+        }
+        let back = version.clone();
+        self.note(|journal| {
+            // Only what is not the image's own has to be named.
+            if failed.is_none() {
+                journal.version = Some(back);
+                journal.kept = None;
+            }
+            journal.discarded = discarded;
+            journal.settle(order, failed);
+        })?;
+        match self.stock.edition_of(&version) {
+            Ok(edition) => self.run_as(edition),
+            Err(gone) => self.refuse(format!("{gone:#}")),
+        }
         Ok(())
     }
 
-    /// Removes the state of before the last upgrade when its time is over.
-    pub(super) async fn forget_old_state(&self) -> anyhow::Result<()> {
-        let is_old = |kept: &Kept| kept.until <= now();
-        if !self.journal().read().kept.as_ref().is_some_and(is_old) {
+    /// What becomes of the state that the one of before took the place of, and a word on it.
+    fn put_aside(&self, order: u64) -> anyhow::Result<(Option<Discarded>, String)> {
+        let saved = &self.stock.saved;
+        let place = saved.discarded(order);
+        if !place.try_exists()? {
+            return Ok((None, "nothing was written meanwhile".to_owned()));
+        }
+        if saved.has_margin()? {
+            let days = KEPT_FOR.as_secs() / (24 * 60 * 60);
+            let fate = format!(
+                "what was written meanwhile is in `{}` for {days} days",
+                place.display()
+            );
+            let until = until();
+            return Ok((Some(Discarded { order, until }), fate));
+        }
+        saved.keep_only(Keep::Copy, None)?;
+        let fate = "what was written meanwhile is gone, because the disk was full";
+        Ok((None, fate.to_owned()))
+    }
+
+    /// Removes what nobody needs any more: states whose time is over, versions that are neither run nor kept, and what
+    /// was cut off.
+    pub(super) async fn sweep(&self) -> anyhow::Result<()> {
+        let journal = self.journal().read().clone();
+        if journal.under_way.is_some() || self.unusable().is_some() {
             return Ok(());
         }
-        let saved = self.saved.clone();
-        spawn_blocking(move || saved.forget()).await??;
-        self.note(|journal| journal.kept = None)
+        let now = now();
+        let kept = journal.kept.filter(|kept| kept.until > now);
+        let discarded = journal.discarded.filter(|it| it.until > now);
+        let number = discarded.as_ref().map(|it| it.order);
+        let copy = kept.as_ref().map_or(Keep::Nothing, |_| Keep::Copy);
+        let versions: BTreeSet<String> = [
+            Some(self.edition().version.to_string()),
+            kept.as_ref().map(|kept| kept.version.clone()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let is_preparing = self.preparation().is_some();
+        let stock = Arc::clone(&self.stock);
+        spawn_blocking(move || {
+            stock.saved.keep_only(copy, number)?;
+            if is_preparing {
+                return Ok(());
+            }
+            stock.shelf.keep_only(&versions)
+        })
+        .await??;
+        let is_noted = {
+            let noted = self.journal();
+            noted.read().kept == kept && noted.read().discarded == discarded
+        };
+        if is_noted {
+            return Ok(());
+        }
+        self.note(|journal| {
+            journal.kept = kept;
+            journal.discarded = discarded;
+        })
     }
 }
 
@@ -209,17 +343,14 @@ async fn copied(saved: &Saved) -> Result<(), NotSaved> {
     let stop = Arc::new(AtomicBool::new(false));
     let _stopped = StopOnDrop(Arc::clone(&stop));
     let saved = saved.clone();
-    spawn_blocking(move || saved.save(&stop))
+    spawn_blocking(move || saved.copy(&stop))
         .await
         .map_err(|_ended| NotSaved::Stopped)?
 }
 
-struct StopOnDrop(Arc<AtomicBool>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+/// What is kept from now on.
+fn until() -> i64 {
+    now() + KEPT_FOR.as_secs().cast_signed()
 }
 
 #[expect(

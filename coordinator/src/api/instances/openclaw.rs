@@ -68,7 +68,10 @@ pub(in crate::api) async fn upgrade(
         return Err(Problem::new(Code::NotPossible, detail));
     }
     let operation = OperationId::new(state.chance.uuid(state.now()));
-    let change = instance::upgrade(&found, version, operation, state.limits(&found.pool));
+    let signed = state.artefacts.bringing(&version).await;
+    let signed = signed.map_err(Problem::internal)?;
+    let limits = state.limits(&found.pool);
+    let change = instance::upgrade(&found, version, signed, operation, limits);
     let changed = state
         .store
         .begin_upgrade(&change, None, state.now())

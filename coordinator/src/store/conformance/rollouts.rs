@@ -37,6 +37,7 @@ fn upgrade(instance: u8, generation: u8, number: u64) -> anyhow::Result<Document
     let openclaw = Some(OpenClawOrder {
         number,
         version: version(NEW)?,
+        signed: Some("the artefact".to_owned()),
     });
     let document = DesiredDocument {
         openclaw: openclaw.clone(),
@@ -106,7 +107,7 @@ pub async fn an_order_ends_when_its_agent_says_so_and_is_told_once<S: Store>(
 ) -> Outcome {
     let (id, server) = (running(&*store, 1).await?, server_id(1));
     let ordered = store.begin_upgrade(&upgrade(1, 2, 1)?, None, at(9)).await?;
-    assert_eq!(ordered.openclaw.map(|order| order.number), Some(1));
+    assert_eq!(ordered.openclaw, upgrade(1, 2, 1)?.openclaw);
     // Observed or not: the order's number says that it is over.
     store
         .record_report(server, &says(2, "2026.9.6", 0, None), at(10))

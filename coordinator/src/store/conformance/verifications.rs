@@ -71,7 +71,6 @@ fn manifest() -> ImageManifest {
         nginx: "/nginx".into(),
         gateway_ports: 1,
         release_keys: Vec::new(),
-        releases: Vec::new(),
         container: None,
         build: None,
     }

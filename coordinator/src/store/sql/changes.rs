@@ -167,6 +167,12 @@ pub(super) async fn replace(
     .bind(version)
     .execute(&mut *tx)
     .await?;
+    let signed = change.openclaw.as_ref();
+    sqlx::query("UPDATE instances SET openclaw_signed = $2 WHERE id = $1")
+        .bind(change.instance.to_string())
+        .bind(signed.and_then(|order| order.signed.as_deref()))
+        .execute(&mut *tx)
+        .await?;
     documents::write(&mut *tx, &change.document).await?;
     let begun = operations::Begun {
         id: change.operation,

@@ -114,7 +114,12 @@ fn edge_limits(row: &Row) -> sqlx::Result<EdgeLimits> {
 fn order(row: &Row) -> sqlx::Result<Option<OpenClawOrder>> {
     let version: Option<OpenClawVersion> = maybe_parsed(row, "openclaw")?;
     let number = unsigned(row, "openclaw_order")?;
-    Ok(version.map(|version| OpenClawOrder { number, version }))
+    let signed = row.try_get("openclaw_signed")?;
+    Ok(version.map(|version| OpenClawOrder {
+        number,
+        version,
+        signed,
+    }))
 }
 
 /// Reads which pool a server's or an instance's row is of.
