@@ -188,11 +188,7 @@ struct Ends {
 
 impl Agent {
     /// The updater, and the link's ends of it. When another version is to be started, the link ends.
-    fn updater(
-        &self,
-        link_stop: CancellationToken,
-        changes: &Arc<Semaphore>,
-    ) -> (Updater, Ends) {
+    fn updater(&self, link_stop: CancellationToken, changes: &Arc<Semaphore>) -> (Updater, Ends) {
         let (wish, wanted) = watch::channel(None);
         let (outcome, told) = watch::channel(None);
         let is_on_trial = self.release.trial.is_some();

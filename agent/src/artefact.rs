@@ -158,6 +158,14 @@ impl Depot {
         Err(NotFetched::Altered)
     }
 
+    /// Removes what came of this kind, unless something comes just now.
+    pub fn clear(&self, kind: artefact::Kind) -> io::Result<()> {
+        match self.turn.try_lock() {
+            Ok(_turn) => disk::remove_tree(&self.directory.join(kind.name())),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Until all bytes are there.
     async fn complete(&self, place: &Place, statement: &Statement) -> Result<(), NotFetched> {
         let mut line = self.line.clone();

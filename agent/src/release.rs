@@ -19,7 +19,7 @@ use std::{
 
 use tidepool_certs::secret_file;
 use tidepool_shared::{
-    document::OpenClawOrder, manifest::Release, openclaw_version::OpenClawVersion,
+    artefact::Kind, document::OpenClawOrder, manifest::Release, openclaw_version::OpenClawVersion,
     release_artefact::Member,
 };
 
@@ -90,6 +90,9 @@ impl Shelf {
 
     /// Removes what came later and is of none of these versions, and what was cut off.
     pub fn keep_only(&self, versions: &BTreeSet<String>) -> io::Result<()> {
+        if let Some(supply) = &self.supply {
+            supply.depot.clear(Kind::OpenclawImage)?;
+        }
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries?,

@@ -21,12 +21,12 @@ use std::{io, path::PathBuf, time::Duration};
 use serde_json::Value;
 use tokio::time::Instant;
 
+pub(crate) use self::table::signal_number;
 use self::{
     proof::{Proof, Watch},
     records::Records,
     restart::{comes_up, has_gone_through_restart},
 };
-pub(crate) use self::table::signal_number;
 pub use self::{
     records::Intent,
     restart::restart_by_signal,

@@ -13,7 +13,9 @@ use tidepool_shared::{
     artefact::{Kind, ReleaseKeyId, Statement, Version},
     message::{AgentOutcome, Ending, Health, WantedAgent},
 };
-use tokio::{process::Command, sync::{OwnedSemaphorePermit, Semaphore, watch},
+use tokio::{
+    process::Command,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;

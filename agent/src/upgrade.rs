@@ -27,9 +27,7 @@ mod trial;
 use std::time::Duration;
 
 pub use self::{
-    journal::{
-        Discarded, Journal, JournalFile, Kept, UnderWay, UnreadableJournal, UpgradeStage,
-    },
+    journal::{Discarded, Journal, JournalFile, Kept, UnderWay, UnreadableJournal, UpgradeStage},
     saved::{Amount, Keep, NoRoom, NotSaved, Saved},
     trial::{Failing, Trial},
 };

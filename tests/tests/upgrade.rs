@@ -13,7 +13,7 @@ use tidepool_tests::{
     customer::Customer,
     deployment::{Deployment, Options},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_mins(3);
 const OLD: &str = "2026.9.6";
@@ -121,7 +121,10 @@ async fn an_instance_gets_another_version_and_keeps_the_old_one_if_the_new_one_i
     ];
     let refused = tidepool.tidepool(&start).await?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(!refused.status.success() && said.contains("artefact"), "{said}");
+    ensure!(
+        !refused.status.success() && said.contains("artefact"),
+        "{said}"
+    );
     let unknown = upgrade(&api, "alice", "2026.9.9").await?;
     ensure!(
         text(&unknown, "error").contains("not on this server"),

@@ -16,11 +16,11 @@ use tidepool_shared::{
 };
 use tokio::{sync::Notify, task::spawn_blocking};
 
+pub use self::edition::{Maker, NoEdition};
 use self::{
     edition::Edition,
     stock::{Preparation, Stock},
 };
-pub use self::edition::{Maker, NoEdition};
 use super::{
     body::{Configured, Gateway, Probe, Restarted, Standing},
     chain,
@@ -90,7 +90,10 @@ impl OpenClaw {
         let (journal, found) = match JournalFile::open(directory) {
             Ok(journal) => {
                 let found = journal.read().in_charge().map(|it| stock.edition_of(it));
-                (journal, found.transpose().map_err(|gone| format!("{gone:#}")))
+                (
+                    journal,
+                    found.transpose().map_err(|gone| format!("{gone:#}")),
+                )
             }
             Err(unreadable) => (JournalFile::unknown(directory), Err(chain(&unreadable))),
         };
@@ -156,7 +159,10 @@ impl OpenClaw {
     /// From now on nothing is started.
     fn refuse(&self, why: String) {
         tracing::error!(why, "no OpenClaw can be run");
-        *self.unusable.write().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        *self
+            .unusable
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
     /// What it takes now.

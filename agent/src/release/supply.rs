@@ -176,7 +176,7 @@ mod tests {
             }
         }
 
-        fn signed(&self, change: impl FnOnce(&mut Statement)) -> Option<String> {
+        fn signed(&self, change: impl FnOnce(&mut Statement)) -> String {
             let mut statement = Statement {
                 kind: Kind::OpenclawImage,
                 version: "2026.9.5".parse().unwrap(),
@@ -185,19 +185,19 @@ mod tests {
                 replaces_up_to: None,
             };
             change(&mut statement);
-            Some(serde_json::to_string(&self.key.sign(&statement)).unwrap())
+            serde_json::to_string(&self.key.sign(&statement)).unwrap()
         }
     }
 
     fn named(
         supply: &Supply,
-        signed: Option<String>,
+        signed: impl Into<Option<String>>,
         held: &str,
     ) -> Result<Statement, NotBrought> {
         let order = OpenClawOrder {
             number: 1,
             version: "2026.9.5".parse().unwrap(),
-            signed,
+            signed: signed.into(),
         };
         supply.named(&order, &held.parse().unwrap())
     }
@@ -207,16 +207,22 @@ mod tests {
         let (desk, stranger) = (Desk::new(), Desk::new());
         let supply = desk.supply();
         named(&supply, desk.signed(|_| ()), "2026.9.4").unwrap();
-        let none = named(&supply, None, "2026.9.4");
+        let none = named(&supply, None::<String>, "2026.9.4");
         assert!(matches!(none, Err(NotBrought::NoArtefact(_))), "{none:?}");
         let agent = desk.signed(|it| it.kind = Kind::Agent);
-        for refused in [Some("{".to_owned()), stranger.signed(|_| ()), agent] {
+        for refused in ["{".to_owned(), stranger.signed(|_| ()), agent] {
             let refused = named(&supply, refused, "2026.9.4");
-            assert!(matches!(refused, Err(NotBrought::NotBelieved(_))), "{refused:?}");
+            assert!(
+                matches!(refused, Err(NotBrought::NotBelieved(_))),
+                "{refused:?}"
+            );
         }
         let other = desk.signed(|it| it.version = "2026.9.6".parse().unwrap());
         let other = named(&supply, other, "2026.9.4");
-        assert!(matches!(other, Err(NotBrought::OtherVersion { .. })), "{other:?}");
+        assert!(
+            matches!(other, Err(NotBrought::OtherVersion { .. })),
+            "{other:?}"
+        );
     }
 
     #[test]
@@ -241,6 +247,9 @@ mod tests {
             replaces_up_to: None,
         };
         let refused = check_room(&statement, desk.dir.path());
-        assert!(matches!(refused, Err(NotBrought::NoRoom { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(NotBrought::NoRoom { .. })),
+            "{refused:?}"
+        );
     }
 }

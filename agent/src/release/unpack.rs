@@ -140,7 +140,12 @@ mod tests {
 
         fn unpack(&self, artefact: &Path) -> Result<(), NotUnpacked> {
             let to = self.dir.path().join("to");
-            unpack(artefact, &VERSION.parse().unwrap(), &to, &AtomicBool::new(false))
+            unpack(
+                artefact,
+                &VERSION.parse().unwrap(),
+                &to,
+                &AtomicBool::new(false),
+            )
         }
     }
 
@@ -192,7 +197,12 @@ mod tests {
             &[release, schema, ("../image.tar", FILE, b"")],
             &[release, schema, ("/image.tar", FILE, b"")],
             &[release, schema, ("image.tar", EntryType::Symlink, b"")],
-            &[("long", EntryType::GNULongName, b"release.json"), release, schema, image],
+            &[
+                ("long", EntryType::GNULongName, b"release.json"),
+                release,
+                schema,
+                image,
+            ],
             &[("release.json", FILE, &large), schema, image],
         ];
         let pack = Pack::new();
@@ -217,10 +227,19 @@ mod tests {
                 ("image.tar", FILE, image),
             ]))
         };
-        let other = tried(&record(|it| it["openclaw_version"] = json!("2026.9.6")), b"");
-        assert!(matches!(other, Err(NotUnpacked::OtherVersion(_))), "{other:?}");
+        let other = tried(
+            &record(|it| it["openclaw_version"] = json!("2026.9.6")),
+            b"",
+        );
+        assert!(
+            matches!(other, Err(NotUnpacked::OtherVersion(_))),
+            "{other:?}"
+        );
         let unknown = tried(&record(|it| it["later"] = json!(1)), b"");
-        assert!(matches!(unknown, Err(NotUnpacked::Record(_))), "{unknown:?}");
+        assert!(
+            matches!(unknown, Err(NotUnpacked::Record(_))),
+            "{unknown:?}"
+        );
         let outside = record(|it| it["config_schema"] = json!("/etc/passwd"));
         let archive = record(|it| it["archive"] = json!("image.tar"));
         for (own, image) in [
@@ -229,7 +248,10 @@ mod tests {
             (&record(|_| ()), b"layers"),
         ] {
             let refused = tried(own, image);
-            assert!(matches!(refused, Err(NotUnpacked::OtherFiles)), "{refused:?}");
+            assert!(
+                matches!(refused, Err(NotUnpacked::OtherFiles)),
+                "{refused:?}"
+            );
         }
     }
 }

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 
 use rustix::process::Signal;
 use serde_json::Value;
-pub use tidepool_shared::manifest::RestartSignal;
 use tidepool_shared::manifest::Release;
+pub use tidepool_shared::manifest::RestartSignal;
 
 /// Its number on this machine.
 pub(crate) fn signal_number(signal: RestartSignal) -> Signal {

@@ -34,7 +34,10 @@ use self::{
 use super::{
     Log, NotLimited, Runtime, STOP_GRACE, SignalFailed, StartFailed, Started, State, Stopped, Taken,
 };
-use crate::{disk, openclaw, reload::{RestartSignal, signal_number}};
+use crate::{
+    disk, openclaw,
+    reload::{RestartSignal, signal_number},
+};
 
 /// How long Docker gets to tell of the end of a process that was killed.
 const KILL_WAIT: Duration = Duration::from_secs(15);

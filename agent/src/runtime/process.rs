@@ -29,7 +29,11 @@ use super::{
 };
 use tidepool_shared::document::GatewayLimits;
 
-use crate::{disk, machine, openclaw::Place, reload::{RestartSignal, signal_number}};
+use crate::{
+    disk, machine,
+    openclaw::Place,
+    reload::{RestartSignal, signal_number},
+};
 
 /// How long the kernel gets to end a killed process; more than an instant only on a stuck disk.
 const KILL_WAIT: Duration = Duration::from_secs(5);

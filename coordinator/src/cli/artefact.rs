@@ -1,7 +1,7 @@
 //! `tidepool artefact`: what is brought to servers after they were made. Signing needs the release key and no
 //! coordinator; adding needs the coordinator's directory and no key.
 
-mod pack;
+pub mod pack;
 
 use std::path::{Path, PathBuf};
 

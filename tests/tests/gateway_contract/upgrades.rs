@@ -227,7 +227,10 @@ async fn what_was_written_during_a_trial_is_put_aside_and_its_place_is_told() {
     assert!(failed.contains(why), "{failed}");
     assert!(failed.contains(&aside.display().to_string()), "{failed}");
     openclaw.tidy().await.expect("tidy");
-    assert_eq!((customers(&aside), customers(&state)), ("after".into(), "before".into()));
+    assert_eq!(
+        (customers(&aside), customers(&state)),
+        ("after".into(), "before".into())
+    );
     runs(&bench, &openclaw, "2026.9.6").await;
     bench.end().await;
 }

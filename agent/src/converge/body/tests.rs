@@ -475,7 +475,10 @@ async fn an_order_waits_for_its_preparation_and_until_the_agent_is_not_replaced(
 #[tokio::test]
 async fn a_trial_is_cut_short_when_it_is_switched_off_and_the_way_back_is_not() {
     for (stage, expected) in [
-        (UpgradeStage::Trying, Some("abandon Trying: it was switched off meanwhile")),
+        (
+            UpgradeStage::Trying,
+            Some("abandon Trying: it was switched off meanwhile"),
+        ),
         (UpgradeStage::Restoring, None),
     ] {
         let bench = Bench::new();

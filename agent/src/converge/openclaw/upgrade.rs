@@ -73,11 +73,7 @@ impl OpenClaw {
     }
 
     /// What became of the order's preparation, which is begun if it is not under way.
-    fn prepared(
-        &self,
-        order: &OpenClawOrder,
-        direction: Direction,
-    ) -> Option<Result<(), String>> {
+    fn prepared(&self, order: &OpenClawOrder, direction: Direction) -> Option<Result<(), String>> {
         let mut preparation = self.preparation();
         match preparation.as_mut() {
             Some(present) if present.order == order.number => present.outcome(),
