@@ -209,7 +209,7 @@ async fn a_version_is_rolled_out_in_waves_and_halted_by_a_failure() -> anyhow::R
 async fn kill_at(tidepool: &Deployment, stage: &str) -> anyhow::Result<bool> {
     let journal = place(tidepool, "upgrade/journal.json")?;
     let said = format!("\"stage\": \"{stage}\"");
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     let mut is_begun = false;
     while Instant::now() < deadline {
         let text = fs::read_to_string(&journal).unwrap_or_default();
