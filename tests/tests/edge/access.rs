@@ -381,6 +381,7 @@ fn instance(host: &str, number: u128) -> Instance {
         edge_proof: EdgeProof(String::new()),
         suspension: None,
         openclaw: None,
+        openclaw_orders: 0,
         openclaw_settled: 0,
         pin: None,
         basic_auth: None,
