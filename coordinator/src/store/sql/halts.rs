@@ -197,7 +197,7 @@ async fn switch_on(
     documents::switch(&mut *tx, id, Switch::On).await?;
     // Nobody expected it to be well while it was off.
     sqlx::query(
-        "UPDATE instances SET claimed_at = $2,
+        "UPDATE instances SET claimed_at = $2, problem = NULL,
                 unwell_since = CASE WHEN unwell_since IS NOT NULL THEN $2 END
          WHERE id = $1",
     )
