@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tidepool_tests::{
     doors, evidence,
     rack::{Rack, SERVER_PORT, Server},
@@ -18,6 +18,10 @@ const NEIGHBOUR: &str = "198.51.100.8";
 const GUESSER_V6: &str = "2001:db8:0:1::7";
 const ITSELF_V6: &str = "2001:db8:0:1:ffff::1";
 const NEIGHBOUR_V6: &str = "2001:db8:0:2::7";
+
+/// Who is banned, by nginx's list and by fail2ban's own.
+const EVIDENCE: &str = "cat /var/lib/tidepool/nginx/banned; fail2ban-client status tidepool-nginx; \
+                        tail -n 20 /var/log/fail2ban.log; ps -ef | grep -E 'nginx|flock|sleep'";
 
 /// The edge's side of the hop to one server: this machine is the main server.
 struct Edge {
@@ -66,10 +70,10 @@ impl Edge {
             if got == status {
                 return Ok(());
             }
-            ensure!(
-                Instant::now() < deadline,
-                "{visitor} gets {got}, not {status}"
-            );
+            if Instant::now() >= deadline {
+                let told = self.server.run(EVIDENCE).await?;
+                bail!("{visitor} gets {got}, not {status}: {told}");
+            }
             sleep(Duration::from_millis(100)).await;
         }
     }
@@ -100,9 +104,11 @@ async fn a_guesser_is_banned_by_the_edges_word_and_its_neighbour_is_not() -> any
     ensure!(edge.ask(NEIGHBOUR_V6).await? == 401);
     // A ban outlives fail2ban itself.
     edge.server.run("systemctl restart fail2ban").await?;
+    let listed = format!("grep -cxF '{GUESSER} 1;' /var/lib/tidepool/nginx/banned");
+    // Until it has done what it remembers, it would do it after an unban.
+    edge.server.until(&listed, |said| said == "1").await?;
     edge.until(GUESSER, 429).await?;
     let unban = format!("fail2ban-client set tidepool-nginx unbanip {GUESSER}");
-    // Its socket is there a moment after its start.
     edge.server.until(&unban, |said| said == "1").await?;
     edge.until(GUESSER, 401).await
 }
