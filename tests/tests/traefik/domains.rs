@@ -208,14 +208,22 @@ impl Browser {
         &self,
         origin: &str,
     ) -> anyhow::Result<Result<WebSocketStream<reqwest::Upgraded>, StatusCode>> {
-        let request = self
-            .get("/")
-            .header("connection", "Upgrade")
-            .header("upgrade", "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-            .header("origin", origin);
-        let answer = request.send().await?;
+        // Whoever connects in the moment in which others are cut off may be cut off with them, and comes again.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let answer = loop {
+            let request = self
+                .get("/")
+                .header("connection", "Upgrade")
+                .header("upgrade", "websocket")
+                .header("sec-websocket-version", "13")
+                .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+                .header("origin", origin);
+            let answer = request.send().await?;
+            if answer.status() != StatusCode::BAD_GATEWAY || Instant::now() >= deadline {
+                break answer;
+            }
+            sleep(Duration::from_millis(50)).await;
+        };
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Err(answer.status()));
         }

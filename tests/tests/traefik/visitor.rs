@@ -1,12 +1,13 @@
 //! A browser before Traefik.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use futures_util::StreamExt as _;
 use reqwest::{Client, RequestBuilder, StatusCode, Upgraded};
 use serde_json::Value;
 use tidepool_tests::{evidence, front::Traefik};
+use tokio::time::{Instant, sleep};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
 use super::DOMAIN;
@@ -82,14 +83,22 @@ impl Visitor {
         &self,
         origin: &str,
     ) -> anyhow::Result<Result<WebSocketStream<Upgraded>, StatusCode>> {
-        let request = self
-            .get("alice", "/")
-            .header("connection", "Upgrade")
-            .header("upgrade", "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-            .header("origin", origin);
-        let answer = request.send().await?;
+        // Whoever connects in the moment in which others are cut off may be cut off with them, and comes again.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let answer = loop {
+            let request = self
+                .get("alice", "/")
+                .header("connection", "Upgrade")
+                .header("upgrade", "websocket")
+                .header("sec-websocket-version", "13")
+                .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+                .header("origin", origin);
+            let answer = request.send().await?;
+            if answer.status() != StatusCode::BAD_GATEWAY || Instant::now() >= deadline {
+                break answer;
+            }
+            sleep(Duration::from_millis(50)).await;
+        };
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Err(answer.status()));
         }
