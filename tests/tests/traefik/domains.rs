@@ -23,9 +23,9 @@ use tokio::{
     process::Command,
     time::{Instant, sleep, timeout},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+use tokio_tungstenite::WebSocketStream;
 
-use super::{DOMAIN, PATIENCE, alice, here};
+use super::{DOMAIN, PATIENCE, alice, here, visitor};
 
 const TARGET: &str = "edge.customers.test";
 const CHAT: &str = "chat.customer.test";
@@ -208,32 +208,7 @@ impl Browser {
         &self,
         origin: &str,
     ) -> anyhow::Result<Result<WebSocketStream<reqwest::Upgraded>, StatusCode>> {
-        // Whoever connects in the moment in which others are cut off may be cut off with them, and comes again.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let answer = loop {
-            let request = self
-                .get("/")
-                .header("connection", "Upgrade")
-                .header("upgrade", "websocket")
-                .header("sec-websocket-version", "13")
-                .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-                .header("origin", origin);
-            let answer = request.send().await?;
-            if answer.status() != StatusCode::BAD_GATEWAY || Instant::now() >= deadline {
-                break answer;
-            }
-            sleep(Duration::from_millis(50)).await;
-        };
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Err(answer.status()));
-        }
-        let upgraded = answer.upgrade().await?;
-        Ok(Ok(WebSocketStream::from_raw_socket(
-            upgraded,
-            Role::Client,
-            None,
-        )
-        .await))
+        visitor::websocket(|| self.get("/"), origin).await
     }
 
     /// An open WebSocket of the owner's.

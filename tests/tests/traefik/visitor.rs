@@ -83,31 +83,38 @@ impl Visitor {
         &self,
         origin: &str,
     ) -> anyhow::Result<Result<WebSocketStream<Upgraded>, StatusCode>> {
-        // Whoever connects in the moment in which others are cut off may be cut off with them, and comes again.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let answer = loop {
-            let request = self
-                .get("alice", "/")
-                .header("connection", "Upgrade")
-                .header("upgrade", "websocket")
-                .header("sec-websocket-version", "13")
-                .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-                .header("origin", origin);
-            let answer = request.send().await?;
-            if answer.status() != StatusCode::BAD_GATEWAY || Instant::now() >= deadline {
-                break answer;
-            }
-            sleep(Duration::from_millis(50)).await;
-        };
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Err(answer.status()));
-        }
-        let upgraded = answer.upgrade().await?;
-        Ok(Ok(WebSocketStream::from_raw_socket(
-            upgraded,
-            Role::Client,
-            None,
-        )
-        .await))
+        websocket(|| self.get("alice", "/"), origin).await
     }
+}
+
+/// A WebSocket by a request like this, or the status of the refusal. Whoever connects in the moment in which others
+/// are cut off may be cut off with them, and comes again.
+pub(crate) async fn websocket(
+    get: impl Fn() -> RequestBuilder,
+    origin: &str,
+) -> anyhow::Result<Result<WebSocketStream<Upgraded>, StatusCode>> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let answer = loop {
+        let request = get()
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("origin", origin);
+        let answer = request.send().await?;
+        if answer.status() != StatusCode::BAD_GATEWAY || Instant::now() >= deadline {
+            break answer;
+        }
+        sleep(Duration::from_millis(50)).await;
+    };
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Err(answer.status()));
+    }
+    let upgraded = answer.upgrade().await?;
+    Ok(Ok(WebSocketStream::from_raw_socket(
+        upgraded,
+        Role::Client,
+        None,
+    )
+    .await))
 }
