@@ -342,10 +342,15 @@ async fn linked(
         Err(enrol::EnrolError::Cancelled) => return Ok(()),
         Err(error) => return Err(error).context("enrol"),
     };
-    let door = Door::load(&identity_dir, identity.server).context("read the door's certificate")?;
+    let door_file = settings
+        .door_file()
+        .context("find the door's certificate")?;
+    let door =
+        Door::load(&door_file.path, identity.server).context("read the door's certificate")?;
     let config = link::Config {
         identity,
         door,
+        door_file,
         identity_dir,
         root,
         coordinators: settings.user_data.coordinators.clone(),

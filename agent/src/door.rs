@@ -16,7 +16,7 @@ use tidepool_certs::{
     door::{DoorLeaf, NotThisDoor},
     pem,
     request::AgentKey,
-    secret_file,
+    secret_file::{self, Owner},
 };
 use tidepool_shared::id::ServerId;
 
@@ -33,6 +33,13 @@ impl fmt::Debug for Door {
             .field("leaf", &self.leaf)
             .finish_non_exhaustive()
     }
+}
+
+/// Where it is kept, and for whom if not for ourselves.
+#[derive(Debug, Clone)]
+pub struct DoorFile {
+    pub path: PathBuf,
+    pub owner: Option<Owner>,
 }
 
 /// Why there is no door's certificate.
@@ -64,17 +71,14 @@ impl Door {
         })
     }
 
-    /// Where nginx finds it.
-    pub fn path(dir: &Path) -> PathBuf {
-        dir.join("door.pem")
-    }
-
-    /// Reads what was saved in `dir`. A file that is not this server's door is as good as none: there will be
+    /// Reads what was saved at `path`. A file that is not this server's door is as good as none: there will be
     /// another one with the next link.
-    pub fn load(dir: &Path, server: ServerId) -> Result<Option<Self>, DoorError> {
-        let path = Self::path(dir);
-        let contents = secret_file::read(&path);
-        let Some(contents) = contents.map_err(|source| DoorError::File { path, source })? else {
+    pub fn load(path: &Path, server: ServerId) -> Result<Option<Self>, DoorError> {
+        let contents = secret_file::read(path).map_err(|source| DoorError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let Some(contents) = contents else {
             return Ok(None);
         };
         let read = || -> Option<Self> {
@@ -86,12 +90,16 @@ impl Door {
         Ok(read())
     }
 
-    /// Replaces what was in `dir`.
-    pub fn save(&self, dir: &Path) -> Result<(), DoorError> {
-        let path = Self::path(dir);
-        secret_file::create_dir(dir)
-            .and_then(|()| secret_file::write(&path, self.pem.as_bytes()))
-            .map_err(|source| DoorError::File { path, source })
+    /// Replaces what was there.
+    pub fn save(&self, file: &DoorFile) -> Result<(), DoorError> {
+        match file.owner {
+            Some(owner) => secret_file::write_for(&file.path, self.pem.as_bytes(), owner),
+            None => secret_file::write(&file.path, self.pem.as_bytes()),
+        }
+        .map_err(|source| DoorError::File {
+            path: file.path.clone(),
+            source,
+        })
     }
 }
 
@@ -121,20 +129,23 @@ mod tests {
     fn it_reads_back_for_its_own_server_and_is_for_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let door = door(dir.path());
-        assert!(Door::load(dir.path(), server(1)).unwrap().is_none());
-        door.save(dir.path()).unwrap();
-        let again = Door::load(dir.path(), server(1)).unwrap().unwrap();
+        let path = dir.path().join("door.pem");
+        assert!(Door::load(&path, server(1)).unwrap().is_none());
+        let file = DoorFile { path, owner: None };
+        door.save(&file).unwrap();
+        let again = Door::load(&file.path, server(1)).unwrap().unwrap();
         assert_eq!((&again.leaf, &again.pem), (&door.leaf, &door.pem));
-        assert!(Door::load(dir.path(), server(2)).unwrap().is_none());
-        let mode = fs::metadata(Door::path(dir.path())).unwrap().permissions();
+        assert!(Door::load(&file.path, server(2)).unwrap().is_none());
+        let mode = fs::metadata(&file.path).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
     }
 
     #[test]
     fn a_damaged_file_is_as_good_as_none() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(Door::path(dir.path()), "half").unwrap();
-        assert!(Door::load(dir.path(), server(1)).unwrap().is_none());
+        let path = dir.path().join("door.pem");
+        fs::write(&path, "half").unwrap();
+        assert!(Door::load(&path, server(1)).unwrap().is_none());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tracing::warn;
 
 use crate::{
     desk::{Request, View},
-    door::Door,
+    door::{Door, DoorFile},
     identity::Identity,
     stats::Look,
 };
@@ -47,6 +47,7 @@ pub struct Config {
     pub identity: Identity,
     /// What nginx shows to edges, if this server has it already.
     pub door: Option<Door>,
+    pub door_file: DoorFile,
     /// Where renewed identities are kept.
     pub identity_dir: PathBuf,
     /// The root certificate from user data.

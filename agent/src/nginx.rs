@@ -19,7 +19,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -170,15 +170,12 @@ impl Nginx {
                 source,
             })
         };
+        // The worker may be somebody else, and has directories of its own inside.
         let temporary = self.site.prefix.join("tmp");
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&temporary)
-            .map_err(|source| NotServing::Write {
-                path: temporary.clone(),
-                source,
-            })?;
+        create_passable(&temporary).map_err(|source| NotServing::Write {
+            path: temporary,
+            source,
+        })?;
         self.begin_bans()?;
         write(&self.site.authority_path(), &self.site.authority)?;
         let candidate = self.site.prefix.join("candidate.conf");
@@ -275,6 +272,12 @@ impl Nginx {
         let said = fs::read_to_string(&errors).unwrap_or_default();
         Err(ProgramFailed::Said(said.chars().take(600).collect()))
     }
+}
+
+/// Makes a directory, or changes it into one, that others may pass through but not look into.
+pub(crate) fn create_passable(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o711))
 }
 
 /// Why nginx does not serve what it should.

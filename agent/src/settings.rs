@@ -9,14 +9,14 @@ use std::{
 };
 
 use clap::Args;
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 use rand::TryRngCore as _;
-use tidepool_certs::secret_file;
+use tidepool_certs::secret_file::{self, Owner};
 use tidepool_shared::{manifest::ImageManifest, user_data::UserData};
 
 use crate::{
-    door::Door,
-    nginx::{Llm, Site, Worker},
+    door::DoorFile,
+    nginx::{Llm, Site, Worker, create_passable},
     runtime::Bridge,
 };
 
@@ -149,22 +149,51 @@ impl Settings {
 
     /// What nginx must know, with the relay's secret as this server has it.
     pub fn site(&self) -> Result<Site, InvalidSettings> {
+        let prefix = self.own_dir("nginx")?;
+        let worker = self.worker()?;
+        if worker.owner().is_some() {
+            for passed in [&self.state_dir, &prefix] {
+                create_passable(passed).map_err(|source| InvalidSettings::Directory {
+                    path: passed.clone(),
+                    source,
+                })?;
+            }
+        }
         Ok(Site {
-            prefix: self.own_dir("nginx")?,
+            door: self.door_file()?.path,
+            prefix,
             address: self.address,
             http_port: self.http_port,
             relay: self.relay(),
             gateway: self.gateway(),
             llm: self.llm.clone(),
-            door: Door::path(&self.own_dir(IDENTITY_DIR)?),
             authority: self.user_data.ca.clone(),
             relay_secret: self.relay_secret()?,
-            worker: if geteuid().is_root() {
-                Worker::Root
-            } else {
-                Worker::Same
-            },
+            worker,
         })
+    }
+
+    /// The door's certificate: in nginx's directory, since its worker reads it.
+    pub fn door_file(&self) -> Result<DoorFile, InvalidSettings> {
+        Ok(DoorFile {
+            path: self.own_dir("nginx")?.join("door.pem"),
+            owner: self.worker()?.owner(),
+        })
+    }
+
+    /// Only an image is a machine whose users and directories are ours.
+    fn worker(&self) -> Result<Worker, InvalidSettings> {
+        match (geteuid().is_root(), &self.manifest.build) {
+            (false, _) => Ok(Worker::Same),
+            (true, None) => Ok(Worker::Root),
+            (true, Some(_)) => match User::from_name("www-data") {
+                Ok(Some(found)) => Ok(Worker::WwwData(Owner {
+                    user: found.uid.as_raw(),
+                    group: found.gid.as_raw(),
+                })),
+                Ok(None) | Err(_) => Err(InvalidSettings::NoWorker),
+            },
+        }
     }
 
     /// Born on the server at its first start, and the same ever after: a gateway knows it.
@@ -226,6 +255,8 @@ fn private_dir(path: &Path) -> Result<PathBuf, InvalidSettings> {
 /// Why the agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidSettings {
+    #[error("this machine has no user `www-data`, whom nginx runs as")]
+    NoWorker,
     #[error("the three ports must differ and not be 0")]
     Ports,
     #[error("not an address of one server: {0}")]

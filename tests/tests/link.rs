@@ -452,14 +452,14 @@ async fn a_server_is_warm_once_its_door_has_a_certificate_and_is_then_reached_by
     let rig = Rig::start().await;
     let server = rig.plan().await;
     let identity = rig.enrol(&server).await.unwrap();
-    let dir = rig.identity_dir(&server);
-    assert!(Door::load(&dir, server.id).unwrap().is_none());
+    let file = rig::door_file(&rig.identity_dir(&server));
+    assert!(Door::load(&file.path, server.id).unwrap().is_none());
     let to = rig.store.destinations().await.unwrap()[0].upstream;
     assert_eq!(to.door, model::Door::Open);
     let agent = rig.agent(identity);
     agent.say_warm();
     rig.becomes_warm(server.id).await;
-    assert!(Door::load(&dir, server.id).unwrap().is_some());
+    assert!(Door::load(&file.path, server.id).unwrap().is_some());
     let to = rig.store.destinations().await.unwrap()[0].upstream;
     assert_eq!(to.door, model::Door::Mutual);
 }
@@ -469,13 +469,13 @@ async fn a_door_is_renewed_over_the_live_link() {
     let rig = Rig::start().await;
     let server = rig.plan().await;
     let identity = rig.enrol(&server).await.unwrap();
-    let dir = rig.identity_dir(&server);
+    let file = rig::door_file(&rig.identity_dir(&server));
     // More than half of its life is over.
     let old = rig.door(server.id, Duration::from_hours(5 * 24));
-    old.save(&dir).unwrap();
+    old.save(&file).unwrap();
     let mut agent = rig.agent(identity);
     agent.connected().await;
-    let held = || Door::load(&dir, server.id).unwrap().unwrap().leaf;
+    let held = || Door::load(&file.path, server.id).unwrap().unwrap().leaf;
     soon("renewed", || held().serial != old.leaf.serial).await;
     assert!(held().life.ends > old.leaf.life.ends);
     assert_eq!(agent.sessions(), 1, "renewal needs no reconnect");

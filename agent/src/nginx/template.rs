@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::Uri;
-use tidepool_certs::door::EDGE;
+use tidepool_certs::{door::EDGE, secret_file::Owner};
 use tidepool_shared::document::Digest;
 
 use super::names::Claim;
@@ -35,18 +35,29 @@ pub struct Site {
     pub authority: String,
     /// The path under which the gateway reaches the relay; 64 hexadecimal digits.
     pub relay_secret: String,
-    /// Whether nginx will run as root and must be told to stay it.
+    /// Whom nginx's worker runs as.
     pub worker: Worker,
 }
 
 /// Whom nginx's worker runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Worker {
-    /// The agent's own user, who is not root: the rule.
+    /// The agent's own user, who is not root.
     Same,
-    /// Root, because the agent is: else the worker would become `nobody`, who cannot enter the
-    /// server's directory. So it is in the image, within what its unit leaves of root.
+    /// Root, because the agent is, outside an image: nobody else may enter the server's directory.
     Root,
+    /// Debian's user for this, with its ids: in an image. What a hole in nginx opens is not Docker's socket.
+    WwwData(Owner),
+}
+
+impl Worker {
+    /// Whose a file is that the worker reads by itself.
+    pub fn owner(self) -> Option<Owner> {
+        match self {
+            Self::Same | Self::Root => None,
+            Self::WwwData(owner) => Some(owner),
+        }
+    }
 }
 
 /// Where the LLM proxy is.
@@ -140,6 +151,7 @@ impl Site {
         let user = match self.worker {
             Worker::Same => "",
             Worker::Root => "user root;",
+            Worker::WwwData(_) => "user www-data;",
         };
         fill(
             MAIN,

@@ -13,6 +13,11 @@ use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_mins(2);
 const IDENTITY: &str = "/var/lib/tidepool/identity/identity.json";
+const OWNERS_OF_WORKERS: &str = "
+    read -r master </var/lib/tidepool/nginx/nginx.pid
+    for worker in $(cat /proc/$master/task/$master/children); do
+      id -nu $(awk '/^Uid:/ { print $2 }' /proc/$worker/status)
+    done | sort -u";
 
 fn serves(instance: &Value) -> bool {
     instance["status"] == "running" && instance["health"] == "ok"
@@ -46,6 +51,9 @@ async fn a_server_of_the_image_enrols_serves_and_stays_itself_when_its_power_is_
         .await?;
     let watchdog = "systemctl show -P WatchdogTimestampMonotonic tidepool-agent";
     ensure!(server.run(watchdog).await? != "0", "the watchdog is fed");
+    // nginx's workers are nobody's who could do something to the server.
+    let workers = server.run(OWNERS_OF_WORKERS).await?;
+    ensure!(workers == "www-data", "{workers}");
 
     let instance = rack.api.create("alice", 60).await?;
     let owner = Customer::owner_of(&rack.api, &instance).await?;

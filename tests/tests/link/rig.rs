@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tidepool_agent::{
     artefact::Depot,
     desk::{QUEUE, Request, View},
-    door::Door,
+    door::{Door, DoorFile},
     enrol::{self, EnrolError},
     identity::Identity,
     link::{self, Backoff, Line, Pace, Status, Updates},
@@ -363,6 +363,14 @@ pub(crate) struct Agent {
     tasks: JoinSet<()>,
 }
 
+/// Where an agent of the rig keeps its door.
+pub(crate) fn door_file(identity_dir: &Path) -> DoorFile {
+    DoorFile {
+        path: identity_dir.join("door.pem"),
+        owner: None,
+    }
+}
+
 impl Agent {
     pub(crate) fn start(
         identity: Identity,
@@ -378,8 +386,10 @@ impl Agent {
         let (desk, requests) = mpsc::channel(QUEUE);
         let (offered, offers) = mpsc::channel(QUEUE);
         let cancel = CancellationToken::new();
+        let door_file = door_file(&identity_dir);
         let config = link::Config {
-            door: Door::load(&identity_dir, identity.server).unwrap(),
+            door: Door::load(&door_file.path, identity.server).unwrap(),
+            door_file,
             identity,
             identity_dir,
             root,

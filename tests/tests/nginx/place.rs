@@ -21,7 +21,7 @@ use rustls::{
 };
 use tempfile::TempDir;
 use tidepool_agent::{
-    door::Door,
+    door::{Door, DoorFile},
     nginx::{Llm, Nginx, Site, Worker},
 };
 use tidepool_certs::door::name_of;
@@ -150,7 +150,8 @@ impl Place {
     pub(crate) fn renew_door(&self) {
         let (chain, key) = self.doors.door(server()).unwrap();
         let door = Door::new(server(), &key, &chain).unwrap();
-        door.save(self.dir.path()).unwrap();
+        let path = self.site.door.clone();
+        door.save(&DoorFile { path, owner: None }).unwrap();
     }
 
     pub(crate) async fn claimed(document: &DesiredDocument) -> Self {

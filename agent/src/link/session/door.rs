@@ -24,11 +24,11 @@ impl Session<'_> {
         self.memory.door_not_before = Instant::now() + self.config.pace.renewal_pause;
         let connection = self.connection.clone();
         let server = self.config.identity.server;
-        let dir = self.config.identity_dir.clone();
+        let file = self.config.door_file.clone();
         self.chores.spawn(async move {
             let door = match renewal::ask_for_door(connection, server).await {
                 Ok(door) => tokio::task::spawn_blocking(move || {
-                    door.save(&dir)?;
+                    door.save(&file)?;
                     Ok(door)
                 })
                 .await

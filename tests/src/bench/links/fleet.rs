@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rustls::pki_types::CertificateDer;
 use tidepool_agent::{
     desk::{QUEUE, Request, View},
-    door::Door,
+    door::{Door, DoorFile},
     identity::Identity,
     link::{self, Pace, Status, Updates},
 };
@@ -87,6 +87,10 @@ impl Fleet {
         let (desk, requests) = mpsc::channel(QUEUE);
         let (view, seen) = watch::channel(view(Phase::Warm, Generation(0)));
         let config = link::Config {
+            door_file: DoorFile {
+                path: data.join(identity.server.to_string()).join("door.pem"),
+                owner: None,
+            },
             identity_dir: data.join(identity.server.to_string()),
             identity,
             door: Some(door),
