@@ -1,18 +1,23 @@
 //! Passing a request on to the instance's server, and the answer back.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 
 use super::{
     Inner,
     access::Grant,
-    body::{Body, Bound, bounded, until},
+    body::{Body, Bound, bounded, until, whole},
     handle::Connection,
     headers::{self, BasicAuth, Visitor},
     page::{self, text},
-    servers,
+    servers::{self, Servers},
     table::Entry,
     upgrade,
 };
@@ -24,6 +29,9 @@ const HEAD_DEADLINE: Duration = Duration::from_hours(1);
 /// So long after a route came into the table the server's nginx may not know its name yet: a name that was
 /// changed is the edge's at once.
 const NEW: Duration = Duration::from_secs(30);
+
+/// Later than this after it was asked, a request is not asked again: whoever asked may have lost access.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Passes a request on that was let in.
 pub(super) async fn forward(
@@ -56,7 +64,7 @@ pub(super) async fn forward(
     ) else {
         return page::answer(&text::BAD_REQUEST, &client);
     };
-    let asked = tokio::time::timeout(HEAD_DEADLINE, inner.servers.request(request));
+    let asked = tokio::time::timeout(HEAD_DEADLINE, ask(&inner.servers, request));
     let asked = tokio::select! {
         asked = asked => asked,
         () = entry.live.cancelled() => return page::answer(&text::UNREACHABLE, &client),
@@ -87,6 +95,35 @@ pub(super) async fn forward(
         (StatusCode::SWITCHING_PROTOCOLS, None) => page::answer(&text::UNREACHABLE, &client),
         _ => pass_back(inner, entry, grant, response),
     }
+}
+
+/// Asks a server, and once more where a request that changes nothing lost its connection at once: nginx cuts off
+/// whoever has just connected, too, when somebody's access ends.
+async fn ask(
+    servers: &Servers,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+    let again = repeated(&request);
+    let begun = Instant::now();
+    let asked = servers.request(request).await;
+    match (asked, again) {
+        (Err(error), Some(again)) if begun.elapsed() < AT_ONCE && !timed_out(&error) => {
+            servers.request(again).await
+        }
+        (asked, _) => asked,
+    }
+}
+
+/// The same request a second time, if that is the same as once (RFC 9110, 9.2.1) and nothing follows its head.
+fn repeated(request: &Request<Body>) -> Option<Request<Body>> {
+    let repeatable = request.method().is_safe() && request.body().is_end_stream();
+    repeatable.then(|| {
+        let mut again = Request::new(whole(Bytes::new()));
+        *again.method_mut() = request.method().clone();
+        *again.uri_mut() = request.uri().clone();
+        *again.headers_mut() = request.headers().clone();
+        again
+    })
 }
 
 /// Before the agent has switched nginx to this instance, nginx answers 403 to every host.

@@ -1,5 +1,7 @@
 //! Bodies pass as they come, in both directions.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::{Method, StatusCode};
@@ -72,4 +74,22 @@ async fn a_large_upload_passes_while_it_is_sent() {
     assert_eq!(response.status(), StatusCode::OK);
     let counted = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(counted, (PIECE * PIECES).to_string());
+}
+
+#[tokio::test]
+async fn a_request_that_changes_nothing_is_asked_once_more_when_its_connection_is_lost() {
+    let (world, upstream, cookie) = World::with_one().await;
+    let shown = [("cookie", cookie.as_str())];
+    let cut = |times| upstream.cuts.store(times, Ordering::Relaxed);
+    let left = || upstream.cuts.load(Ordering::Relaxed);
+    cut(1);
+    let got = world.get("a.localhost", "/cut", &shown).await;
+    assert_eq!((got.status, left()), (StatusCode::OK, 0));
+    cut(3);
+    let got = world.get("a.localhost", "/cut", &shown).await;
+    assert_eq!((got.status, left()), (StatusCode::BAD_GATEWAY, 1));
+    // What may have done something is not done twice.
+    cut(2);
+    let got = world.ask(Method::POST, "a.localhost", "/cut", &shown).await;
+    assert_eq!((got.status, left()), (StatusCode::BAD_GATEWAY, 1));
 }

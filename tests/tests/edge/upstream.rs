@@ -2,10 +2,11 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -43,6 +44,8 @@ pub(crate) struct Upstream {
     pub(crate) events: mpsc::Sender<&'static str>,
     /// How many bytes of an upload have arrived.
     pub(crate) received: watch::Receiver<usize>,
+    /// So many requests for `/cut` lose their connection, counted down.
+    pub(crate) cuts: Arc<AtomicUsize>,
     serving: JoinSet<()>,
 }
 
@@ -50,6 +53,7 @@ struct Shared {
     name: String,
     events: Mutex<mpsc::Receiver<&'static str>>,
     received: watch::Sender<usize>,
+    cuts: Arc<AtomicUsize>,
     sockets: Mutex<JoinSet<()>>,
 }
 
@@ -69,10 +73,12 @@ impl Upstream {
         let port = listener.local_addr().unwrap().port();
         let (events, to_send) = mpsc::channel(8);
         let (count, received) = watch::channel(0);
+        let cuts = Arc::new(AtomicUsize::new(0));
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             events: Mutex::new(to_send),
             received: count,
+            cuts: Arc::clone(&cuts),
             sockets: Mutex::default(),
         });
         let mut serving = JoinSet::new();
@@ -86,13 +92,14 @@ impl Upstream {
             handshakes,
             events,
             received,
+            cuts,
             serving,
         })
     }
 
     /// How many connections have shaken hands so far.
     pub(crate) fn handshakes(&self) -> usize {
-        self.handshakes.load(Ordering::Relaxed)
+        self.handshakes.load(Relaxed)
     }
 
     /// From now on connections are refused.
@@ -114,7 +121,7 @@ async fn accept(listener: TcpListener, door: Option<Door>, shared: Arc<Shared>) 
                 Some((acceptor, handshakes)) => {
                     // The edge may refuse us, too.
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        handshakes.fetch_add(1, Ordering::Relaxed);
+                        handshakes.fetch_add(1, Relaxed);
                         serve(stream, shared).await;
                     }
                 }
@@ -126,22 +133,29 @@ async fn accept(listener: TcpListener, door: Option<Door>, shared: Arc<Shared>) 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+        async move { answer(&shared, request).await }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // The edge may close a connection at any time.
     drop(connection.with_upgrades().await);
 }
 
-async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
-    match request.uri().path() {
+async fn answer(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, io::Error> {
+    let less = |cuts: usize| cuts.checked_sub(1);
+    Ok(match request.uri().path() {
+        "/cut" if (shared.cuts).fetch_update(Relaxed, Relaxed, less).is_ok() => {
+            return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+        }
         "/control-ui-config.json" => json(&serde_json::json!({"ok": true})),
         "/events" => events(Arc::clone(shared)),
         "/upload" => upload(shared, request).await,
         "/ws" => websocket(shared, request).await,
         "/forbidden" => status(StatusCode::FORBIDDEN),
         _ => who(shared, &request),
-    }
+    })
 }
 
 /// The server's name and what it was told.
