@@ -8,14 +8,13 @@ use axum::{
     http::StatusCode,
 };
 use serde::{Deserialize, Serialize};
-use tidepool_shared::{id::RolloutId, openclaw_version::OpenClawVersion};
+use tidepool_shared::id::RolloutId;
 use utoipa::ToSchema;
 
 use super::{
     ApiState,
     body::{Parsed, request_bodies},
-    images,
-    instances::openclaw::read_version,
+    instances::openclaw::{find_version, read_version},
     problem::{Code, Problem, ProblemBody},
 };
 use crate::{
@@ -122,13 +121,7 @@ pub(super) async fn start(
     if state.pool(Some(&body.tier), None).is_none() {
         return Err(Problem::field("/tier", "unknown_tier", "no such tier"));
     }
-    if !is_to_be_had(&state, &version).await? {
-        let detail = format!(
-            "no image has OpenClaw {version}, and this coordinator has no artefact that brings it: \
-             `tidepool artefact add`"
-        );
-        return Err(Problem::field("/version", "unknown_version", detail));
-    }
+    find_version(&state, &version).await?;
     let now = state.now();
     let before = last_of(&state, &body.tier).await?;
     let rollout = Rollout {
@@ -189,21 +182,6 @@ pub(super) async fn resume(
         .resume_rollout(rollout.id, &forgiven, now)
         .await?;
     answer(&state, &tier, &rollout, moved).await
-}
-
-/// Whether a server could have this version: an artefact brings it, or some of them were made with it.
-async fn is_to_be_had(state: &ApiState, version: &OpenClawVersion) -> Result<bool, Problem> {
-    let signed = state.artefacts.bringing(version).await;
-    if signed.map_err(Problem::internal)?.is_some() {
-        return Ok(true);
-    }
-    let is_it = |named: &Option<String>| named.as_deref() == Some(version.as_str());
-    let servers = state.store.servers().await?;
-    if servers.iter().any(|server| is_it(&server.openclaw_version)) {
-        return Ok(true);
-    }
-    let images = images::all(state).await?;
-    Ok(images.iter().any(|image| is_it(&image.openclaw_version)))
 }
 
 async fn of_tier(state: &ApiState, tier: &str) -> Result<Rollout, Problem> {

@@ -332,6 +332,10 @@ impl Config {
             !config.link.coordinators.is_empty(),
             "`link.coordinators` is empty"
         );
+        if let Cloud::Nspawn(settings) = &config.cloud {
+            let checked = settings.check().map_err(anyhow::Error::msg);
+            checked.context("`cloud.nspawn`")?;
+        }
         config.routes()?;
         config.check_domains()?;
         Ok(config)
@@ -589,6 +593,22 @@ mod tests {
             let error = format!("{:#}", Config::parse(&text).unwrap_err());
             assert!(error.contains(said), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn a_network_of_machines_here_is_three_numbers() {
+        let hetzner = &EXAMPLE[EXAMPLE.find("[cloud.hetzner]").unwrap()..];
+        let hetzner = &hetzner[..hetzner.find("[[pool]]").unwrap()];
+        let nspawn =
+            "[cloud.nspawn]\ndirectory = \"/d\"\nimage = \"/i\"\nedge_port = 8080\nnetwork = ";
+        let with =
+            |network| Config::parse(&EXAMPLE.replace(hetzner, &format!("{nspawn}{network:?}\n")));
+        assert!(with("10.78.0").is_ok());
+        let error = format!("{:#}", with("10.78").unwrap_err());
+        assert!(
+            error.contains("`cloud.nspawn`: `10.78` is not a network"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -10,16 +10,16 @@ async fn an_order_is_an_operation_and_a_pin_refuses_it() -> anyhow::Result<()> {
     let world = World::start().await?;
     world.warm_server(1).await?;
     let created = world.create("anna").await?;
-    let body = json!({ "version": "2026.9.7" });
+    let body = json!({ "version": "2026.9.6" });
     let order = || world.call(Method::POST, "/v1/instances/anna/upgrade", &[], Some(&body));
     assert_eq!(order().await?.status, 409, "it does not run yet");
     world.run(created.text("/id")).await?;
     let pin = "/v1/instances/anna/pin";
-    let old = json!({ "version": "2026.9.6" });
+    let old = json!({ "version": "2026.9.5" });
     let pinned = world.call(Method::PUT, pin, &[], Some(&old)).await?;
     assert_eq!(
         (pinned.status, pinned.text("/openclaw_pin")),
-        (200, "2026.9.6")
+        (200, "2026.9.5")
     );
     let refused = order().await?;
     assert_eq!(
@@ -28,6 +28,12 @@ async fn an_order_is_an_operation_and_a_pin_refuses_it() -> anyhow::Result<()> {
     );
     let free = world.call(Method::DELETE, pin, &[], None).await?;
     assert_eq!(free.at("/openclaw_pin"), &Value::Null);
+    let nowhere = json!({ "version": "2026.9.7" });
+    let refused = world.post("/v1/instances/anna/upgrade", &nowhere).await?;
+    assert_eq!(
+        (refused.status, refused.text("/errors/0/code")),
+        (422, "unknown_version")
+    );
     let ordered = order().await?;
     assert_eq!(
         (ordered.status, ordered.text("/operation/kind")),

@@ -19,6 +19,7 @@ use crate::{
     api::{
         ApiState,
         body::{Parsed, request_bodies},
+        images,
         problem::{Code, Problem, ProblemBody},
     },
     instance,
@@ -48,6 +49,32 @@ pub(in crate::api) fn read_version(text: &str) -> Result<OpenClawVersion, Proble
         .map_err(|why: NotAVersion| Problem::field("/version", "invalid_version", why.to_string()))
 }
 
+/// What is signed, as JSON, of what brings this version to a server; `None` if some servers were made with it. Refuses one that no server
+/// could have.
+pub(in crate::api) async fn find_version(
+    state: &ApiState,
+    version: &OpenClawVersion,
+) -> Result<Option<String>, Problem> {
+    let signed = state.artefacts.bringing(version).await;
+    let signed = signed.map_err(Problem::internal)?;
+    if signed.is_some() {
+        return Ok(signed);
+    }
+    let is_it = |named: &Option<String>| named.as_deref() == Some(version.as_str());
+    let servers = state.store.servers().await?;
+    let images = images::all(state).await?;
+    let of_servers = servers.iter().map(|server| &server.openclaw_version);
+    let of_images = images.iter().map(|image| &image.openclaw_version);
+    if of_servers.chain(of_images).any(is_it) {
+        return Ok(None);
+    }
+    let detail = format!(
+        "no image has OpenClaw {version}, and this coordinator has no artefact that brings it: \
+         `tidepool artefact add`"
+    );
+    Err(Problem::field("/version", "unknown_version", detail))
+}
+
 /// Orders a version of OpenClaw for an instance. Its gateway is stopped for the time that it takes; if the new
 /// version does not prove itself, the old one is back with its state.
 #[utoipa::path(post, path = "/v1/instances/{id}/upgrade", tag = "instances", request_body = VersionBody,
@@ -68,8 +95,7 @@ pub(in crate::api) async fn upgrade(
         return Err(Problem::new(Code::NotPossible, detail));
     }
     let operation = OperationId::new(state.chance.uuid(state.now()));
-    let signed = state.artefacts.bringing(&version).await;
-    let signed = signed.map_err(Problem::internal)?;
+    let signed = find_version(&state, &version).await?;
     let limits = state.limits(&found.pool);
     let change = instance::upgrade(&found, version, signed, operation, limits);
     let changed = state

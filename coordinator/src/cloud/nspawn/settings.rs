@@ -52,12 +52,7 @@ pub(super) fn check(settings: &NspawnSettings) -> io::Result<()> {
     if !geteuid().is_root() {
         return Err(io::Error::other("machines of systemd-nspawn need root"));
     }
-    if settings.base().is_none() {
-        return Err(io::Error::other(format!(
-            "`{}` is not a network such as `10.78.0`",
-            settings.network
-        )));
-    }
+    settings.check().map_err(io::Error::other)?;
     for (program, package) in PROGRAMS {
         if !PATHS
             .iter()
@@ -72,6 +67,20 @@ pub(super) fn check(settings: &NspawnSettings) -> io::Result<()> {
 }
 
 impl NspawnSettings {
+    /// Says what is wrong with them, on whatever machine.
+    pub fn check(&self) -> Result<(), String> {
+        if self.base().is_none() {
+            return Err(format!(
+                "`{}` is not a network such as `10.78.0`",
+                self.network
+            ));
+        }
+        if self.edge_port == 0 {
+            return Err("port 0 cannot be reached".to_owned());
+        }
+        Ok(())
+    }
+
     fn base(&self) -> Option<[u8; 3]> {
         let mut parts = self.network.split('.').map(|part| part.parse().ok());
         let base = [parts.next()??, parts.next()??, parts.next()??];
