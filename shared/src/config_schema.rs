@@ -7,6 +7,30 @@ use serde_json::Value;
 pub fn repair(schema: &mut Value, is_readable: impl Fn(&str) -> bool) {
     respell_patterns(schema, &is_readable);
     rebase_references(schema, "", "");
+    let_out_defaults(schema);
+}
+
+/// Lets whatever has a default be left out. OpenClaw's channels describe a configuration as it is once their
+/// defaults are filled in, and take one without: a bot token is all that Telegram needs.
+fn let_out_defaults(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            let has_default = |name: &Value, properties: &Value| {
+                let property = name.as_str().and_then(|name| properties.get(name));
+                property.is_some_and(|property| property.get("default").is_some())
+            };
+            // A property may have that name, too, and is no list.
+            if let Some(Value::Array(required)) = members.get("required") {
+                let properties = members.get("properties").unwrap_or(&Value::Null);
+                let mut left = required.clone();
+                left.retain(|name| !has_default(name, properties));
+                members.insert("required".to_owned(), left.into());
+            }
+            members.values_mut().for_each(let_out_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(let_out_defaults),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Makes the schema's regular expressions, which are JavaScript's, ones that compile here. One that
@@ -83,6 +107,18 @@ mod tests {
         let mut schema = json!({"a": {"pattern": r"[^\0]"}, "b": [{"pattern": "?"}]});
         repair(&mut schema, |pattern| pattern != "?");
         assert_eq!(schema, json!({"a": {"pattern": r"[^\x00]"}, "b": [{}]}));
+    }
+
+    #[test]
+    fn what_has_a_default_may_be_left_out() {
+        let mut schema = json!({"channels": {"anyOf": [{
+            "properties": {"policy": {"default": "pairing"}, "token": {}, "required": {"default": 1}},
+            "required": ["policy", "token", "undescribed"],
+        }]}});
+        repair(&mut schema, |_| true);
+        let mended = &schema["channels"]["anyOf"][0];
+        assert_eq!(mended["required"], json!(["token", "undescribed"]));
+        assert_eq!(mended["properties"]["required"], json!({"default": 1}));
     }
 
     #[test]
