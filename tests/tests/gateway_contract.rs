@@ -7,6 +7,8 @@
 
 #[path = "gateway_contract/bench.rs"]
 mod bench;
+#[path = "gateway_contract/channels.rs"]
+mod channels;
 #[path = "gateway_contract/container.rs"]
 mod container;
 #[path = "gateway_contract/rows.rs"]
@@ -87,11 +89,21 @@ async fn real_openclaw_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn real_openclaw_has_its_channels() {
+    if let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_MANIFEST") {
+        let bench = Bench::real(manifest).await;
+        channels::a_channel_hears_once_it_is_configured(&bench).await;
+        bench.end().await;
+    }
+}
+
+#[tokio::test]
 async fn slow_real_openclaw_in_a_container_keeps_the_contract() {
     let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_MANIFEST") else {
         return;
     };
     if let Some(bench) = Bench::real_in_container(manifest).await {
+        channels::a_channel_hears_once_it_is_configured(&bench).await;
         sentences::all(&bench).await;
     }
 }

@@ -54,10 +54,6 @@ pub(super) async fn archive(dir: &Path) -> anyhow::Result<PathBuf> {
     }
     fs::set_permissions(&node, fs::Permissions::from_mode(0o755))?;
     fs::create_dir_all(root.join("app"))?;
-    fs::copy(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/stub-schema.json"),
-        root.join("app/config-schema.json"),
-    )?;
     let archive = dir.join("stub-container.tar.zst");
     execute(
         Command::new("tar")

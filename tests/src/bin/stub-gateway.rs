@@ -14,11 +14,19 @@ use tidepool_tests::stub;
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("gateway") => {}
+        // As `openclaw config schema`.
+        Some("config") if std::env::args().nth(2).as_deref() == Some("schema") => {
+            #[expect(clippy::print_stdout, reason = "what it is asked for")]
+            {
+                print!("{}", include_str!("../../fixtures/stub-schema.json"));
+            }
+            return ExitCode::SUCCESS;
+        }
         Some(stub::HELPER) => loop {
             std::thread::park();
         },
         _ => {
-            stub::say("usage: stub-gateway gateway [SWITCH=VALUE]...");
+            stub::say("usage: stub-gateway gateway [SWITCH=VALUE]... | config schema");
             return ExitCode::from(64);
         }
     }
