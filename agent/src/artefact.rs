@@ -45,6 +45,8 @@ use crate::{
 
 /// What stays free on the disk for everything else.
 const ROOM: u64 = 256 * 1024 * 1024;
+/// The same beside an agent: the slot that it is copied to.
+const AGENT_ROOM: u64 = 64 * 1024 * 1024;
 /// How long nothing may come.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Read at once.
@@ -235,8 +237,13 @@ impl Place {
     fn room(&self, statement: &Statement) -> Result<(), NotFetched> {
         let size = statement.size;
         let directory = self.partial.parent().unwrap_or(&self.partial);
-        let free = disk::free_bytes(directory).map_err(|error| self.failed(error))?;
-        if free < (size - self.have()?).saturating_add(ROOM) {
+        // Agents are small and must come to servers whose disk is full, too.
+        let (free, room) = match statement.kind {
+            artefact::Kind::Agent => (disk::reserved_bytes(directory), AGENT_ROOM),
+            artefact::Kind::OpenclawImage => (disk::free_bytes(directory), ROOM),
+        };
+        let free = free.map_err(|error| self.failed(error))?;
+        if free < (size - self.have()?).saturating_add(room) {
             return Err(NotFetched::NoRoom { size });
         }
         Ok(())

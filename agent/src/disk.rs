@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use nix::sys::statvfs::statvfs;
+use nix::{sys::statvfs::statvfs, unistd::geteuid};
 use serde::Serialize;
 use tidepool_certs::secret_file;
 
@@ -56,7 +56,19 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What is free on the disk that this path is on.
+/// What is free for us on the disk that this path is on: for root with what the file system reserves, which a
+/// customer who fills the disk cannot take.
+pub(crate) fn reserved_bytes(path: &Path) -> io::Result<u64> {
+    let disk = statvfs(path)?;
+    let blocks = if geteuid().is_root() {
+        disk.blocks_free()
+    } else {
+        disk.blocks_available()
+    };
+    Ok(blocks.saturating_mul(disk.fragment_size()))
+}
+
+/// What is free for everybody on the disk that this path is on.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let disk = statvfs(path)?;
     Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))

@@ -30,6 +30,8 @@ use crate::{
 
 /// How long a new program may take to say its version.
 const WORD_DEADLINE: Duration = Duration::from_secs(10);
+/// Until it is looked again whether there is room for a wanted agent.
+const ROOM_PAUSE: Duration = Duration::from_mins(10);
 /// Of what it says.
 const WORD_MAX: usize = 256;
 
@@ -129,6 +131,10 @@ impl Updater {
             match satisfied {
                 Attended::Staged => return self.replaced.cancel(),
                 Attended::Changed => {}
+                Attended::NoRoom => {
+                    // Whatever comes first.
+                    drop(timeout(ROOM_PAUSE, self.wanted.changed()).await);
+                }
                 Attended::Done => {
                     if self.wanted.changed().await.is_err() {
                         return;
@@ -183,6 +189,15 @@ impl Updater {
                 Attended::Done
             }
             Err(Refused::NotFetched(NotFetched::Stopping)) => Attended::Done,
+            Err(refused) if is_full(&refused) => {
+                // The customer's doing, and not the version's fault: nothing is told that would halt its rollout.
+                let reason = error_chain(&refused);
+                warn!(
+                    rollout = wanted.rollout,
+                    reason, "the wanted agent waits for room"
+                );
+                Attended::NoRoom
+            }
             Err(refused) => {
                 let reason = error_chain(&refused);
                 error!(
@@ -255,9 +270,25 @@ impl Updater {
 
 enum Attended {
     Done,
+    /// It is tried again.
+    NoRoom,
     /// Something else is wanted by now.
     Changed,
     Staged,
+}
+
+/// Whether there was no room for it.
+fn is_full(refused: &Refused) -> bool {
+    let causes = std::iter::successors(Some(refused as &dyn std::error::Error), |error| {
+        error.source()
+    });
+    let full = |error: &(dyn std::error::Error + 'static)| {
+        let io = error.downcast_ref::<io::Error>();
+        io.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull)
+            || matches!(error.downcast_ref(), Some(NotFetched::NoRoom { .. }))
+    };
+    // What is shown transparently is no cause of its own.
+    matches!(refused, Refused::NotFetched(NotFetched::NoRoom { .. })) || causes.skip(1).any(full)
 }
 
 /// Whether a program runs here and is what it was signed as.

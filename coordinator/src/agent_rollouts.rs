@@ -1,7 +1,7 @@
 //! Rollouts of agents: who gets the new version next.
 //!
 //! A few servers first, idle ones before customers', and the others once all of those have kept it; then so many
-//! percent at a time. The first failure halts it, which the store does by itself. Level, not edge: a server that is
+//! percent at a time. Who has no room for it is passed by and takes it later. The first failure halts it, which the store does by itself. Level, not edge: a server that is
 //! made later of an older image gets the version as well. `next` is a pure function; [`AgentRollouts`] executes.
 
 use std::{sync::Arc, time::Duration};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
+    ambient::{Clock, Moment},
     causes::chain,
     doorbell::{Doorbell, Ring},
     model::{Agent, AgentEnding, AgentRollout, ServerState},
@@ -24,10 +25,13 @@ use crate::{
 
 /// Between two looks; a step takes an agent some seconds.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// To fetch a version and to try it out takes minutes at the most.
+const PATIENCE: Duration = Duration::from_mins(15);
 
 /// Puts servers into the newest rollout.
 pub struct AgentRollouts {
     pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
     pub doorbell: Doorbell,
 }
 
@@ -50,8 +54,10 @@ impl AgentRollouts {
             return Ok(());
         }
         let agents = self.store.agents().await?;
-        for server in next(&rollout, &agents) {
-            if self.store.put_in_rollout(rollout.id, server).await? == Transition::Done {
+        let now = self.clock.now();
+        for server in next(&rollout, &agents, now) {
+            let put = self.store.put_in_rollout(rollout.id, server, now);
+            if put.await? == Transition::Done {
                 info!(server.id = %server, rollout = rollout.id, version = rollout.version, "agent is to be updated");
                 self.doorbell.ring(Ring::Server(server));
             }
@@ -61,14 +67,15 @@ impl AgentRollouts {
 }
 
 /// The servers that are to get the version now.
-fn next(rollout: &AgentRollout, agents: &[Agent]) -> Vec<ServerId> {
+fn next(rollout: &AgentRollout, agents: &[Agent], now: Moment) -> Vec<ServerId> {
     let Some(statement) = statement(rollout) else {
         return Vec::new();
     };
     let of_this = |agent: &&Agent| agent.rollout == Some(rollout.id);
     let kept = |agent: &&Agent| agent.ending == Some(AgentEnding::Kept);
     let count = |agents: usize| u32::try_from(agents).unwrap_or(u32::MAX);
-    let begun = count(agents.iter().filter(of_this).count());
+    let tried = |agent: &&Agent| of_this(agent) && !is_put_off(agent, now);
+    let begun = count(agents.iter().filter(tried).count());
     let passed = count(agents.iter().filter(of_this).filter(kept).count());
     let under_way = begun.saturating_sub(passed);
     let room = if passed < rollout.canary {
@@ -88,6 +95,13 @@ fn next(rollout: &AgentRollout, agents: &[Agent]) -> Vec<ServerId> {
         .take(usize::try_from(room).unwrap_or(usize::MAX))
         .map(|agent| agent.server)
         .collect()
+}
+
+/// Whether an agent that has the link still goes on as it was: its disk is full, and nobody else shall wait for
+/// that. One without a link may have been lost by the new version, and everybody waits.
+fn is_put_off(agent: &Agent, now: Moment) -> bool {
+    let is_late = |since: Moment| now.since(since) > PATIENCE;
+    agent.ending.is_none() && agent.is_linked && agent.since.is_some_and(is_late)
 }
 
 /// Whether the version would be taken there, and somebody could say what became of it.
@@ -112,7 +126,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ambient::Moment;
+
+    const NOW: Moment = Moment(3_600_000_000);
 
     fn rollout(canary: u32, percent: u32, replaces_up_to: Option<&str>) -> AgentRollout {
         let dir = tempfile::tempdir().unwrap();
@@ -147,6 +162,7 @@ mod tests {
             is_linked: true,
             version: "0.1.0".to_owned(),
             rollout: None,
+            since: None,
             ending: None,
             reason: None,
         }
@@ -168,7 +184,7 @@ mod tests {
             ..agent(3)
         };
         let agents = [agent(1), agent(2), idle];
-        assert_eq!(next(&rollout(2, 50, None), &agents), [id(3), id(1)]);
+        assert_eq!(next(&rollout(2, 50, None), &agents, NOW), [id(3), id(1)]);
     }
 
     #[test]
@@ -178,9 +194,32 @@ mod tests {
             ..agent(2)
         };
         let agents = [kept(1), under_way, agent(3), agent(4)];
-        assert_eq!(next(&rollout(2, 100, None), &agents), []);
+        assert_eq!(next(&rollout(2, 100, None), &agents, NOW), []);
         let agents = [kept(1), kept(2), agent(3), agent(4)];
-        assert_eq!(next(&rollout(2, 50, None), &agents), [id(3), id(4)]);
+        assert_eq!(next(&rollout(2, 50, None), &agents, NOW), [id(3), id(4)]);
+    }
+
+    #[test]
+    fn nobody_waits_for_who_has_no_room_and_everybody_for_who_is_lost() {
+        let full = Agent {
+            rollout: Some(7),
+            since: Some(Moment(NOW.0 - 901_000_000)),
+            ..agent(1)
+        };
+        let agents = [full.clone(), agent(2), agent(3)];
+        assert_eq!(next(&rollout(1, 100, None), &agents, NOW), [id(2)]);
+        let lost = Agent {
+            is_linked: false,
+            ..full.clone()
+        };
+        let fetches = Agent {
+            since: Some(Moment(NOW.0 - 899_000_000)),
+            ..full
+        };
+        for waited_for in [lost, fetches] {
+            let agents = [waited_for, agent(2), agent(3)];
+            assert_eq!(next(&rollout(1, 100, None), &agents, NOW), []);
+        }
     }
 
     #[test]
@@ -206,8 +245,8 @@ mod tests {
             ..agent(5)
         };
         let agents = [has_it, newer, away, boots, unknown];
-        assert_eq!(next(&rollout(9, 100, None), &agents), []);
-        assert_eq!(next(&rollout(9, 100, Some("0.3.0")), &agents), [id(2)]);
+        assert_eq!(next(&rollout(9, 100, None), &agents, NOW), []);
+        assert_eq!(next(&rollout(9, 100, Some("0.3.0")), &agents, NOW), [id(2)]);
     }
 
     proptest! {
@@ -219,12 +258,12 @@ mod tests {
             let mut agents: Vec<_> = (0..fleet).map(agent).collect();
             let share = u32::try_from(fleet).unwrap() * percent / 100;
             for _ in 0..=fleet {
-                let chosen = next(&rollout, &agents);
+                let chosen = next(&rollout, &agents, NOW);
                 prop_assert!(u32::try_from(chosen.len()).unwrap() <= canary.max(share).max(1));
                 for agent in agents.iter_mut().filter(|agent| chosen.contains(&agent.server)) {
                     agent.rollout = Some(7);
                 }
-                prop_assert!(next(&rollout, &agents).is_empty(), "they are under way");
+                prop_assert!(next(&rollout, &agents, NOW).is_empty(), "they are under way");
                 for agent in agents.iter_mut().filter(|agent| chosen.contains(&agent.server)) {
                     agent.version = "0.2.0".to_owned();
                     agent.ending = Some(AgentEnding::Kept);

@@ -381,6 +381,7 @@ impl Ground {
 
     fn agent_rollouts(&self) -> AgentRollouts {
         AgentRollouts {
+            clock: Arc::clone(&self.clock),
             store: Arc::clone(&self.store),
             doorbell: self.doorbell.clone(),
         }

@@ -30,6 +30,8 @@ pub struct Agent {
     pub version: String,
     /// The last rollout that it was in.
     pub rollout: Option<u64>,
+    /// When it was put in it.
+    pub since: Option<Moment>,
     /// What became of that; nothing as long as it is under way.
     pub ending: Option<AgentEnding>,
     pub reason: Option<String>,

@@ -24,7 +24,12 @@ pub trait AgentStore: Send + Sync {
     /// The newest rollout, if it is not halted and the server is in it.
     async fn wanted_agent(&self, server: ServerId) -> Stored<Option<AgentRollout>>;
     /// From now on the server is to have the rollout's version. Not possible once it is halted, nor twice.
-    async fn put_in_rollout(&self, rollout: u64, server: ServerId) -> Stored<Transition>;
+    async fn put_in_rollout(
+        &self,
+        rollout: u64,
+        server: ServerId,
+        now: Moment,
+    ) -> Stored<Transition>;
     /// What became of it there; not possible if that is known, or the server is in another rollout. Emits
     /// `agent.updated`, `agent.refused` or `agent.rolled_back`; the latter two halt the rollout and emit
     /// `agent.rollout_halted`, in the same transaction.

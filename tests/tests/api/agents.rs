@@ -53,7 +53,10 @@ async fn a_rollout_needs_its_artefact_and_is_halted_once() -> anyhow::Result<()>
     let begun = world.post(begin, &body).await?;
     assert_eq!((begun.status, begun.at("/canary")), (201, &json!(1)));
     let rollout = begun.at("/id").as_u64().unwrap_or_default();
-    world.store.put_in_rollout(rollout, server).await?;
+    world
+        .store
+        .put_in_rollout(rollout, server, world.clock.now())
+        .await?;
     let (ending, now) = (AgentEnding::Kept, world.clock.now());
     world
         .store

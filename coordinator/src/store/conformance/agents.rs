@@ -52,8 +52,11 @@ pub async fn a_server_wants_what_the_newest_rollout_wants_of_it<S: Store>(
         .await?;
     assert_eq!(store.agent_rollout().await?, Some(first.clone()));
     assert_eq!(store.wanted_agent(one).await?, None);
-    assert_eq!(store.put_in_rollout(first.id, one).await?, Transition::Done);
-    let again = store.put_in_rollout(first.id, one).await?;
+    assert_eq!(
+        store.put_in_rollout(first.id, one, at(9)).await?,
+        Transition::Done
+    );
+    let again = store.put_in_rollout(first.id, one, at(9)).await?;
     assert_eq!(again, Transition::NotPossible);
     assert_eq!(store.wanted_agent(one).await?, Some(first.clone()));
     assert_eq!(store.wanted_agent(two).await?, None);
@@ -64,10 +67,10 @@ pub async fn a_server_wants_what_the_newest_rollout_wants_of_it<S: Store>(
     assert!(second.id > first.id);
     assert_eq!(store.wanted_agent(one).await?, None);
     assert_eq!(
-        store.put_in_rollout(second.id, one).await?,
+        store.put_in_rollout(second.id, one, at(9)).await?,
         Transition::Done
     );
-    let back = store.put_in_rollout(first.id, one).await?;
+    let back = store.put_in_rollout(first.id, one, at(9)).await?;
     assert_eq!(back, Transition::NotPossible);
     assert_eq!(store.wanted_agent(one).await?, Some(second));
     Ok(())
@@ -87,8 +90,9 @@ pub async fn what_became_of_an_agent_is_told_once<S: Store>(store: Arc<S>) -> Ou
         Transition::NotPossible,
         "it is not in it"
     );
-    store.put_in_rollout(rollout.id, server).await?;
-    assert_eq!(store.agents().await?[0].ending, None);
+    store.put_in_rollout(rollout.id, server, at(9)).await?;
+    let in_it = &store.agents().await?[0];
+    assert_eq!((in_it.since, in_it.ending), (Some(at(9)), None));
     assert_eq!(ended(kept).await?, Transition::Done);
     assert_eq!(ended(kept).await?, Transition::NotPossible);
     let of_another = (server, rollout.id + 1, AgentEnding::Kept);
@@ -107,7 +111,7 @@ pub async fn a_rollout_that_failed_somewhere_goes_nowhere_else<S: Store>(store: 
     let rollout = store
         .begin_agent_rollout(&rollout_of("0.2.0"), at(9))
         .await?;
-    store.put_in_rollout(rollout.id, one).await?;
+    store.put_in_rollout(rollout.id, one, at(9)).await?;
     let (ending, reason) = (AgentEnding::RolledBack, Some("it hung"));
     store
         .agent_ended(one, rollout.id, ending, reason, at(10))
@@ -118,7 +122,7 @@ pub async fn a_rollout_that_failed_somewhere_goes_nowhere_else<S: Store>(store: 
         "it goes on"
     );
     assert_eq!(store.wanted_agent(one).await?, None);
-    let other = store.put_in_rollout(rollout.id, two).await?;
+    let other = store.put_in_rollout(rollout.id, two, at(9)).await?;
     assert_eq!(other, Transition::NotPossible);
     let again = store.halt_agent_rollout(rollout.id, "more", at(11)).await?;
     assert_eq!(again, Transition::NotPossible);

@@ -421,7 +421,7 @@ pub async fn nobody_is_ready_whose_agent_knows_no_orders_or_is_being_replaced<S:
     };
     let agents = store.begin_agent_rollout(&new, at(9)).await?.id;
     assert!(is_ready().await?);
-    store.put_in_rollout(agents, server_id(1)).await?;
+    store.put_in_rollout(agents, server_id(1), at(9)).await?;
     assert!(!is_ready().await?, "its agent is on its way");
     store
         .agent_ended(server_id(1), agents, AgentEnding::Kept, None, at(10))

@@ -99,15 +99,21 @@ impl AgentStore for SqlStore {
             .map_err(during(doing))
     }
 
-    async fn put_in_rollout(&self, rollout: u64, server: ServerId) -> Stored<Transition> {
+    async fn put_in_rollout(
+        &self,
+        rollout: u64,
+        server: ServerId,
+        now: Moment,
+    ) -> Stored<Transition> {
         transaction!(self, "put an agent in a rollout", |tx| {
             sqlx::query(
-                "UPDATE agents SET rollout = $1, ending = NULL, reason = NULL
+                "UPDATE agents SET rollout = $1, since = $3, ending = NULL, reason = NULL
                  WHERE server_id = $2 AND coalesce(rollout, 0) < $1
                    AND EXISTS (SELECT 1 FROM agent_rollouts WHERE id = $1 AND halted IS NULL)",
             )
             .bind(rows::as_integer(rollout))
             .bind(server.to_string())
+            .bind(now.0)
             .execute(&mut *tx)
             .await
             .map(|result| done(result.rows_affected()))
@@ -238,6 +244,7 @@ fn agent(row: &Row) -> sqlx::Result<Agent> {
         is_linked: holder.is_some(),
         version: row.try_get("version")?,
         rollout: rows::maybe_number(row, "rollout")?,
+        since: rows::maybe_moment(row, "since")?,
         ending: match ending {
             Some(_) => Some(rows::word(row, "ending", AgentEnding::from_word)?),
             None => None,
