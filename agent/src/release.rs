@@ -88,6 +88,24 @@ impl Shelf {
         }
     }
 
+    /// What came later and is of none of these versions.
+    pub fn surplus(&self, versions: &BTreeSet<String>) -> io::Result<Vec<Release>> {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let names: io::Result<Vec<_>> = entries
+            .map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()))
+            .collect();
+        let mut surplus = names?;
+        surplus.retain(|name| !versions.contains(name));
+        // What was cut off has made nothing yet.
+        Ok(surplus
+            .iter()
+            .filter_map(|name| self.find(name).ok())
+            .collect())
+    }
+
     /// Removes what came later and is of none of these versions, and what was cut off.
     pub fn keep_only(&self, versions: &BTreeSet<String>) -> io::Result<()> {
         if let Some(supply) = &self.supply {
@@ -186,7 +204,12 @@ mod tests {
         for version in ["2026.9.6", "2026.9.7", "2026.9.8.partial"] {
             lay(dir.path(), version, &release(version));
         }
-        shelf.keep_only(&["2026.9.6".to_owned()].into()).unwrap();
+        let kept = ["2026.9.6".to_owned()].into();
+        let surplus = shelf.surplus(&kept).unwrap();
+        assert_eq!(surplus.len(), 1);
+        assert_eq!(surplus[0].openclaw_version, "2026.9.7");
+        shelf.keep_only(&kept).unwrap();
+        assert_eq!(shelf.surplus(&kept).unwrap(), []);
         shelf.find("2026.9.6").unwrap();
         assert!(matches!(shelf.find("2026.9.7"), Err(NoRelease::Absent(_))));
         assert!(!dir.path().join("2026.9.8.partial").exists());

@@ -12,7 +12,7 @@ mod process;
 use std::{io, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use tidepool_shared::document::GatewayLimits;
+use tidepool_shared::{document::GatewayLimits, manifest::Release};
 
 pub use self::{
     docker::{Bridge, DockerRuntime, EngineFailed, Run},
@@ -47,6 +47,9 @@ pub trait Runtime: Send + Sync {
 
     /// Fetches what a start needs, while a gateway of another version runs.
     async fn make_ready(&self) -> Result<(), StartFailed>;
+
+    /// Takes back what [`Self::make_ready`] did for a version that nobody needs any more.
+    async fn discard(&self, release: &Release) -> Result<(), EngineFailed>;
 
     /// Starts the gateway, or adopts the one that is running already.
     async fn start(&self) -> Result<Started, StartFailed>;

@@ -23,7 +23,7 @@ use std::{
 
 use async_trait::async_trait;
 use rustix::process::Signal;
-use tidepool_shared::document::GatewayLimits;
+use tidepool_shared::{document::GatewayLimits, manifest::Release};
 use tokio::{fs::File, time::timeout};
 
 pub use self::{bridge::Bridge, engine::EngineFailed, run::Run};
@@ -249,6 +249,13 @@ impl Runtime for DockerRuntime {
             Ok(())
         } else {
             Err(absent())
+        }
+    }
+
+    async fn discard(&self, release: &Release) -> Result<(), EngineFailed> {
+        match &release.container {
+            Some(image) => self.engine.remove_image(image.as_str()).await,
+            None => Ok(()),
         }
     }
 

@@ -23,11 +23,11 @@ use tokio::{
 };
 
 use super::{
-    Log, NotLimited, Runtime, SignalFailed, StartFailed, Started, State, Stopped, Taken,
-    descendants,
+    EngineFailed, Log, NotLimited, Runtime, SignalFailed, StartFailed, Started, State, Stopped,
+    Taken, descendants,
     identity::{Identity, Stat},
 };
-use tidepool_shared::document::GatewayLimits;
+use tidepool_shared::{document::GatewayLimits, manifest::Release};
 
 use crate::{
     disk, machine,
@@ -234,6 +234,11 @@ impl ProcessRuntime {
 
 #[async_trait]
 impl Runtime for ProcessRuntime {
+    async fn discard(&self, _: &Release) -> Result<(), EngineFailed> {
+        // Its files are the version's directory.
+        Ok(())
+    }
+
     async fn make_ready(&self) -> Result<(), StartFailed> {
         let program = self.command.argv.first().ok_or(StartFailed::NoProgram)?;
         let program = Path::new(program);

@@ -92,6 +92,10 @@ impl Saved {
         self.directory.join("state.partial")
     }
 
+    fn replaced(&self) -> PathBuf {
+        self.directory.join("state.replaced")
+    }
+
     fn reserve(&self) -> PathBuf {
         self.directory.join("reserve")
     }
@@ -130,11 +134,11 @@ impl Saved {
 
     /// Copies the state, of which nothing may run. An earlier copy stays until this one [takes its place](Self::keep).
     pub fn copy(&self, stop: &AtomicBool) -> Result<(), NotSaved> {
+        self.clear().map_err(NotSaved::Copy)?;
         let amount = self
             .check_room()
             .map_err(|error| NotSaved::Copy(io::Error::other(error)))?;
         secret_file::create_dir(&self.directory).map_err(NotSaved::Copy)?;
-        disk::remove_tree(&self.partial()).map_err(NotSaved::Copy)?;
         let mut walk = Walk::new(amount, stop);
         let copied = walk.tree(&self.state, Some(&self.partial()), 0);
         let copied = copied.and_then(|()| self.finish(stop));
@@ -143,6 +147,12 @@ impl Saved {
             disk::remove_tree(&self.partial()).map_err(NotSaved::Copy)?;
         }
         copied
+    }
+
+    /// Removes what was cut off, and what lies aside.
+    fn clear(&self) -> io::Result<()> {
+        disk::remove_tree(&self.partial())?;
+        disk::remove_tree(&self.replaced())
     }
 
     fn finish(&self, stop: &AtomicBool) -> Result<(), NotSaved> {
@@ -159,9 +169,13 @@ impl Saved {
         Ok(())
     }
 
-    /// Puts the copy that was just made in the place of an earlier one.
+    /// Puts the copy that was just made in the place of an earlier one, which lies aside until it is removed: it may
+    /// have a million files, and a gateway waits.
     pub fn keep(&self) -> io::Result<()> {
-        disk::remove_tree(&self.path())?;
+        match fs::rename(self.path(), self.replaced()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         fs::rename(self.partial(), self.path())?;
         File::open(&self.directory)?.sync_all()
     }
@@ -203,7 +217,7 @@ impl Saved {
     /// Removes all that is not one of these.
     pub fn keep_only(&self, copy: Keep, discarded: Option<u64>) -> io::Result<()> {
         self.release_reserve()?;
-        disk::remove_tree(&self.partial())?;
+        self.clear()?;
         if copy == Keep::Nothing {
             disk::remove_tree(&self.path())?;
         }

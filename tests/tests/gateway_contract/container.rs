@@ -376,3 +376,29 @@ fn start_ticks(pid: u32) -> u64 {
     let ticks = fields.split_ascii_whitespace().nth(19);
     ticks.expect("field 22").parse().expect("a number")
 }
+
+#[tokio::test]
+async fn an_image_that_nobody_needs_is_removed_and_comes_back_from_its_archive() {
+    let Some(bench) = Bench::stub_in_container(&[]).await else {
+        return;
+    };
+    let (engine, mut run) = (bench.engine(), bench.run().clone());
+    let image = run.manifest.image.as_str().to_owned();
+    let archive = bench.upgrades().with_extension("tar");
+    let file = archive.to_str().expect("a plain path");
+    let saved = engine.docker(&["save", "--output", file, &image]);
+    saved.expect("an archive");
+    run.archive = Some(archive);
+    let runtime = DockerRuntime::new(run);
+    let release = bench.release();
+    // What a gateway runs from stays.
+    runtime.discard(&release).await.unwrap_err();
+    assert!(engine.docker(&["image", "inspect", &image]).is_ok());
+    runtime.stop(PATIENCE).await.expect("a stop");
+    runtime.discard(&release).await.expect("it is removed");
+    assert!(engine.docker(&["image", "inspect", &image]).is_err());
+    runtime.discard(&release).await.expect("it is gone");
+    runtime.make_ready().await.expect("it is loaded");
+    assert!(engine.docker(&["image", "inspect", &image]).is_ok());
+    bench.end().await;
+}

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tidepool_shared::document::OpenClawOrder;
+use tidepool_shared::{document::OpenClawOrder, manifest::Release};
 use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
 
@@ -245,7 +245,7 @@ impl OpenClaw {
             None => (under_way.to, None),
             Some(why) => (self.version_before()?, Some(why)),
         };
-        let (discarded, fate) = self.put_aside(order)?;
+        let (discarded, fate) = self.put_aside(order).await?;
         let failed = why.map(|why| format!("{why}; {fate}"));
         if let Some(why) = &failed {
             tracing::error!(order, why, "OpenClaw is not upgraded");
@@ -270,8 +270,8 @@ impl OpenClaw {
     }
 
     /// What becomes of the state that the one of before took the place of, and a word on it.
-    fn put_aside(&self, order: u64) -> anyhow::Result<(Option<Discarded>, String)> {
-        let saved = &self.stock.saved;
+    async fn put_aside(&self, order: u64) -> anyhow::Result<(Option<Discarded>, String)> {
+        let saved = self.stock.saved.clone();
         let place = saved.discarded(order);
         if !place.try_exists()? {
             return Ok((None, "nothing was written meanwhile".to_owned()));
@@ -285,7 +285,7 @@ impl OpenClaw {
             let until = until();
             return Ok((Some(Discarded { order, until }), fate));
         }
-        saved.keep_only(Keep::Copy, None)?;
+        spawn_blocking(move || saved.keep_only(Keep::Copy, None)).await??;
         let fate = "what was written meanwhile is gone, because the disk was full";
         Ok((None, fate.to_owned()))
     }
@@ -310,6 +310,12 @@ impl OpenClaw {
         .flatten()
         .collect();
         let is_preparing = self.preparation().is_some();
+        if !is_preparing {
+            // Before their directories: what is cut off in between is found again.
+            for release in self.stock.shelf.surplus(&versions)? {
+                self.discard(&release).await;
+            }
+        }
         let stock = Arc::clone(&self.stock);
         spawn_blocking(move || {
             stock.saved.keep_only(copy, number)?;
@@ -330,6 +336,22 @@ impl OpenClaw {
             journal.kept = kept;
             journal.discarded = discarded;
         })
+    }
+}
+
+impl OpenClaw {
+    /// The image of the version that is baked in stays, whatever else is made from it.
+    async fn discard(&self, release: &Release) {
+        let baked = self.stock.shelf.first();
+        if baked.is_some_and(|baked| baked.container == release.container) {
+            return;
+        }
+        let version = &release.openclaw_version;
+        match self.edition().runtime.discard(release).await {
+            Ok(()) => tracing::info!(version, "this OpenClaw is removed"),
+            // It costs room, and nothing else.
+            Err(error) => tracing::warn!(version, error = chain(&error), "this OpenClaw stays"),
+        }
     }
 }
 

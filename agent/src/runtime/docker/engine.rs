@@ -8,7 +8,7 @@ use bollard::{
     models::{ContainerInspectResponse, ContainerStatsResponse, NetworkCreateRequest},
     query_parameters::{
         CreateContainerOptions, ImportImageOptions, ListContainersOptions, ListNetworksOptions,
-        RemoveContainerOptions, StatsOptions, StopContainerOptions,
+        RemoveContainerOptions, RemoveImageOptions, StatsOptions, StopContainerOptions,
     },
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -109,6 +109,18 @@ impl Engine {
             Err(failed) if failed.is_absence() => Ok(false),
             Err(failed) => Err(failed),
         }
+    }
+
+    /// Removes an image that no container is made from. Removing it may take as long as loading it took.
+    pub(super) async fn remove_image(&self, image: &str) -> Result<(), EngineFailed> {
+        let doing = "remove the image";
+        let docker = self.docker().await?;
+        let removed = docker.remove_image(image, None::<RemoveImageOptions>, None);
+        let removed = timeout(LOAD_DEADLINE, removed)
+            .await
+            .map_err(|_| EngineFailed::Timeout { doing })?
+            .map_err(|source| EngineFailed::Call { doing, source });
+        absence_is_fine(removed.map(drop))
     }
 
     /// Loads the images of an archive.
