@@ -65,7 +65,8 @@ secrets() {
       fault "private key or token: ${found#"$root"}"
     done < <(grep -rlIE --exclude-dir=node_modules \
       -e '-----BEGIN ([A-Z]+ )?PRIVATE KEY-----' -e '"enrolment_token"[[:space:]]*:' \
-      -e '(^|[^A-Za-z0-9])(sk-ant-|tp_[0-9a-z]+_|ghp_)[A-Za-z0-9_-]{16,}' "$root/$dir" 2>/dev/null || true)
+      -e 'HCLOUD_TOKEN[[:space:]]*[=:][[:space:]]*["'"'"']?[A-Za-z0-9]{64}' \
+      -e '(^|[^A-Za-z0-9])(sk-ant-|sk-proj-|tp_[0-9a-z]+_|ghp_)[A-Za-z0-9_-]{16,}' "$root/$dir" 2>/dev/null || true)
   done
 }
 

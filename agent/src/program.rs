@@ -51,6 +51,8 @@ enum Command {
     Slot(RunArguments),
     /// End gateway and nginx of a server whose agent does not run
     StopAll(RunArguments),
+    /// Exit with status 78 if the disk is a copy of another server's: before Docker starts what is on it
+    OwnDisk(RunArguments),
     /// Ask the cloud who this server is, until it says so, and write it down for `run`
     Metadata {
         /// Where to write it; emptied at power-off
@@ -81,6 +83,9 @@ pub fn main(version: &'static str) -> ExitCode {
         Command::StopAll(given) => {
             // It comes after an agent that was ended, so it needs no lock.
             read(&given).and_then(|settings| on_one_thread(agent::stop_all(&settings)))
+        }
+        Command::OwnDisk(given) => {
+            read(&given).and_then(|settings| Ok(agent::own_disk(&settings)?))
         }
         Command::Metadata { directory } => {
             on_one_thread(async { Ok(metadata::learn(&directory).await?) })

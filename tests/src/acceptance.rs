@@ -289,6 +289,16 @@ async fn clear() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes the archive of the gateway's container in this directory, for other tests of an image; where it is.
+pub async fn container(directory: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(directory)?;
+    let work = tempfile::tempdir_in(directory)?;
+    let made = container::archive(work.path()).await?;
+    let kept = directory.join("stub-container.tar.zst");
+    fs::rename(made, &kept)?;
+    Ok(kept)
+}
+
 /// Runs a program to its end; what it said is in the error.
 async fn execute(command: &mut Command) -> anyhow::Result<()> {
     let running = command

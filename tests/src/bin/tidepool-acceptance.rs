@@ -1,6 +1,6 @@
 //! `./tidepool acceptance`: each step with its time, and an exit status that says whether all went well.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -15,6 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 struct Arguments {
     #[command(flatten)]
     run: Options,
+    /// Only make the archive of the gateway's container in this directory, and print its path
+    #[arg(long, value_name = "DIRECTORY")]
+    container: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -24,6 +27,13 @@ async fn main() -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .init();
     let arguments = Arguments::parse();
+    if let Some(directory) = &arguments.container {
+        say(&acceptance::container(directory)
+            .await?
+            .display()
+            .to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for signals")?;
     let interrupted = async {

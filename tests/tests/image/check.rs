@@ -55,6 +55,15 @@ const PLANTED: &[(&str, &str, &str)] = &[
         "private key or token",
     ),
     (
+        "etc/environment",
+        concat!(
+            "HCLOUD_TOKEN=",
+            "0123456789abcdef0123456789abcdef",
+            "0123456789abcdef0123456789abcdef\n"
+        ),
+        "private key or token",
+    ),
+    (
         "usr/local/etc/env",
         concat!("KEY=sk-", "ant-", "0123456789abcdef0123\n"),
         "private key or token",

@@ -8,7 +8,10 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use tidepool_tests::{customer::Customer, rack::Rack};
+use tidepool_tests::{
+    customer::Customer,
+    rack::{self, Gateway, Rack},
+};
 use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -39,7 +42,8 @@ async fn looks_in(owner: &Customer) -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_server_of_the_image_enrols_serves_and_stays_itself_when_its_power_is_cut()
 -> anyhow::Result<()> {
-    let rack = Rack::start("life", 1).await?;
+    // With the gateway in its container, as customers have it.
+    let rack = Rack::of(&rack::image()?, "life", 1, Gateway::Own).await?;
     rack.warm(1).await?;
     let server = rack.server()?;
     // Every unit of the image, and not only those that the claim needs.

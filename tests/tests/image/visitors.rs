@@ -21,7 +21,7 @@ const NEIGHBOUR_V6: &str = "2001:db8:0:2::7";
 
 /// Who is banned, by nginx's list and by fail2ban's own.
 const EVIDENCE: &str = "cat /var/lib/tidepool/nginx/banned; fail2ban-client status tidepool-nginx; \
-                        tail -n 20 /var/log/fail2ban.log; ps -ef | grep -E 'nginx|flock|sleep'";
+                        journalctl -u fail2ban -n 20 -o cat; ps -ef | grep -E 'nginx|flock|sleep'";
 
 /// The edge's side of the hop to one server: this machine is the main server.
 struct Edge {
