@@ -1,14 +1,11 @@
 //! Passing a request on to the instance's server, and the answer back.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
 
 use super::{
     Inner,
