@@ -2,7 +2,7 @@
 //!
 //! A host name leads to an instance's server or to a clear page that says why not. Only a signed-in
 //! user passes: a session opened by a login link, or HTTP basic auth; and, as nobody, a web hook that
-//! brings a token for the gateway to judge. What passes carries the instance's proof to the server's
+//! brings a token or a signature for the gateway to judge. What passes carries the instance's proof to the server's
 //! nginx, which refuses whatever has none; everything a client might say about who it is or where it
 //! comes from is dropped on the way.
 //!

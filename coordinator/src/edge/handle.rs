@@ -120,7 +120,9 @@ pub(super) async fn judge<B>(
     let judged = inner.gate.judge(request.headers(), &entry.route, visitor);
     match judged.await {
         Ok(Verdict::Allowed(grant)) => in_time(inner, entry, grant),
-        Ok(Verdict::SignInFirst) if headers::is_hook(request) => in_time(inner, entry, Grant::Hook),
+        Ok(Verdict::SignInFirst) if headers::is_hook(request, &entry.route.hooks) => {
+            in_time(inner, entry, Grant::Hook)
+        }
         Ok(Verdict::SignInFirst) if entry.route.basic_auth.is_some() => {
             Err(&text::SIGN_IN_OR_PASSWORD)
         }

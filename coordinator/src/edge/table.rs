@@ -181,6 +181,7 @@ mod tests {
             limits: EdgeLimits::default(),
             status: InstanceStatus::Starting,
             notice: None,
+            hooks: Vec::new(),
             moved_to: None,
         }
     }

@@ -286,6 +286,7 @@ pub(crate) fn route(host: &str, instance: u128, upstream: Option<IpAddr>) -> Rou
         limits: EdgeLimits::default(),
         status: InstanceStatus::Running,
         notice: None,
+        hooks: Vec::new(),
         moved_to: None,
     }
 }

@@ -196,6 +196,7 @@ impl Rig {
                 limits: EdgeLimits::default(),
                 status: InstanceStatus::Running,
                 notice: None,
+                hooks: Vec::new(),
                 moved_to: None,
             });
             let secret = Digest::of(secret(number).as_bytes()).0;
@@ -204,6 +205,21 @@ impl Rig {
         };
         self.bell.ring(Ring::Instance(id(number)));
         upstream
+    }
+
+    /// Changes an instance's route, and waits until the edge knows.
+    pub(crate) async fn change(&self, number: u32, change: impl FnOnce(&mut Route)) {
+        {
+            let mut state = self.store.state();
+            let mut routes = state.routes.iter_mut();
+            change(routes.find(|route| route.instance == id(number)).unwrap());
+        }
+        // The first new table may be of a look that began before.
+        for _ in 0..2 {
+            let before = self.edge.table_version();
+            self.bell.ring(Ring::Instance(id(number)));
+            self.edge.table_changed(before).await;
+        }
     }
 
     /// Takes an instance's route away, and its server for ever.

@@ -3,10 +3,13 @@
 use std::net::Ipv4Addr;
 
 use http::StatusCode;
-use tidepool_coordinator::{doorbell::Ring, model::InstanceStatus};
+use tidepool_coordinator::{
+    doorbell::Ring,
+    model::{InstanceStatus, Route},
+};
 use tidepool_tests::front::Told;
 
-use super::rig::{DOMAIN, Rig, cookie, host, id, proof};
+use super::rig::{DOMAIN, Rig, cookie, host, proof};
 
 /// The rig with instances 1 and 2, by Traefik's own routes.
 async fn rig_with_two() -> Option<Rig> {
@@ -100,6 +103,14 @@ async fn pages_of_other_sites_are_refused_and_web_hooks_pass_as_nobody() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     let (status, _) = hook("/other", "authorization").await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
+    // A channel's is signed, and bears no token.
+    let (status, _) = hook("/slack/events", "x-slack-signature").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    rig.change(1, |route| route.hooks = vec!["/slack/events".to_owned()])
+        .await;
+    let (status, body) = hook("/slack/events", "x-slack-signature").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(Told::read(&body).unwrap().get("visitor"), "hook");
     rig.end().await;
 }
 
@@ -109,17 +120,7 @@ async fn who_waits_for_a_server_is_told_when_to_come_back_and_unknown_names_are_
         return;
     };
     for status in [InstanceStatus::Starting, InstanceStatus::Running] {
-        {
-            let mut state = rig.store.state();
-            let route = state
-                .routes
-                .iter_mut()
-                .find(|route| route.instance == id(1));
-            route.unwrap().status = status;
-        }
-        let before = rig.edge.table_version();
-        rig.bell.ring(Ring::Instance(id(1)));
-        rig.edge.table_changed(before).await;
+        rig.change(1, |route| route.status = status).await;
         let url = format!("https://{}:{}/", host(1), rig.traefik.ports.https);
         let answer = rig.client.get(url).header("cookie", cookie(1)).send().await;
         let answer = answer.unwrap();
@@ -148,17 +149,7 @@ async fn a_password_is_the_edges_and_stops_there() {
         return;
     };
     let stored = format!("ann:{}", bcrypt_of("right"));
-    {
-        let mut state = rig.store.state();
-        let route = state
-            .routes
-            .iter_mut()
-            .find(|route| route.instance == id(1));
-        route.unwrap().basic_auth = Some(stored);
-    }
-    let before = rig.edge.table_version();
-    rig.bell.ring(Ring::Instance(id(1)));
-    rig.edge.table_changed(before).await;
+    rig.change(1, |route| route.basic_auth = Some(stored)).await;
     let url = format!("https://{}:{}/", host(1), rig.traefik.ports.https);
     let ask = async |password: &str| {
         let request = rig.client.get(&url).basic_auth("ann", Some(password));
@@ -273,16 +264,11 @@ async fn traefiks_own_routes_keep_an_instances_pace_too() {
     let Some(rig) = rig_with_two().await else {
         return;
     };
-    {
-        let mut state = rig.store.state();
-        let mut routes = state.routes.iter_mut();
-        let route = routes.find(|route| route.instance == id(1)).unwrap();
+    let pace = |route: &mut Route| {
         route.limits.requests_per_second = Some(1);
         route.limits.request_burst = Some(3);
-    }
-    let before = rig.edge.table_version();
-    rig.bell.ring(Ring::Instance(id(1)));
-    rig.edge.table_changed(before).await;
+    };
+    rig.change(1, pace).await;
     let mut statuses = Vec::new();
     for _ in 0..8 {
         statuses.push(rig.as_owner(1).await.unwrap().status);
