@@ -256,6 +256,18 @@ impl Rig {
         upstream
     }
 
+    /// A login link of this secret.
+    pub(crate) fn link(&self, number: u32, secret: &str) -> String {
+        let secret = format!("{secret:-<SECRET_CHARS$}");
+        let hash = Digest::of(secret.as_bytes()).0;
+        self.store.state().links.insert(hash, id(number));
+        let port = self.traefik.ports.https;
+        format!(
+            "https://{}:{port}/.tidepool/login?token={secret}",
+            host(number)
+        )
+    }
+
     /// Asks as the owner, or as somebody who shows these headers.
     pub(crate) async fn get(&self, number: u32, headers: &[(&str, &str)]) -> reqwest::Result<Got> {
         let url = format!("https://{}:{}/x", host(number), self.traefik.ports.https);

@@ -205,7 +205,8 @@ async fn of_several_edges_one_that_is_away_is_not_missed() {
     rig.settled().await;
     let elsewhere = Ipv4Addr::new(127, 0, 0, 2);
     let visitor = rig.traefik.browser(elsewhere.into()).build().unwrap();
-    let url = format!("https://{}:{}/", host(1), rig.traefik.ports.https);
+    let port = rig.traefik.ports.https;
+    let url = format!("https://{}:{port}/", host(1));
     let ask = async || {
         let asked = visitor.get(&url).header("cookie", cookie(1)).send().await;
         let answer = asked.unwrap();
@@ -216,12 +217,30 @@ async fn of_several_edges_one_that_is_away_is_not_missed() {
         // Whoever visits is known though Traefik asks by way of itself.
         assert_eq!(told.get("client"), elsewhere.to_string());
     };
-    for _ in 0..10 {
+    // By the edge alone: a WebSocket (this server knows none), a login, a name that no route is for.
+    let socket = [("upgrade", "websocket"), ("connection", "upgrade")];
+    let nobody = format!("https://nobody.{DOMAIN}:{port}/");
+    let ask_edge = async |link: String| {
+        let asked = socket
+            .iter()
+            .fold(visitor.get(&url), |request, (name, value)| {
+                request.header(*name, *value)
+            });
+        let answer = asked.header("cookie", cookie(1)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "a WebSocket");
+        let answer = visitor.post(link).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "a login");
+        let answer = visitor.get(&nobody).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "no route");
+    };
+    for turn in 0..10 {
         ask().await;
+        ask_edge(rig.link(1, &format!("before-{turn}"))).await;
     }
     rig.end_an_edge().await;
-    for _ in 0..10 {
+    for turn in 0..10 {
         ask().await;
+        ask_edge(rig.link(1, &format!("after-{turn}"))).await;
     }
     rig.end().await;
 }
