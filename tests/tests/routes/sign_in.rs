@@ -115,6 +115,41 @@ async fn pages_of_other_sites_are_refused_and_web_hooks_pass_as_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lasts_goes_by_the_edge_however_its_name_and_headers_are_spelt() {
+    let Some(rig) = rig_with_two().await else {
+        return;
+    };
+    let port = rig.traefik.ports.https;
+    let rule = format!("Host(`{}`)", host(1));
+    let live = rig.live().await;
+    let (name, _) = live.iter().find(|(_, its)| **its == rule).unwrap();
+    let name = name.strip_suffix("@redis").unwrap();
+    let cookie = cookie(1);
+    let ask = async |host: String, shown: &[(&str, &str)]| {
+        let before = rig.traefik.passed_to(name).await.unwrap();
+        let mut headers = vec![("cookie", cookie.as_str()), ("host", host.as_str())];
+        headers.extend(shown);
+        let told = rig.get(1, &headers).await.unwrap().told();
+        assert_eq!(told.get("proof"), proof(1));
+        rig.traefik.passed_to(name).await.unwrap() > before
+    };
+    for host in [
+        host(1),
+        format!("{}.", host(1)),
+        format!("{}.:{port}", host(1)),
+    ] {
+        let by_itself = ask(host.clone(), &[]).await;
+        assert!(by_itself, "{host}: Traefik has no route for it");
+        let socket = [("upgrade", "WebSocket"), ("connection", "upgrade")];
+        for lasting in [&socket[..], &[("accept", "Text/Event-Stream")]] {
+            let by_itself = ask(host.clone(), lasting).await;
+            assert!(!by_itself, "{host}, {lasting:?}: not by the edge");
+        }
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_for_a_server_is_told_when_to_come_back_and_unknown_names_are_nobodys() {
     let Some(rig) = rig_with_two().await else {
         return;

@@ -244,6 +244,15 @@ async fn whose_access_ends_is_cut_off_in_the_middle_of_a_plain_answer() -> anyho
 
     goes_by_itself(&traefik, &visitor, "alice", &name).await?;
     let open = download(&visitor, "alice").await?;
+    change(Method::DELETE, "/sessions", json!({})).await?;
+    is_cut(&visitor, "alice", open)
+        .await
+        .context("signed out")?;
+    settled(api, &id, "running").await?;
+    visitor.sign_in(&api.login_link(&id).await?).await?;
+
+    goes_by_itself(&traefik, &visitor, "alice", &name).await?;
+    let open = download(&visitor, "alice").await?;
     change(Method::POST, "/rename", json!({"name": "bob"})).await?;
     is_cut(&visitor, "alice", open).await.context("renamed")?;
     settled(api, &id, "running").await?;

@@ -190,7 +190,8 @@ http:
     /// its request, for Traefik and nginx would keep a WebSocket or a stream alive whose access has ended.
     fn own_routers(&self, rule: &str) -> String {
         let own = format!("{rule} && PathPrefix(`/.tidepool/`)");
-        let lasting = "HeaderRegexp(`Upgrade`, `.`) || HeaderRegexp(`Accept`, `text/event-stream`)";
+        let lasting =
+            "HeaderRegexp(`Upgrade`, `.`) || HeaderRegexp(`Accept`, `(?i)text/event-stream`)";
         let lasting = format!("{rule} && ({lasting})");
         let sign_in = if self.asks_itself() {
             format!(
@@ -317,10 +318,11 @@ http:
         ))
     }
 
-    /// A regular expression for the names of all instances.
+    /// A regular expression for the names of all instances. A name may end with a dot: Traefik matches it in routes
+    /// from Redis without, so these rules must know it, too.
     fn names(&self) -> String {
         let domain = self.domain.to_ascii_lowercase().replace('.', "\\.");
-        format!("^[a-z0-9-]+\\.{domain}$")
+        format!("^[a-z0-9-]+\\.{domain}\\.?$")
     }
 
     fn sign_in(&self) -> String {
