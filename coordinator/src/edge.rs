@@ -67,9 +67,10 @@ use self::{
 pub use self::{
     authorize::{CHECK, PATH as AUTHORIZE},
     headers::claims_pattern,
-    hop::{HOP, renew as renew_hop_secret},
+    hop::{HOP, secret as hop_secret},
     verify::NotReachable,
 };
+pub use crate::two_secrets::Rotation;
 use crate::{
     ambient::{Chance, Clock, Moment},
     doorbell::{Doorbell, Listener},

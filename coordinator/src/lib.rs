@@ -34,5 +34,6 @@ pub mod serve;
 mod signals;
 pub mod store;
 pub mod sweep;
+mod two_secrets;
 pub mod up;
 pub mod upgrades;

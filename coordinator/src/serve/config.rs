@@ -419,6 +419,11 @@ impl Config {
         self.state_dir.join("traefik.secrets")
     }
 
+    /// The file with Traefik's password for Redis.
+    pub(crate) fn traefik_passwords(&self) -> PathBuf {
+        self.state_dir.join("traefik.redis")
+    }
+
     /// The certificate that `init traefik` made last, without its key.
     pub(crate) fn traefik_certificate(&self) -> PathBuf {
         self.state_dir.join("certs").join("traefik.pem")

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 use tidepool_coordinator::{
     ambient::Chance,
     doorbell::Doorbell,
-    edge::{EdgeSettings, EdgeStore, Questions, renew_hop_secret},
+    edge::{EdgeSettings, EdgeStore, Questions, Rotation, hop_secret},
     model::{InstanceStatus, Route},
 };
 use tidepool_shared::hops::Hops;
@@ -20,7 +20,7 @@ const QUESTION: &str = "/.tidepool/authorize";
 async fn world(asked_about: Option<&str>, hops: &[std::net::IpAddr]) -> Asked {
     let folder = tempfile::tempdir().unwrap();
     let secrets = folder.path().join("secrets");
-    let secret = renew_hop_secret(&secrets, &Chance::from_os()).unwrap();
+    let secret = hop_secret(&secrets, Rotation::New, &Chance::from_os()).unwrap();
     let store = std::sync::Arc::new(FakeStore::default());
     let views = EdgeStore {
         routes: store.clone(),

@@ -398,7 +398,7 @@ fn provider(access: &Access) -> String {
         quoted(&access.endpoint),
         access.database,
         redis::USER,
-        quoted(&access.password),
+        quoted(access.passwords.first().map_or("", String::as_str)),
     )
 }
 
