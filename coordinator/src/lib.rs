@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod domains;
 pub mod doorbell;
 pub mod edge;
+pub mod files;
 pub mod fleet;
 pub mod image;
 pub mod instance;

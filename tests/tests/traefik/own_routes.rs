@@ -418,9 +418,12 @@ async fn the_doctor_finds_what_is_wrong_and_nothing_else(
         "routes",
     ];
     ensure!(checks.starts_with(&begin), "{found:?}");
-    ensure!(checks.ends_with(&["servers"]), "{found:?}");
-    ensure!(checks.len() == begin.len() + 2, "{found:?}");
-    let doubts = found.iter().filter(|[_, verdict, _]| verdict != "fine");
+    ensure!(checks.ends_with(&["servers", "open files"]), "{found:?}");
+    ensure!(checks.len() == begin.len() + 3, "{found:?}");
+    // How many files may be open is this machine's business.
+    let doubts = found
+        .iter()
+        .filter(|[check, verdict, _]| verdict != "fine" && check != "open files");
     ensure!(doubts.count() == 0, "{found:?}");
     the_doctor_warns_of_the_certificates_end(world, traefik).await?;
     let mut junk = redis::cmd("SET");
