@@ -8,16 +8,30 @@ use tidepool_coordinator::{
     model::{InstanceStatus, Route},
 };
 use tidepool_shared::hops::Hops;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::{
     fake::FakeStore,
-    world::{Got, World, route, settings},
+    world::{Got, World, route, settings, soon},
 };
 
 const QUESTION: &str = "/.tidepool/authorize";
 
 /// A world with an instance, whose hop is this machine.
 async fn world(asked_about: Option<&str>, hops: &[std::net::IpAddr]) -> Asked {
+    let most = EdgeSettings::default().max_connections;
+    world_with(asked_about, hops, most).await
+}
+
+/// One whose edge takes so many connections.
+async fn world_with(
+    asked_about: Option<&str>,
+    hops: &[std::net::IpAddr],
+    max_connections: usize,
+) -> Asked {
     let folder = tempfile::tempdir().unwrap();
     let secrets = folder.path().join("secrets");
     let secret = hop_secret(&secrets, Rotation::New, &Chance::from_os()).unwrap();
@@ -29,6 +43,7 @@ async fn world(asked_about: Option<&str>, hops: &[std::net::IpAddr]) -> Asked {
     };
     let settings = EdgeSettings {
         trusted_hops: Hops::of(hops),
+        max_connections,
         questions: asked_about.map(|domain| Questions {
             domain: domain.to_owned(),
             secrets,
@@ -94,6 +109,41 @@ async fn whoever_has_a_hops_address_and_not_its_secret_is_told_nothing() {
         assert_eq!(got.status, StatusCode::SERVICE_UNAVAILABLE, "{guess}");
         assert!(!got.headers.contains_key("x-tidepool-proof"));
         assert!(got.body.contains("edge:unknown-hop"), "{}", got.body);
+    }
+}
+
+#[tokio::test]
+async fn a_full_edge_answers_traefiks_questions_still_and_nothing_else() {
+    let here = [127, 0, 0, 1].into();
+    let asked = world_with(Some("localhost"), &[here], 1).await;
+    // The one place is that of the connection by which the owner signed in.
+    let say = async |path: &str, host: &str| {
+        let head = [
+            &format!("GET {path} HTTP/1.1"),
+            &format!("host: {host}"),
+            &format!("cookie: {}", asked.cookie),
+            &format!("x-tidepool-hop: {}", asked.secret),
+            "x-tidepool-server: 127.0.0.1",
+            "x-forwarded-host: a.localhost",
+            "x-forwarded-method: GET",
+            "x-forwarded-uri: /x",
+            "\r\n",
+        ];
+        let head = head.join("\r\n");
+        let mut stream = TcpStream::connect(asked.world.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // The edge closes it: what it was kept for is over.
+        soon(stream.read_to_string(&mut answer)).await.unwrap();
+        answer
+    };
+    for _ in 0..3 {
+        let told = say(QUESTION, "127.0.0.1").await;
+        assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+        assert!(told.contains("x-tidepool-proof"), "{told}");
+        let full = say("/x", "a.localhost").await;
+        assert!(full.starts_with("HTTP/1.1 503"), "{full}");
+        assert!(full.contains("edge:full"), "{full}");
     }
 }
 

@@ -162,8 +162,8 @@ http:
       service: edges
       middlewares: [ {before} ]
 {routers}{challenges}  middlewares:
-    # Of one visitor at the same time: the edge sees one address, Traefik's.
-    crowd: {{ inFlightReq: {{ amount: 512, sourceCriterion: {{ ipStrategy: {{ depth: 0 }} }} }} }}
+    # Of one visitor at the same time: the edge sees one address, Traefik's. A host has a whole /64 of IPv6.
+    crowd: {{ inFlightReq: {{ amount: 512, sourceCriterion: {{ ipStrategy: {{ depth: 0, ipv6Subnet: 64 }} }} }} }}
 {another}{middlewares}  services:
     {edges}:
       loadBalancer:

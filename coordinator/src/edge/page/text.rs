@@ -143,6 +143,24 @@ pub(in super::super) const TOO_MANY_WEBSOCKETS: Answer = Answer {
     challenge: Challenge::None,
 };
 
+pub(in super::super) const TOO_MANY_AT_ONCE: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "too-many-at-once",
+    title: "Too many requests at the same time",
+    detail: "This agent has as many requests to answer as it may. Wait a moment, then try again.",
+    retry: Retry::Soon,
+    challenge: Challenge::None,
+};
+
+pub(in super::super) const FULL: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "full",
+    title: "Too many visitors",
+    detail: "This service has as many visitors as it can take. Wait a moment, then try again.",
+    retry: Retry::Soon,
+    challenge: Challenge::None,
+};
+
 pub(in super::super) const FOREIGN_ORIGIN: Answer = Answer {
     status: StatusCode::FORBIDDEN,
     slug: "foreign-origin",
