@@ -133,7 +133,12 @@ pub(super) async fn judge<B>(
         return Err(&text::FOREIGN_ORIGIN);
     }
     let judged = inner.gate.judge(request.headers(), &entry.route, visitor);
-    match judged.await {
+    let judged = judged.await;
+    // It took a while: what let this request in may be what has just been taken away.
+    if entry.live.is_cancelled() {
+        return Err(&text::CHANGED);
+    }
+    match judged {
         Ok(Verdict::Allowed(grant)) => in_time(inner, entry, grant),
         Ok(Verdict::SignInFirst) if headers::is_hook(request, &entry.route.hooks) => {
             in_time(inner, entry, Grant::Hook)

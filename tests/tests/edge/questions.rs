@@ -1,5 +1,6 @@
 //! Traefik's question, without Traefik: who is answered at all.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{Method, StatusCode};
 use tidepool_coordinator::{
     ambient::Chance,
@@ -15,7 +16,7 @@ use tokio::{
 
 use super::{
     fake::FakeStore,
-    world::{Got, World, route, settings, soon},
+    world::{Got, World, route, settings, soon, whole},
 };
 
 const QUESTION: &str = "/.tidepool/authorize";
@@ -145,6 +146,47 @@ async fn a_full_edge_answers_traefiks_questions_still_and_nothing_else() {
         assert!(full.starts_with("HTTP/1.1 503"), "{full}");
         assert!(full.contains("edge:full"), "{full}");
     }
+}
+
+#[tokio::test]
+async fn a_password_that_changes_while_it_is_judged_is_not_vouched_for() {
+    let here = [127, 0, 0, 1].into();
+    let asked = world(Some("localhost"), &[here]).await;
+    let world = &asked.world;
+    let locked = |password: &str| Route {
+        basic_auth: Some(format!("ann:{}", bcrypt::hash(password, 4).unwrap())),
+        ..route("a.localhost", 1, Some(here))
+    };
+    world.publish(locked("old")).await;
+    let password = format!("Basic {}", BASE64_STANDARD.encode("ann:old"));
+    let ask = async |session: &str| {
+        let cookie = format!("tidepool_session={}", whole(session));
+        let shown = [
+            ("x-tidepool-hop", asked.secret.as_str()),
+            ("x-tidepool-server", "127.0.0.1"),
+            ("x-forwarded-host", "a.localhost"),
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-uri", "/x"),
+            ("cookie", cookie.as_str()),
+            ("authorization", password.as_str()),
+        ];
+        world.ask(Method::GET, "127.0.0.1", QUESTION, &shown).await
+    };
+    assert_eq!(ask("nobodys").await.status, StatusCode::OK);
+    let before = world.store.state().lookups;
+    let held = world.store.held.lock().await;
+    let changing = async {
+        while world.store.state().lookups == before {
+            tokio::task::yield_now().await;
+        }
+        world.publish(locked("new")).await;
+        drop(held);
+    };
+    let (got, ()) = tokio::join!(ask("another"), changing);
+    assert_eq!(got.status, StatusCode::SERVICE_UNAVAILABLE, "{}", got.body);
+    assert!(got.body.contains("edge:changed"), "{}", got.body);
+    assert!(!got.headers.contains_key("x-tidepool-proof"));
+    assert_eq!(ask("another").await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

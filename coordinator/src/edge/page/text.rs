@@ -188,6 +188,15 @@ pub(in super::super) const STARTING: Answer = Answer {
     challenge: Challenge::None,
 };
 
+pub(in super::super) const CHANGED: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "changed",
+    title: "Access has just changed",
+    detail: "Who may come in was changed while this was asked for. Try again.",
+    retry: Retry::Soon,
+    challenge: Challenge::None,
+};
+
 pub(in super::super) const FAILED: Answer = Answer {
     status: StatusCode::SERVICE_UNAVAILABLE,
     slug: "failed",
