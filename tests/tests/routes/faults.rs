@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tidepool_coordinator::doorbell::Ring;
 use tokio::{task::JoinSet, time::sleep};
 
 use super::rig::{PATIENCE, Rig, proof};
@@ -157,6 +158,32 @@ async fn what_somebody_writes_into_the_tree_is_mended_though_it_freezes_traefik(
     assert_eq!(rig.redis.get("traefik/http/junk").await.unwrap(), None);
     let mended = rig.redis.get(&middlewares).await.unwrap();
     assert_eq!(mended, Some(format!("{name},tidepool-sign-in@file")));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_traefik_that_reads_a_route_and_does_not_use_it_is_told_of_and_so_is_its_return() {
+    let Some((rig, _)) = rig_with_instances().await else {
+        return;
+    };
+    // Every router but the one that shows the revision needs it.
+    let dynamic = rig.traefik.file("dynamic.yml");
+    let whole = std::fs::read_to_string(&dynamic).unwrap();
+    let without = whole.replace("    tidepool-sign-in:", "    of-another-name:");
+    assert_ne!(without, whole);
+    std::fs::write(&dynamic, without).unwrap();
+    // What was staged before that is whole, and said so; this one is never.
+    while !rig.live().await.is_empty() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    rig.add_server();
+    rig.bell.ring(Ring::Pool);
+    let told = rig.events.until("routes.unconfirmed").await;
+    let why = told["why"].as_str().unwrap();
+    assert_eq!(why, "staged routers that it does not take in: 1", "{told}");
+    std::fs::write(&dynamic, whole).unwrap();
+    rig.events.until("routes.confirmed").await;
+    rig.settled().await;
     rig.end().await;
 }
 
