@@ -112,6 +112,26 @@ async fn a_redis_that_is_flushed_hung_or_replaced_costs_no_answer_and_routes_com
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_that_an_empty_redis_takes_the_place_of_a_killed_one() {
+    let Some((rig, addresses)) = rig_with_instances().await else {
+        return;
+    };
+    let rig = Arc::new(rig);
+    let mut traffic = Traffic::start(&rig, &addresses);
+    traffic.go_on(100).await;
+    rig.redis.kill().unwrap();
+    traffic.go_on(100).await;
+    rig.redis.start_again().await.unwrap();
+    // The first change is what Traefik would lose everything else by.
+    rig.create(100);
+    traffic.go_on(300).await;
+    rig.settled().await;
+    traffic.go_on(100).await;
+    traffic.end().await;
+    Arc::into_inner(rig).unwrap().end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_redis_is_not_missed_by_traffic_claims_or_a_traefik_that_starts_meanwhile() {
     let Some((mut rig, addresses)) = rig_with_instances().await else {
         return;

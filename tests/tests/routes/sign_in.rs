@@ -282,7 +282,7 @@ async fn of_several_edges_one_that_is_away_is_not_missed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_that_traefik_has_of_before_carries_nobody_to_the_server_of_before() {
-    let Some(mut rig) = rig_with_two().await else {
+    let Some(rig) = rig_with_two().await else {
         return;
     };
     assert_eq!(

@@ -173,6 +173,25 @@ async fn goes_by_itself(
     Ok(())
 }
 
+/// Traefik may have the old name's route for a moment, and is told to come back then.
+async fn the_old_name_leads_to(visitor: &Visitor, new: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let moved = loop {
+        let answer = visitor.get("alice", "/chat?session=main").send().await?;
+        if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+            break answer;
+        }
+        ensure!(Instant::now() < deadline, "it is never told");
+        sleep(std::time::Duration::from_millis(50)).await;
+    };
+    let status = moved.status();
+    ensure!(status == StatusCode::PERMANENT_REDIRECT, "{status}");
+    let location = moved.headers().get("location").context("where to")?;
+    let wanted = format!("{}/chat?session=main", visitor.url(new));
+    ensure!(location.to_str()? == wanted, "{location:?}");
+    Ok(())
+}
+
 /// A plain answer that would never end, by Traefik's own route.
 async fn download(visitor: &Visitor, name: &str) -> anyhow::Result<Response> {
     let deadline = Instant::now() + PATIENCE;
@@ -257,6 +276,7 @@ async fn whose_access_ends_is_cut_off_in_the_middle_of_a_plain_answer() -> anyho
     is_cut(&visitor, "alice", open).await.context("renamed")?;
     settled(api, &id, "running").await?;
     route_is_live(&traefik, "bob", &name).await?;
+    the_old_name_leads_to(&visitor, "bob").await?;
     visitor.sign_in(&api.login_link(&id).await?).await?;
 
     goes_by_itself(&traefik, &visitor, "bob", &name).await?;
