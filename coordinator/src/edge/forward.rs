@@ -26,7 +26,7 @@ const HEAD_DEADLINE: Duration = Duration::from_hours(1);
 
 /// So long after a route came into the table the server's nginx may not know its name yet: a name that was
 /// changed is the edge's at once.
-const NEW: Duration = Duration::from_secs(30);
+pub(super) const NEW: Duration = Duration::from_secs(30);
 
 /// Later than this after it was asked, a request is not asked again: whoever asked may have lost access.
 const AT_ONCE: Duration = Duration::from_secs(2);

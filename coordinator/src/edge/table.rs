@@ -182,6 +182,7 @@ mod tests {
             status: InstanceStatus::Starting,
             notice: None,
             hooks: Vec::new(),
+            is_renaming: false,
             moved_to: None,
         }
     }

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     fake::FakeStore,
-    world::{Got, World, route, settings, soon, whole},
+    world::{Got, World, id, route, settings, soon, whole},
 };
 
 const QUESTION: &str = "/.tidepool/authorize";
@@ -237,6 +237,35 @@ async fn only_a_hop_is_answered_only_in_its_own_name_and_only_where_hops_ask() {
         ask(&stranger, "127.0.0.1", &stranger.cookie).await,
         (StatusCode::NOT_FOUND, false)
     );
+}
+
+#[tokio::test]
+async fn by_a_new_name_nobody_passes_before_the_server_knows_it() {
+    let here = [127, 0, 0, 1].into();
+    let asked = world(Some("localhost"), &[here]).await;
+    let renamed = |is_renaming| Route {
+        is_renaming,
+        ..route("b.localhost", 1, Some(here))
+    };
+    asked.world.withdraw(id(1)).await;
+    for (is_renaming, status) in [
+        (true, StatusCode::SERVICE_UNAVAILABLE),
+        (false, StatusCode::OK),
+    ] {
+        asked.world.publish(renamed(is_renaming)).await;
+        let shown = [
+            ("x-tidepool-hop", asked.secret.as_str()),
+            ("x-tidepool-server", "127.0.0.1"),
+            ("x-forwarded-host", "b.localhost"),
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-uri", "/x"),
+            ("cookie", asked.cookie.as_str()),
+        ];
+        let asking = asked.world.ask(Method::GET, "127.0.0.1", QUESTION, &shown);
+        let got = asking.await;
+        assert_eq!(got.status, status, "{}", got.body);
+        assert_eq!(got.headers.contains_key("retry-after"), is_renaming);
+    }
 }
 
 #[tokio::test]

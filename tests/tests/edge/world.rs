@@ -287,6 +287,7 @@ pub(crate) fn route(host: &str, instance: u128, upstream: Option<IpAddr>) -> Rou
         status: InstanceStatus::Running,
         notice: None,
         hooks: Vec::new(),
+        is_renaming: false,
         moved_to: None,
     }
 }

@@ -203,6 +203,7 @@ impl Rig {
                 status: InstanceStatus::Running,
                 notice: None,
                 hooks: Vec::new(),
+                is_renaming: false,
                 moved_to: None,
             });
             let secret = Digest::of(secret(number).as_bytes()).0;

@@ -23,6 +23,9 @@ impl RouteStore for SqlStore {
                     instance.max_body_bytes, instance.requests_per_second, instance.request_burst,
                     instance.channel_hooks,
                     CASE WHEN instance.channel_hooks IS NULL THEN instance.config END AS hooks_of,
+                    EXISTS (SELECT 1 FROM operations AS renaming
+                            WHERE renaming.instance_id = instance.id AND renaming.kind = 'rename'
+                              AND renaming.state IN ('queued', 'running')) AS is_renaming,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM hosts AS route
              JOIN instances AS instance ON instance.id = route.instance_id
@@ -50,6 +53,9 @@ impl RouteStore for SqlStore {
                     instance.max_body_bytes, instance.requests_per_second, instance.request_burst,
                     instance.channel_hooks,
                     CASE WHEN instance.channel_hooks IS NULL THEN instance.config END AS hooks_of,
+                    EXISTS (SELECT 1 FROM operations AS renaming
+                            WHERE renaming.instance_id = instance.id AND renaming.kind = 'rename'
+                              AND renaming.state IN ('queued', 'running')) AS is_renaming,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM hosts AS route
              JOIN instances AS instance ON instance.id = route.instance_id

@@ -218,6 +218,7 @@ pub(super) fn route(row: &Row) -> sqlx::Result<Route> {
             // Its configuration was taken by a coordinator of before.
             None => hook_paths(&json(row, "hooks_of")?),
         },
+        is_renaming: row.try_get("is_renaming")?,
         moved_to: row.try_get("moved_to")?,
     })
 }
