@@ -48,8 +48,10 @@ impl Finding {
 }
 
 /// How to look.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Examination {
+    /// Where plain http is answered.
+    pub http_port: u16,
     /// Where visitors come to, whatever DNS says.
     pub at: Option<IpAddr>,
     /// An authority that this machine does not know.
@@ -84,6 +86,7 @@ pub async fn examine(
         Err(error) => findings.push(Finding::wrong("routes", chain(&*error))),
     }
     findings.push(doors::servers(store).await);
+    findings.extend(doors::handshakes(config, store).await);
     findings.push(files(config));
     findings
 }

@@ -394,6 +394,7 @@ async fn doctor(world: &World, traefik: &Traefik) -> anyhow::Result<(bool, Vec<[
     let output = Command::new(programs::program("tidepool")?)
         .args(["doctor", "--json", "--at", "127.0.0.1", "--config"])
         .arg(world.configuration())
+        .args(["--http-port", &traefik.ports.http.to_string()])
         .arg("--ca")
         .arg(traefik.authority())
         .env("TIDEPOOL_DATABASE_URL", world.database_url())
@@ -431,6 +432,7 @@ async fn the_doctor_finds_what_is_wrong_and_nothing_else(
         "edge",
         "certificate",
         "visitor",
+        "http",
         "sign-in",
         "traefik's certificate",
         "redis",
@@ -438,8 +440,11 @@ async fn the_doctor_finds_what_is_wrong_and_nothing_else(
         "routes",
     ];
     ensure!(checks.starts_with(&begin), "{found:?}");
-    ensure!(checks.ends_with(&["servers", "open files"]), "{found:?}");
-    ensure!(checks.len() == begin.len() + 3, "{found:?}");
+    ensure!(
+        checks.ends_with(&["servers", "doors", "open files"]),
+        "{found:?}"
+    );
+    ensure!(checks.len() == begin.len() + 4, "{found:?}");
     // How many files may be open is this machine's business.
     let doubts = found
         .iter()
