@@ -7,6 +7,7 @@
 //! Ceilings come first and the schema last, so that nothing large is ever walked by the validator.
 
 pub mod ceiling;
+pub mod channels;
 pub mod redact;
 pub mod schema;
 

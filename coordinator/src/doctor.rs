@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use reqwest::Certificate;
 use serde::Serialize;
 
-use crate::{ambient::Chance, causes::chain, routes, serve::config::Config, store::Store};
+use crate::{ambient::Chance, causes::chain, files, routes, serve::config::Config, store::Store};
 
 mod doors;
 mod front;
@@ -48,8 +48,10 @@ impl Finding {
 }
 
 /// How to look.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Examination {
+    /// Where plain http is answered.
+    pub http_port: u16,
     /// Where visitors come to, whatever DNS says.
     pub at: Option<IpAddr>,
     /// An authority that this machine does not know.
@@ -84,5 +86,25 @@ pub async fn examine(
         Err(error) => findings.push(Finding::wrong("routes", chain(&*error))),
     }
     findings.push(doors::servers(store).await);
+    findings.extend(doors::handshakes(config, store).await);
+    findings.push(files(config));
     findings
+}
+
+/// Whether a coordinator started as this program was could have as many files open as it has visitors.
+fn files(config: &Config) -> Finding {
+    const CHECK: &str = "open files";
+    let (most, needed) = (files::most(), files::needed(config.edge_connections()));
+    let found = Finding::fine(
+        CHECK,
+        format!("{most} may be open here, {needed} are needed"),
+    );
+    Finding {
+        verdict: if most < needed {
+            Verdict::Doubtful
+        } else {
+            Verdict::Fine
+        },
+        ..found
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A host name leads to an instance's server or to a clear page that says why not. Only a signed-in
 //! user passes: a session opened by a login link, or HTTP basic auth; and, as nobody, a web hook that
-//! brings a token for the gateway to judge. What passes carries the instance's proof to the server's
+//! brings a token or a signature for the gateway to judge. What passes carries the instance's proof to the server's
 //! nginx, which refuses whatever has none; everything a client might say about who it is or where it
 //! comes from is dropped on the way.
 //!
@@ -38,6 +38,7 @@ mod own;
 mod pace;
 mod page;
 mod passes;
+mod places;
 mod proxied;
 mod serve;
 mod servers;
@@ -47,29 +48,24 @@ mod tls;
 mod upgrade;
 mod verify;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tidepool_certs::{authority::Authority, tls::TlsError};
 use tidepool_shared::{hops::Hops, id::InstanceId, quota::Quota};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     access::Gate, certificates::Certificates, hop::Secrets, host::Site, lookups::Lookups,
-    pace::Pace, serve::Door, servers::Servers, table::Table,
+    pace::Pace, places::Places, serve::Door, servers::Servers, table::Table,
 };
 pub use self::{
     authorize::{CHECK, PATH as AUTHORIZE},
     headers::claims_pattern,
-    hop::{HOP, renew as renew_hop_secret},
+    hop::{HOP, secret as hop_secret},
     verify::NotReachable,
 };
+pub use crate::two_secrets::Rotation;
 use crate::{
     ambient::{Chance, Clock, Moment},
     doorbell::{Doorbell, Listener},
@@ -89,7 +85,8 @@ pub struct EdgeSettings {
     pub http_port: u16,
     /// How long a session opened by a login link lives.
     pub session: Duration,
-    /// Connections from clients at the same time, WebSockets included.
+    /// Connections from clients at the same time, WebSockets included; by the door for customers' own names as many
+    /// again.
     pub max_connections: usize,
     /// Of these from one address.
     pub max_connections_of_one: usize,
@@ -97,6 +94,8 @@ pub struct EdgeSettings {
     pub trusted_hops: Hops,
     /// `None`: hops ask nothing, and nobody is answered.
     pub questions: Option<Questions>,
+    /// Requests to one instance that are not answered to the end, at the same time.
+    pub max_requests_of_one: usize,
     /// WebSockets at the same time to one instance.
     pub max_websockets_of_one: usize,
     /// How long requests under way may take to end at shutdown.
@@ -126,6 +125,7 @@ impl Default for EdgeSettings {
             max_connections_of_one: 512,
             trusted_hops: Hops::default(),
             questions: None,
+            max_requests_of_one: 512,
             max_websockets_of_one: 256,
             drain: Duration::from_secs(10),
             domains: None,
@@ -210,8 +210,8 @@ struct Inner {
     chance: Arc<Chance>,
     /// The way to the servers (and, for `verify`, to this very edge).
     servers: Servers,
-    connections: Arc<Semaphore>,
-    connections_of_one: Arc<Quota<IpAddr>>,
+    places: Places,
+    requests_of_one: Arc<Quota<InstanceId>>,
     websockets_of_one: Arc<Quota<InstanceId>>,
     /// Owns connections and WebSocket splices.
     tasks: TaskTracker,
@@ -275,8 +275,8 @@ impl Edge {
             clock,
             chance,
             servers,
-            connections: Arc::new(Semaphore::new(settings.max_connections)),
-            connections_of_one: Quota::new(settings.max_connections_of_one),
+            places: Places::new(&settings),
+            requests_of_one: Quota::new(settings.max_requests_of_one),
             websockets_of_one: Quota::new(settings.max_websockets_of_one),
             tasks: tasks.clone(),
             stopping: CancellationToken::new(),

@@ -522,6 +522,10 @@ pub struct Route {
     pub status: InstanceStatus,
     /// What the operator has to say about a suspension.
     pub notice: Option<String>,
+    /// On which paths its channels take web hooks.
+    pub hooks: Vec<String>,
+    /// Whether it gets this name just now: its server may not know it yet.
+    pub is_renaming: bool,
     /// A host that the instance had before: the URL that it has now.
     pub moved_to: Option<String>,
 }

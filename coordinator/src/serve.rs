@@ -27,6 +27,7 @@ use crate::{
     cloud::{Cloud, hetzner::HetznerCloud, nspawn::NspawnCloud},
     config::ConfigSchema,
     edge::{EdgeSettings, Questions},
+    files,
     parts::{Ground, Parts, Plan},
     pool::Introduction,
     signals::Signals,
@@ -71,6 +72,14 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     };
     if options.check {
         return Ok(ExitCode::SUCCESS);
+    }
+    let (files, needed) = (files::allow_all(), files::needed(config.edge_connections()));
+    if files < needed {
+        tracing::warn!(
+            files.limit = files,
+            files.needed = needed,
+            "too few files may be open for as many visitors as are let in: raise LimitNOFILE"
+        );
     }
     let mut signals = Signals::listen().context("listen for signals")?;
     let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
@@ -146,6 +155,7 @@ fn plan(config: &Config, authority: &Authority) -> anyhow::Result<Plan> {
                 secrets: config.traefik_secrets(),
             }),
             domains: config.domain_door(),
+            max_connections: config.edge.max_connections,
             ..EdgeSettings::default()
         },
         routes: config.routes()?,

@@ -767,7 +767,8 @@ pub trait AccessStore: Send + Sync {
     ) -> Stored<bool>;
     /// The instance that a live session opens.
     async fn session(&self, session_hash: [u8; 32], now: Moment) -> Stored<Option<InstanceId>>;
-    /// Ends one session of an instance, or all of them when none is named; returns how many ended.
+    /// Ends one session of an instance, or all of them when none is named, and then cuts off whatever is open to it;
+    /// returns how many ended.
     async fn end_sessions(
         &self,
         instance: InstanceId,

@@ -37,6 +37,7 @@ use crate::{
     },
     config::ConfigSchema,
     edge::EdgeSettings,
+    files,
     instance::PublicNames,
     model::PoolKey,
     parts::{Ground, Parts, Plan},
@@ -136,6 +137,7 @@ pub struct UpOptions {
 pub async fn run(options: UpOptions, data_dir: &Path) -> anyhow::Result<()> {
     let data = DataDir::open(data_dir)?;
     data.begin_log()?;
+    files::allow_all();
     let mut signals = Signals::listen().context("listen for signals")?;
     let places = data.places(&options)?;
     let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());

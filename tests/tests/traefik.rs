@@ -19,8 +19,9 @@ use tempfile::TempDir;
 use tidepool_tests::{
     api::Api,
     chaos::world::{Front, World},
+    doors::Doors,
     evidence,
-    front::{self, Ports, Traefik},
+    front::{self, Places, Ports, Traefik},
     programs,
 };
 use tokio::{
@@ -143,6 +144,60 @@ async fn guesses_are_counted_by_visitor(
     ensure!(stopped, "30 guesses in a row");
     let status = guess(&other, "wrong", "127.0.0.2").await?;
     ensure!(status == StatusCode::UNAUTHORIZED, "{status}");
+    Ok(())
+}
+
+/// Whoever sets up another Traefik locks nobody out: not Redis the first one, and not the edge.
+#[tokio::test]
+async fn another_traefik_is_told_the_secrets_of_the_first_until_new_ones_are_wanted()
+-> anyhow::Result<()> {
+    let folder = TempDir::new()?;
+    Doors::of(folder.path())?;
+    let configuration = folder.path().join("tidepool.toml");
+    let ports = Ports::free()?;
+    let places = Places {
+        state_dir: folder.path(),
+        domain: DOMAIN,
+        redis: "redis://tidepool:own@127.0.0.1:6379/1",
+        edge_port: 8080,
+        ports,
+        server_port: 8080,
+    };
+    places.write(&configuration)?;
+    let set_up = async |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let written = Command::new(programs::program("tidepool")?)
+            .args(["init", "traefik", "--config"])
+            .arg(&configuration)
+            .arg("--out")
+            .arg(&out)
+            .args(["--email", "a@example.com", "--dns", "hetzner"])
+            .args(["--https-port", &ports.https.to_string()])
+            .args(more)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&written.stderr);
+        ensure!(written.status.success(), "{said}");
+        let line = |file: &str, word: &str| {
+            let text = std::fs::read_to_string(out.join(file))?;
+            let line = text.lines().find(|line| line.contains(word));
+            anyhow::Ok(line.context("it is there")?.to_owned())
+        };
+        let password = line("traefik.yml", "    password: ")?;
+        let secret = line("dynamic.yml", "    hop: ")?;
+        anyhow::Ok((password, secret, line("redis.acl", "user traefik ")?))
+    };
+    let first = set_up("a", &[]).await?;
+    ensure!(set_up("b", &[]).await? == first);
+    ensure!(set_up("a", &[]).await? == first);
+    let (password, secret, acl) = set_up("b", &["--rotate"]).await?;
+    ensure!(password != first.0 && secret != first.1);
+    // The first Traefik stays in until it is told.
+    let before = first.2.split(' ').find(|word| word.starts_with('#'));
+    ensure!(acl.contains(before.context("a hash")?), "{acl}");
+    ensure!(acl.matches(" #").count() == 2, "{acl}");
+    ensure!(std::fs::read_to_string(places.secrets())?.lines().count() == 2);
+    ensure!(set_up("a", &[]).await? == (password, secret, acl));
     Ok(())
 }
 

@@ -27,6 +27,9 @@ pub struct Options {
     /// Where visitors come to, whatever DNS says
     #[arg(long, value_name = "ADDRESS")]
     at: Option<IpAddr>,
+    /// Where plain http is answered, as `init traefik` was told
+    #[arg(long, default_value_t = 80)]
+    http_port: u16,
     /// An authority whose certificates are good, though this machine does not know it; PEM
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -52,6 +55,7 @@ async fn look(options: &Options) -> anyhow::Result<Vec<Finding>> {
     });
     let examination = Examination {
         at: options.at,
+        http_port: options.http_port,
         authority: authority.transpose()?,
     };
     let chance = Arc::new(Chance::from_os());

@@ -23,7 +23,12 @@ use tidepool_certs::secret_file;
 
 use self::{redis::Access, traefik::Front};
 use super::{CommandFailed, output::Output};
-use crate::{ambient::Chance, edge::renew_hop_secret, serve::config::Config};
+use crate::{
+    ambient::Chance,
+    edge::hop_secret,
+    serve::config::Config,
+    two_secrets::{self, Rotation},
+};
 
 /// What to write.
 #[derive(Debug, Subcommand)]
@@ -75,6 +80,10 @@ pub struct Traefik {
     /// several edges
     #[arg(long, default_value_t = 8083)]
     sign_in_port: u16,
+    /// With routes in Redis, make a new password for Redis and a new secret for the edge; those of before stay good
+    /// until the next time. Without it every Traefik is told the same
+    #[arg(long)]
+    rotate: bool,
 }
 
 /// Where the wildcard's certificate comes from: Let's Encrypt by DNS, or files.
@@ -153,8 +162,7 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
         options.edges.as_slice()
     };
     let access = config.routes()?.map(|routes| Access::of(&routes.redis));
-    let access = access.transpose()?;
-    let secrets = config.traefik_secrets();
+    let mut access = access.transpose()?;
     let asks_itself = access.is_some() && edges.len() > 1;
     ensure!(
         !asks_itself || edge.trusted_hops.contains(&Ipv4Addr::LOCALHOST.into()),
@@ -163,21 +171,20 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
     fs::create_dir_all(&options.out)
         .with_context(|| format!("make `{}`", options.out.display()))?;
     let out = options.out.canonicalize()?;
-    let mut front = Front {
+    // Before Traefik hears of them: the edge knows its one as soon as it is in the file.
+    let (hop, kept) = match &mut access {
+        Some(access) => secrets(&config, options, access)?,
+        None => Default::default(),
+    };
+    let front = Front {
         options,
         domain,
         edges,
         access: access.as_ref(),
-        hop: String::new(),
+        hop,
         tls_port: edge.domains.as_ref().map(|domains| domains.listen.port()),
         out: &out,
     };
-    if access.is_some() {
-        // Before Traefik hears of it: the edge knows it as soon as it is in the file.
-        let renewing = secret_file::create_dir(&config.state_dir)
-            .and_then(|()| renew_hop_secret(&secrets, &Chance::from_os()));
-        front.hop = renewing.with_context(|| format!("write `{}`", secrets.display()))?;
-    }
     let mut written = vec![out.join("traefik.yml"), front.dynamic_path()];
     let texts = [front.statics(), front.dynamic()?];
     // First, so that no Traefik reads of files that are not there.
@@ -192,9 +199,32 @@ fn traefik(options: &Traefik) -> anyhow::Result<Vec<PathBuf>> {
     if let Some(access) = &access {
         let path = out.join("redis.acl");
         write(&path, &access.acl())?;
-        written.extend([path, secrets]);
+        written.push(path);
+        written.extend(kept);
     }
     Ok(written)
+}
+
+/// What the edge and Redis know Traefik by, and in which files that is kept: another Traefik is told the same.
+fn secrets(
+    config: &Config,
+    options: &Traefik,
+    access: &mut Access,
+) -> anyhow::Result<(String, Vec<PathBuf>)> {
+    let rotation = if options.rotate {
+        Rotation::New
+    } else {
+        Rotation::Keep
+    };
+    let dir = &config.state_dir;
+    secret_file::create_dir(dir).with_context(|| format!("make `{}`", dir.display()))?;
+    let (hop, redis) = (config.traefik_secrets(), config.traefik_passwords());
+    let chance = Chance::from_os();
+    access.passwords = two_secrets::keep(&redis, rotation, &chance)
+        .with_context(|| format!("write `{}`", redis.display()))?;
+    let secret = hop_secret(&hop, rotation, &chance)
+        .with_context(|| format!("write `{}`", hop.display()))?;
+    Ok((secret, vec![hop, redis]))
 }
 
 /// Replaces a file whole, for its owner only: Traefik's password for Redis is in one of them, its key and what
@@ -269,6 +299,7 @@ mod tests {
             status_port: 8082,
             status_address: Ipv4Addr::LOCALHOST.into(),
             sign_in_port: 8083,
+            rotate: false,
         }
     }
 
@@ -308,7 +339,7 @@ mod tests {
         let access = Access {
             endpoint: "127.0.0.1:6379".to_owned(),
             database: 1,
-            password: "generated".to_owned(),
+            passwords: vec!["generated".to_owned()],
             own: Some(("tidepool".to_owned(), "ours".to_owned())),
         };
         let text = written(&["http://127.0.0.1:8080"], Some(&access));

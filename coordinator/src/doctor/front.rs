@@ -1,10 +1,13 @@
 //! The way of a visitor: name, port, certificate, Traefik, edge.
 
 use std::{
+    collections::BTreeSet,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
+use http::header::LOCATION;
 use reqwest::{Client, ClientBuilder, Response, redirect::Policy, tls::TlsInfo};
 use x509_parser::parse_x509_certificate;
 
@@ -90,23 +93,42 @@ fn knowing(builder: ClientBuilder, examination: &Examination) -> ClientBuilder {
     }
 }
 
-/// What a visitor meets.
+/// What a visitor meets, at every address that the name leads to.
 pub(super) async fn visitor(
     config: &Config,
     name: &str,
     examination: &Examination,
 ) -> Vec<Finding> {
     let port = config.edge.public_port();
-    let (address, mut findings) = match examination.at {
-        Some(address) => (address, Vec::new()),
+    let (addresses, mut findings) = match examination.at {
+        Some(address) => (vec![address], Vec::new()),
         None => match resolved(name, port).await {
-            Ok(address) => {
-                let detail = format!("names below {} lead to {address}", config.edge.domain);
-                (address, vec![Finding::fine("dns", detail)])
+            Ok(addresses) => {
+                let all: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                let (domain, all) = (&config.edge.domain, all.join(", "));
+                let detail = format!("names below {domain} lead to {all}");
+                (addresses, vec![Finding::fine("dns", detail)])
             }
             Err(finding) => return vec![finding],
         },
     };
+    for address in addresses {
+        findings.extend(visit(config, name, examination, address).await);
+        if config.edge.is_https() {
+            findings.push(plain(name, SocketAddr::new(address, examination.http_port)).await);
+        }
+    }
+    findings
+}
+
+/// What a visitor meets at one of them.
+async fn visit(
+    config: &Config,
+    name: &str,
+    examination: &Examination,
+    address: IpAddr,
+) -> Vec<Finding> {
+    let port = config.edge.public_port();
     let builder = client()
         .tls_info(true)
         .resolve(name, SocketAddr::new(address, port));
@@ -115,20 +137,69 @@ pub(super) async fn visitor(
     let asked = async { builder.build()?.get(&url).send().await };
     match asked.await {
         Ok(answer) => {
-            findings.extend(certificate(&answer));
-            findings.push(said("visitor", answer, format!("{url} is answered by the edge")).await);
+            let certificate = certificate(&answer, address);
+            let fine = format!("{url} is answered by the edge, at {address}");
+            let said = said("visitor", answer, fine).await;
+            certificate.into_iter().chain([said]).collect()
         }
-        Err(error) => findings.push(Finding::wrong("visitor", chain(&error))),
+        Err(error) => vec![unreached("visitor", address, &error)],
     }
-    findings
 }
 
-async fn resolved(name: &str, port: u16) -> Result<IpAddr, Finding> {
+/// Whether who comes by plain http is sent to https.
+async fn plain(name: &str, address: SocketAddr) -> Finding {
+    const CHECK: &str = "http";
+    let asked = async {
+        let client = client().tls_certs_only([]).resolve(name, address).build()?;
+        client
+            .get(format!("http://{name}:{}/", address.port()))
+            .send()
+            .await
+    };
+    let answer = match asked.await {
+        Ok(answer) => answer,
+        Err(error) => return unreached(CHECK, address.ip(), &error),
+    };
+    let to = answer.headers().get(LOCATION);
+    let to = to.and_then(|to| to.to_str().ok()).unwrap_or_default();
+    if answer.status().is_redirection() && to.starts_with("https://") {
+        Finding::fine(CHECK, format!("{address} sends visitors to https"))
+    } else {
+        let status = answer.status();
+        Finding::wrong(
+            CHECK,
+            format!("{address} answered {status}, and should send visitors to https"),
+        )
+    }
+}
+
+/// A machine without IPv6 cannot say anything about an address of it.
+fn unreached(check: &str, address: IpAddr, error: &reqwest::Error) -> Finding {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |it| it.source());
+    let is_no_way = causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::NetworkUnreachable);
+    let found = Finding::wrong(check, format!("at {address}: {}", chain(error)));
+    if is_no_way && address.is_ipv6() {
+        Finding {
+            verdict: Verdict::Doubtful,
+            ..found
+        }
+    } else {
+        found
+    }
+}
+
+/// All addresses of a name, each once.
+async fn resolved(name: &str, port: u16) -> Result<Vec<IpAddr>, Finding> {
     match tokio::net::lookup_host((name, port)).await {
-        Ok(mut found) => found
-            .next()
-            .map(|found| found.ip())
-            .ok_or_else(|| Finding::wrong("dns", format!("`{name}` leads nowhere"))),
+        Ok(found) => {
+            let addresses: BTreeSet<IpAddr> = found.map(|found| found.ip()).collect();
+            if addresses.is_empty() {
+                return Err(Finding::wrong("dns", format!("`{name}` leads nowhere")));
+            }
+            Ok(addresses.into_iter().collect())
+        }
         Err(error) => Err(Finding::wrong("dns", format!("`{name}`: {error}"))),
     }
 }
@@ -144,14 +215,17 @@ async fn said(check: &str, answer: Response, fine: String) -> Finding {
 }
 
 /// Until when the certificate is good; that it is of this name and of a known authority is known by now.
-fn certificate(answer: &Response) -> Option<Finding> {
+fn certificate(answer: &Response, address: IpAddr) -> Option<Finding> {
     let shown = answer.extensions().get::<TlsInfo>()?.peer_certificate()?;
     let Ok((_, certificate)) = parse_x509_certificate(shown) else {
         return Some(Finding::wrong("certificate", "cannot be read".to_owned()));
     };
     let until = certificate.validity().not_after;
     let left = until.timestamp() - SystemClock.now().0 / 1_000_000;
-    let found = Finding::fine("certificate", format!("is good until {until}"));
+    let found = Finding::fine(
+        "certificate",
+        format!("at {address}, is good until {until}"),
+    );
     Some(Finding {
         verdict: if left < RENEWED_BEFORE_S {
             Verdict::Doubtful

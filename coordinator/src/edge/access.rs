@@ -28,7 +28,7 @@ pub(super) enum Grant {
     Session(SessionHash),
     Password,
     Pass,
-    /// Nobody is signed in: a web hook, which shows the gateway a token of its own.
+    /// Nobody is signed in: a web hook, which shows the gateway a token or a signature.
     Hook,
 }
 

@@ -142,6 +142,11 @@ async fn vouched(
     if route.upstream.is_none() || status == InstanceStatus::Starting {
         return Err(forward::waiting(status));
     }
+    // Traefik may lead there already, and what its nginx says to a name that it does not know yet would be the
+    // visitor's answer.
+    if route.is_renaming && entry.since.elapsed() < forward::NEW {
+        return Err(&text::STARTING);
+    }
     let mut head = asked.headers().clone();
     headers::clean_request(&mut head, BasicAuth::of(route));
     head = [header::COOKIE, header::AUTHORIZATION]

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
+use tidepool_shared::{id::InstanceId, quota::Place};
 use tokio::time::Instant;
 
 use super::{
@@ -25,7 +26,7 @@ const HEAD_DEADLINE: Duration = Duration::from_hours(1);
 
 /// So long after a route came into the table the server's nginx may not know its name yet: a name that was
 /// changed is the edge's at once.
-const NEW: Duration = Duration::from_secs(30);
+pub(super) const NEW: Duration = Duration::from_secs(30);
 
 /// Later than this after it was asked, a request is not asked again: whoever asked may have lost access.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -47,6 +48,9 @@ pub(super) async fn forward(
         return page::answer(&text::TOO_LARGE, &client);
     }
     let bound = Bound::of(most);
+    let Some(place) = inner.requests_of_one.take(entry.route.instance) else {
+        return page::answer(&text::TOO_MANY_AT_ONCE, &client);
+    };
     let Ok(socket) = upgrade::wanted(inner, entry.route.instance, &mut request) else {
         return page::answer(&text::TOO_MANY_WEBSOCKETS, &client);
     };
@@ -90,7 +94,7 @@ pub(super) async fn forward(
             upgrade::join(inner, connection, entry, grant, socket, response)
         }
         (StatusCode::SWITCHING_PROTOCOLS, None) => page::answer(&text::UNREACHABLE, &client),
-        _ => pass_back(inner, entry, grant, response),
+        _ => pass_back(inner, entry, grant, place, response),
     }
 }
 
@@ -185,12 +189,18 @@ fn pass_back(
     inner: &Arc<Inner>,
     entry: &Arc<Entry>,
     grant: Grant,
+    place: Place<InstanceId>,
     response: Response<Incoming>,
 ) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers);
     head.extensions.clear();
-    let live = entry.live.clone().cancelled_owned();
+    let ended = entry.live.clone().cancelled_owned();
+    let live = async move {
+        // Held as long as the body is.
+        let _place = place;
+        ended.await;
+    };
     let body = match grant {
         Grant::Session(_) => {
             let (inner, entry) = (Arc::clone(inner), Arc::clone(entry));

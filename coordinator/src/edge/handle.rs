@@ -9,10 +9,10 @@ use super::{
     body::Body,
     challenge, forward, headers, host, own,
     page::{self, Answer, text},
-    serve::ConnectionPlace,
+    places::ConnectionPlace,
     table::Entry,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 
 use crate::model::InstanceStatus;
@@ -32,6 +32,20 @@ pub(super) struct Connection {
 /// Answers a request.
 pub(super) async fn handle(
     inner: Arc<Inner>,
+    connection: Connection,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let is_last = connection.place.is_for_a_question;
+    let mut response = answer(inner, connection, request).await;
+    if is_last {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+async fn answer(
+    inner: Arc<Inner>,
     mut connection: Connection,
     request: Request<Incoming>,
 ) -> Response<Body> {
@@ -49,6 +63,7 @@ pub(super) async fn handle(
         None => authorize::asker(&inner, hop, &request),
     };
     match asker {
+        Asker::Nobody if connection.place.is_for_a_question => return refuse(&text::FULL),
         Asker::Nobody => {}
         Asker::Hop => return authorize::answer(&inner, connection.peer, &request).await,
         Asker::Pretender => return refuse(&text::UNKNOWN_HOP),
@@ -118,9 +133,16 @@ pub(super) async fn judge<B>(
         return Err(&text::FOREIGN_ORIGIN);
     }
     let judged = inner.gate.judge(request.headers(), &entry.route, visitor);
-    match judged.await {
+    let judged = judged.await;
+    // It took a while: what let this request in may be what has just been taken away.
+    if entry.live.is_cancelled() {
+        return Err(&text::CHANGED);
+    }
+    match judged {
         Ok(Verdict::Allowed(grant)) => in_time(inner, entry, grant),
-        Ok(Verdict::SignInFirst) if headers::is_hook(request) => in_time(inner, entry, Grant::Hook),
+        Ok(Verdict::SignInFirst) if headers::is_hook(request, &entry.route.hooks) => {
+            in_time(inner, entry, Grant::Hook)
+        }
         Ok(Verdict::SignInFirst) if entry.route.basic_auth.is_some() => {
             Err(&text::SIGN_IN_OR_PASSWORD)
         }

@@ -73,7 +73,7 @@ const HOOK_TOKEN: HeaderName = HeaderName::from_static("x-openclaw-token");
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Visitor {
     Owner,
-    /// Another program with a token of the gateway's own, which the gateway judges.
+    /// Another program with a token or a signature, which the gateway judges.
     Hook,
 }
 
@@ -86,9 +86,9 @@ impl Visitor {
     }
 }
 
-/// Whether a request is a web hook with a token. Its path is so plain that no reader behind us can
-/// take it for another one.
-pub(super) fn is_hook<B>(request: &Request<B>) -> bool {
+/// Whether a request is a web hook: with a token, or on a path of a channel (`paths`), whose sender signs. Both
+/// are so plain that no reader behind us can take them for others.
+pub(super) fn is_hook<B>(request: &Request<B>, paths: &[String]) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte);
     let path = request.uri().path();
     let bears_token = request.headers().contains_key(HOOK_TOKEN)
@@ -96,10 +96,8 @@ pub(super) fn is_hook<B>(request: &Request<B>) -> bool {
             .headers()
             .get(header::AUTHORIZATION)
             .is_some_and(|value| has_scheme(value, b"bearer "));
-    request.method() == Method::POST
-        && path.starts_with(HOOKS)
-        && path.bytes().all(plain)
-        && bears_token
+    let bears_good_token = path.starts_with(HOOKS) && path.bytes().all(plain) && bears_token;
+    request.method() == Method::POST && (bears_good_token || paths.iter().any(|hook| hook == path))
 }
 
 /// Whether the request's `Authorization` was meant for the edge.
@@ -317,10 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_post_with_a_token_to_a_plain_path_below_hooks_is_a_hook() {
+    fn only_a_post_to_a_channels_path_or_with_a_token_below_hooks_is_a_hook() {
         let is = |method: &Method, path: &str, name: &str, value: &str| {
             let request = Request::builder().method(method).uri(path);
-            is_hook(&request.header(name, value).body(()).unwrap())
+            let paths = ["/slack/events".to_owned()];
+            is_hook(&request.header(name, value).body(()).unwrap(), &paths)
         };
         let bearer = ("authorization", "BEARER t");
         assert!(is(&Method::POST, "/hooks/agent?x=1", bearer.0, bearer.1));
@@ -335,6 +334,16 @@ mod tests {
         assert!(!is(&Method::POST, "/hooks/agent", "accept", "*/*"));
         for path in ["/hooks", "/v1/x", "/hooks/../v1", "/hooks/%2e%2e/v1"] {
             assert!(!is(&Method::POST, path, bearer.0, bearer.1), "{path}");
+        }
+        assert!(is(&Method::POST, "/slack/events?x=1", "accept", "*/*"));
+        assert!(!is(&Method::GET, "/slack/events", "accept", "*/*"));
+        for path in [
+            "/slack",
+            "/slack/events/x",
+            "/slack/./events",
+            "/slack/%65vents",
+        ] {
+            assert!(!is(&Method::POST, path, "accept", "*/*"), "{path}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! How the edge knows Traefik: by a secret beside its address. `tidepool init traefik` makes it and keeps it
-//! in a file of the state directory; Traefik says it in a header of every question, and takes it out of what
-//! it passes on.
+//! in a file of the state directory, for every Traefik the same; Traefik says it in a header of every question,
+//! and takes it out of what it passes on.
 //!
-//! The last two are good, so that Traefik may be told of a new one while it runs. The file is read again
+//! The last two are good ([`two_secrets`]). The file is read again
 //! every second in which somebody asks: a new secret needs no restart, and one that has gone is of no use.
 
 use std::{
@@ -14,35 +14,24 @@ use std::{
 
 use http::HeaderMap;
 use subtle::{Choice, ConstantTimeEq as _};
-use tidepool_certs::secret_file;
 use tidepool_shared::document::Digest;
 use tokio::time::Instant;
 
-use crate::ambient::Chance;
+use crate::{
+    ambient::Chance,
+    two_secrets::{self, Rotation},
+};
 
 /// In which header a hop says it.
 pub const HOP: &str = "X-Tidepool-Hop";
-/// Secrets that are good.
-const KEPT: usize = 2;
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// That somebody asks with a wrong one is told so often at most.
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
-/// Makes a new secret, and writes it into the file beside the one before.
-pub fn renew(path: &Path, chance: &Chance) -> io::Result<String> {
-    let secret = chance.secret();
-    let mut lines = vec![secret.clone()];
-    lines.extend(read(path)?.into_iter().take(KEPT - 1));
-    secret_file::write(path, format!("{}\n", lines.join("\n")).as_bytes())?;
-    Ok(secret)
-}
-
-/// The secrets of a file, the newest first; none if there is no file.
-fn read(path: &Path) -> io::Result<Vec<String>> {
-    let bytes = secret_file::read(path)?.unwrap_or_default();
-    let text = String::from_utf8(bytes).map_err(io::Error::other)?;
-    let secrets = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    Ok(secrets.take(KEPT).map(str::to_owned).collect())
+/// The secret that a Traefik is to say.
+pub fn secret(path: &Path, rotation: Rotation, chance: &Chance) -> io::Result<String> {
+    let mut secrets = two_secrets::keep(path, rotation, chance)?;
+    Ok(secrets.swap_remove(0))
 }
 
 /// The secrets of hops, as the file had them a moment ago.
@@ -93,7 +82,7 @@ impl Secrets {
     /// What cannot be read lets nobody in.
     fn read_into(&self, known: &mut Known) {
         known.read_at = Some(Instant::now());
-        known.hashes = match read(&self.path) {
+        known.hashes = match two_secrets::read(&self.path) {
             Ok(secrets) => secrets
                 .iter()
                 .map(|secret| Digest::of(secret.as_bytes()))
@@ -128,7 +117,9 @@ mod tests {
         assert!(!shows(&secrets, &["", "x"]) && !shows(&secrets, &[]));
         let mut made = Vec::new();
         for _ in 0..3 {
-            made.push(renew(&path, &chance).unwrap());
+            made.push(secret(&path, Rotation::New, &chance).unwrap());
+            let kept = secret(&path, Rotation::Keep, &chance).unwrap();
+            assert_eq!(made.last(), Some(&kept));
             tokio::time::advance(READ_EVERY).await;
             assert!(shows(&secrets, &[made.last().unwrap()]));
         }

@@ -4,11 +4,9 @@ use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tidepool_shared::quota::{Place, neighbourhood};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Inner,
     handle::{Connection, handle},
+    places::{ConnectionPlace, Peer},
     tls,
 };
 
@@ -56,7 +55,7 @@ pub(super) async fn accept(
                 }
             },
         };
-        let Some(place) = place(inner, peer.ip()) else {
+        let Some(place) = place(inner, door, peer.ip()) else {
             tracing::debug!(peer.address = %peer.ip(), "one connection too many refused");
             continue;
         };
@@ -92,19 +91,17 @@ async fn open(
     }
 }
 
-/// A connection's place: one of its peer's, unless that is a hop, and one of all.
-pub(super) type ConnectionPlace = (Option<Place<IpAddr>>, OwnedSemaphorePermit);
-
-/// Places for a connection, if there are any. Whoever is over a bound is refused instead of left
-/// waiting, as others would wait behind.
-fn place(inner: &Inner, peer: IpAddr) -> Option<ConnectionPlace> {
-    let own = if inner.settings.trusted_hops.has(peer) {
-        None
+/// A place for a connection, if there is one.
+fn place(inner: &Inner, door: &Door, peer: IpAddr) -> Option<ConnectionPlace> {
+    let peer = if inner.settings.trusted_hops.has(peer) {
+        Peer::Hop
     } else {
-        Some(inner.connections_of_one.take(neighbourhood(peer))?)
+        Peer::Visitor(peer)
     };
-    let shared = Arc::clone(&inner.connections).try_acquire_owned().ok()?;
-    Some((own, shared))
+    match door {
+        Door::Plain => inner.places.take(peer),
+        Door::Tls(_) => inner.places.take_by_domains(peer),
+    }
 }
 
 async fn serve(

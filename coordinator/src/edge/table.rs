@@ -181,6 +181,8 @@ mod tests {
             limits: EdgeLimits::default(),
             status: InstanceStatus::Starting,
             notice: None,
+            hooks: Vec::new(),
+            is_renaming: false,
             moved_to: None,
         }
     }

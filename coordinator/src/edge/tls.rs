@@ -10,7 +10,6 @@ use rustls::{
     crypto::aws_lc_rs,
     version::{TLS12, TLS13},
 };
-use tidepool_shared::quota::neighbourhood;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -86,11 +85,10 @@ async fn shake_hands(
 
 /// The visitor's, instead of the hop's, with a place of the visitor's own.
 fn passed_on(inner: &Inner, connection: Connection, visitor: IpAddr) -> Option<Connection> {
-    let own = inner.connections_of_one.take(neighbourhood(visitor))?;
-    let (_, shared) = Arc::into_inner(connection.place)?;
+    let place = Arc::into_inner(connection.place)?;
     Some(Connection {
         peer: visitor,
-        place: Arc::new((Some(own), shared)),
+        place: Arc::new(inner.places.passed_on(place, visitor)?),
         ..connection
     })
 }

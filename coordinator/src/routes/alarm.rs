@@ -1,6 +1,6 @@
 //! Tells, once, of what has been wrong for too long; and once when it is right again.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use tokio::time::Instant;
 
@@ -8,7 +8,24 @@ use super::Routes;
 use crate::{causes::chain, doorbell::Ring};
 
 /// That is how a frozen Traefik looks, or a Redis that is away.
-const AFTER: Duration = Duration::from_secs(10);
+pub(super) const AFTER: Duration = Duration::from_secs(10);
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) why: Cow<'static, str>,
+    /// When it began; with the first look that finds it, if that is not known.
+    pub(super) since: Option<Instant>,
+}
+
+impl From<&'static str> for Trouble {
+    fn from(why: &'static str) -> Self {
+        Self {
+            why: why.into(),
+            since: None,
+        }
+    }
+}
 
 /// An alarm about one thing.
 pub(super) struct Alarm<'r> {
@@ -30,12 +47,12 @@ impl<'r> Alarm<'r> {
     }
 
     /// Takes in what is wrong now, if anything.
-    pub(super) async fn look(&mut self, trouble: Option<&'static str>) {
-        if let Some(why) = trouble {
-            let since = *self.since.get_or_insert_with(Instant::now);
-            if !self.told && since.elapsed() >= AFTER {
-                tracing::error!(subject = self.subject, why, "routes are not confirmed");
-                self.told = self.tell("routes.unconfirmed", Some(why)).await;
+    pub(super) async fn look(&mut self, trouble: Option<Trouble>) {
+        if let Some(Trouble { why, since }) = trouble {
+            let found = *self.since.get_or_insert_with(Instant::now);
+            if !self.told && since.unwrap_or(found).elapsed() >= AFTER {
+                tracing::error!(subject = self.subject, %why, "routes are not confirmed");
+                self.told = self.tell("routes.unconfirmed", Some(&why)).await;
             }
             return;
         }

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    alarm::Alarm,
+    alarm::{self, Alarm, Trouble},
     api::Api,
     tree::{Name, Revision},
 };
@@ -57,6 +57,8 @@ pub(super) struct Witness {
     asked: watch::Receiver<Asked>,
     seen: watch::Sender<Seen>,
     stirred: Arc<Notify>,
+    /// Staged routers that it has not shown whole, and since when that is looked for.
+    missing: BTreeMap<Name, (Revision, Instant)>,
 }
 
 impl Witness {
@@ -71,6 +73,7 @@ impl Witness {
             asked,
             seen,
             stirred,
+            missing: BTreeMap::new(),
         };
         (witness, receiver)
     }
@@ -113,7 +116,7 @@ impl Witness {
     }
 
     /// Looks once; what is wrong, if anything.
-    async fn look(&self, asked: &Asked, revision: Revision) -> Option<&'static str> {
+    async fn look(&mut self, asked: &Asked, revision: Revision) -> Option<Trouble> {
         let before = self.seen.borrow().clone();
         let (seen, trouble) = match self.api.router(Revision::ROUTER).await {
             Err(error) => {
@@ -123,7 +126,7 @@ impl Witness {
                     whole: before.whole.clone(),
                     ..Seen::default()
                 };
-                (seen, Some("it does not answer"))
+                (seen, Some("it does not answer".into()))
             }
             Ok(shown) => {
                 let shown = shown.and_then(|router| Revision::of_rule(&router.rule));
@@ -132,10 +135,12 @@ impl Witness {
                     revision: shown,
                     whole: before.whole.clone(),
                 };
-                if shown == Some(revision) {
+                let trouble = if shown == Some(revision) {
                     seen.whole = self.whole(asked, &before.whole).await;
-                }
-                let trouble = (shown != Some(revision)).then_some("it does not show the routes");
+                    self.overdue(asked, &seen.whole)
+                } else {
+                    Some("it does not show the routes".into())
+                };
                 (seen, trouble)
             }
         };
@@ -144,6 +149,32 @@ impl Witness {
             self.stirred.notify_one();
         }
         trouble
+    }
+
+    /// Routers that were read and are not in use, or not as they should be, for too long.
+    fn overdue(&mut self, asked: &Asked, whole: &BTreeMap<Name, Revision>) -> Option<Trouble> {
+        let now = Instant::now();
+        let missing = asked
+            .staged
+            .iter()
+            .filter(|(name, staged)| whole.get(*name) != Some(&staged.at));
+        let missing = missing.map(|(name, staged)| {
+            let known = self.missing.get(name).filter(|(at, _)| *at == staged.at);
+            let since = known.map_or(now, |(_, since)| *since);
+            (name.clone(), (staged.at, since))
+        });
+        self.missing = missing.collect();
+        let overdue: Vec<Instant> = self
+            .missing
+            .values()
+            .map(|(_, since)| *since)
+            .filter(|since| now.duration_since(*since) >= alarm::AFTER)
+            .collect();
+        let since = overdue.iter().min().copied()?;
+        Some(Trouble {
+            why: format!("staged routers that it does not take in: {}", overdue.len()).into(),
+            since: Some(since),
+        })
     }
 
     /// Of what is staged, what was whole before and what is now.

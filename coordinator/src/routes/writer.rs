@@ -114,7 +114,7 @@ impl<'r> Writer<'r> {
                     }
                     Err(error) => {
                         self.failed(&error);
-                        self.alarm.look(Some("it is not written to")).await;
+                        self.alarm.look(Some("it is not written to".into())).await;
                         sleep(AGAIN).await;
                     }
                 }

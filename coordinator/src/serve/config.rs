@@ -16,7 +16,7 @@ use tidepool_shared::{
 use crate::{
     cloud::{Placement, hetzner::HetznerSettings, nspawn::NspawnSettings},
     domains::{DomainName, DomainsSettings},
-    edge::DomainDoor,
+    edge::{DomainDoor, EdgeSettings},
     instance::PublicNames,
     model::PoolKey,
     pool::{Policy, trial},
@@ -89,6 +89,9 @@ pub struct Edge {
     /// Where nginx listens on servers.
     #[serde(default = "http_port")]
     pub server_port: u16,
+    /// Connections of visitors at the same time; as many more for customers' own names, if there are any.
+    #[serde(default = "max_connections")]
+    pub max_connections: usize,
     /// Addresses of what ends TLS in front of the edge, such as Traefik: whom it names last in
     /// `X-Forwarded-For` is the visitor. From others that header means nothing.
     #[serde(default)]
@@ -268,6 +271,10 @@ fn https() -> String {
     "https".to_owned()
 }
 
+fn max_connections() -> usize {
+    EdgeSettings::default().max_connections
+}
+
 fn http_port() -> u16 {
     80
 }
@@ -389,6 +396,12 @@ impl Config {
         })
     }
 
+    /// How many connections of visitors the edge takes by both its doors.
+    pub fn edge_connections(&self) -> usize {
+        let doors = if self.edge.domains.is_some() { 2 } else { 1 };
+        self.edge.max_connections.saturating_mul(doors)
+    }
+
     /// The database: the one that was given, that of the environment, or the file's.
     pub fn database(&self, given: Option<GivenUrl>) -> anyhow::Result<DatabaseUrl> {
         let environment = || {
@@ -417,6 +430,11 @@ impl Config {
     /// The file with the secrets by which edges know Traefik.
     pub fn traefik_secrets(&self) -> PathBuf {
         self.state_dir.join("traefik.secrets")
+    }
+
+    /// The file with Traefik's password for Redis.
+    pub(crate) fn traefik_passwords(&self) -> PathBuf {
+        self.state_dir.join("traefik.redis")
     }
 
     /// The certificate that `init traefik` made last, without its key.

@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,17 +28,17 @@ pub struct Redis {
     port: u16,
     /// Lines that say who may do what.
     acl: Option<PathBuf>,
-    process: Option<Child>,
+    process: Mutex<Option<Child>>,
 }
 
 impl Redis {
     /// Starts one on this port.
     pub async fn start(port: u16, acl: Option<PathBuf>) -> anyhow::Result<Self> {
-        let mut redis = Self {
+        let redis = Self {
             folder: TempDir::with_prefix("tidepool-redis-")?,
             port,
             acl,
-            process: None,
+            process: Mutex::default(),
         };
         redis.start_again().await?;
         Ok(redis)
@@ -48,8 +49,8 @@ impl Redis {
         format!("redis://127.0.0.1:{}/1", self.port)
     }
 
-    pub fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(mut process) = self.process.take() {
+    pub fn kill(&self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process().take() {
             process.kill()?;
             process.wait()?;
         }
@@ -57,7 +58,7 @@ impl Redis {
     }
 
     /// As one that has lost everything.
-    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+    pub async fn start_again(&self) -> anyhow::Result<()> {
         self.kill()?;
         let mut command = Command::new("redis-server");
         command
@@ -68,7 +69,8 @@ impl Redis {
         if let Some(acl) = &self.acl {
             command.arg("--aclfile").arg(acl);
         }
-        self.process = Some(command.spawn().context("start redis-server")?);
+        let process = command.spawn().context("start redis-server")?;
+        *self.process() = Some(process);
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             ensure!(Instant::now() < deadline, "Redis does not come up");
@@ -108,9 +110,13 @@ impl Redis {
         self.ask(get.arg(key)).await
     }
 
+    fn process(&self) -> MutexGuard<'_, Option<Child>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let process = self.process.as_ref().context("Redis runs")?;
-        let pid = Pid::from_raw(i32::try_from(process.id())?);
+        let id = self.process().as_ref().map(Child::id);
+        let pid = Pid::from_raw(i32::try_from(id.context("Redis runs")?)?);
         Ok(kill(pid, signal)?)
     }
 }

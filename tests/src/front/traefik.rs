@@ -209,6 +209,30 @@ impl Traefik {
             .sum())
     }
 
+    /// Has it note each request from its next start on, for [`Self::refused_by_routes`].
+    pub fn note_requests(&self) -> anyhow::Result<()> {
+        let file = self.file("traefik.yml");
+        let log = self.folder.path().join("access.log");
+        let text = std::fs::read_to_string(&file)?;
+        let noting = format!(
+            "accessLog: {{ format: json, filePath: \"{}\" }}\n",
+            log.display()
+        );
+        Ok(std::fs::write(file, text + &noting)?)
+    }
+
+    /// How many requests met a route from Redis and were told to sign in.
+    pub fn refused_by_routes(&self) -> anyhow::Result<usize> {
+        let text = std::fs::read_to_string(self.folder.path().join("access.log"))?;
+        let is_refused = |line: &&str| {
+            let noted: Value = serde_json::from_str(line).unwrap_or_default();
+            let router = noted.get("RouterName").and_then(Value::as_str);
+            router.is_some_and(|router| router.ends_with("@redis"))
+                && noted.get("DownstreamStatus") == Some(&401.into())
+        };
+        Ok(text.lines().filter(is_refused).count())
+    }
+
     /// A browser that comes from this address, and finds every name here.
     pub fn browser(&self, from: IpAddr) -> ClientBuilder {
         Client::builder()

@@ -172,6 +172,34 @@ async fn a_web_hook_passes_with_its_token_as_nobody_and_nothing_else_of_a_strang
 }
 
 #[tokio::test]
+async fn a_channels_web_hook_passes_without_a_token_and_nothing_else_on_its_path_does() {
+    let (world, upstream, _) = World::with_one().await;
+    let slack = Route {
+        hooks: vec!["/slack/events".to_owned()],
+        ..route("b.localhost", 2, Some(upstream.address))
+    };
+    world.publish(slack).await;
+    let signed = [("x-slack-signature", "v0=abc"), ("authorization", "theirs")];
+    let ask = async |method, host, path| world.ask(method, host, path, &signed).await;
+    let got = ask(Method::POST, "b.localhost", "/slack/events").await;
+    let told: Value = serde_json::from_str(&got.body).unwrap();
+    assert_eq!(told["headers"]["x-tidepool-visitor"], "hook");
+    assert_eq!(told["headers"]["x-slack-signature"], "v0=abc");
+    for (method, host, path) in [
+        (Method::GET, "b.localhost", "/slack/events"),
+        (Method::POST, "b.localhost", "/slack/events/more"),
+        (Method::POST, "b.localhost", "/hooks/agent"),
+        (Method::POST, "a.localhost", "/slack/events"),
+    ] {
+        let refused = ask(method, host, path).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{host}{path}");
+    }
+    let shown = [("upgrade", "websocket"), ("connection", "upgrade")];
+    let socket = world.websocket("b.localhost", &shown).await;
+    assert_eq!(socket.unwrap_err(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn a_password_lets_in_and_stays_at_the_edge() {
     let (world, upstream, _) = World::with_one().await;
     let locked = Route {

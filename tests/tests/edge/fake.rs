@@ -26,11 +26,15 @@ pub(crate) struct State {
 }
 
 #[derive(Default)]
-pub(crate) struct FakeStore(Mutex<State>);
+pub(crate) struct FakeStore {
+    state: Mutex<State>,
+    /// Whoever has it holds up the looks for sessions.
+    pub(crate) held: tokio::sync::Mutex<()>,
+}
 
 impl FakeStore {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
     }
 }
 
@@ -113,9 +117,9 @@ impl AccessStore for FakeStore {
     }
 
     async fn session(&self, session_hash: [u8; 32], _now: Moment) -> Stored<Option<InstanceId>> {
-        let mut state = self.state();
-        state.lookups += 1;
-        Ok(state.sessions.get(&session_hash).copied())
+        self.state().lookups += 1;
+        drop(self.held.lock().await);
+        Ok(self.state().sessions.get(&session_hash).copied())
     }
 
     async fn end_sessions(

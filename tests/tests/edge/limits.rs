@@ -1,16 +1,26 @@
 //! How much and how fast visitors may send.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::Value;
-use tidepool_coordinator::model::{EdgeLimits, Route};
+use tidepool_coordinator::{
+    doorbell::Doorbell,
+    edge::{EdgeSettings, EdgeStore},
+    model::{EdgeLimits, Route},
+};
 
-use super::world::{Body, World, route};
+use super::{
+    fake::FakeStore,
+    upstream::Upstream,
+    world::{Body, World, route, settings, soon},
+};
 
-async fn limited(limits: EdgeLimits) -> (World, super::upstream::Upstream, String) {
+async fn limited(limits: EdgeLimits) -> (World, Upstream, String) {
     let (world, upstream, cookie) = World::with_one().await;
     let limited = Route {
         limits,
@@ -47,6 +57,61 @@ async fn a_body_that_is_too_large_is_refused_with_the_reason_whether_its_length_
         let (status, problem) = send(too_large).await;
         assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(problem["type"], "urn:tidepool:edge:too-large");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_has_so_many_requests_under_way_and_others_have_their_own() {
+    let upstream = Upstream::start("a", [127, 0, 0, 1].into(), 0).await;
+    let upstream = upstream.unwrap();
+    let store = Arc::new(FakeStore::default());
+    let views = EdgeStore {
+        routes: store.clone(),
+        access: store.clone(),
+        certificates: store.clone(),
+    };
+    let settings = EdgeSettings {
+        http_port: upstream.port,
+        max_requests_of_one: 2,
+        ..settings()
+    };
+    let world = World::with(settings, views, store, Doorbell::default()).await;
+    let mut cookies = Vec::new();
+    for (number, host) in [(1, "a.localhost"), (2, "b.localhost")] {
+        let route = route(host, number, Some(upstream.address));
+        world.publish(route).await;
+        cookies.push(world.sign_in(host, number).await);
+    }
+    let (shown, others) = (
+        [("cookie", cookies[0].as_str())],
+        [("cookie", cookies[1].as_str())],
+    );
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let empty = Full::default().boxed_unsync();
+        let stream = world.open(Method::GET, "a.localhost", "/events", &shown, empty);
+        streams.push(stream.await);
+    }
+    let refused = world.get("a.localhost", "/", &shown).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.body.contains("urn:tidepool:edge:too-many-at-once"));
+    assert!(refused.headers.contains_key("retry-after"));
+    let other = world.get("b.localhost", "/", &others).await;
+    assert_eq!(other.status, StatusCode::OK);
+    // The edge's own pages are none of them.
+    let page = world.get("a.localhost", "/.tidepool/login", &shown).await;
+    assert_ne!(page.status, StatusCode::SERVICE_UNAVAILABLE);
+    streams.clear();
+    let free = async {
+        while world.get("a.localhost", "/", &shown).await.status != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(free).await;
+    // A WebSocket is counted by itself.
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(world.websocket("a.localhost", &shown).await.unwrap());
     }
 }
 

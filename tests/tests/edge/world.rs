@@ -286,6 +286,8 @@ pub(crate) fn route(host: &str, instance: u128, upstream: Option<IpAddr>) -> Rou
         limits: EdgeLimits::default(),
         status: InstanceStatus::Running,
         notice: None,
+        hooks: Vec::new(),
+        is_renaming: false,
         moved_to: None,
     }
 }

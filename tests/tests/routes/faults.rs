@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tidepool_coordinator::doorbell::Ring;
 use tokio::{task::JoinSet, time::sleep};
 
 use super::rig::{PATIENCE, Rig, proof};
@@ -111,6 +112,26 @@ async fn a_redis_that_is_flushed_hung_or_replaced_costs_no_answer_and_routes_com
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_that_an_empty_redis_takes_the_place_of_a_killed_one() {
+    let Some((rig, addresses)) = rig_with_instances().await else {
+        return;
+    };
+    let rig = Arc::new(rig);
+    let mut traffic = Traffic::start(&rig, &addresses);
+    traffic.go_on(100).await;
+    rig.redis.kill().unwrap();
+    traffic.go_on(100).await;
+    rig.redis.start_again().await.unwrap();
+    // The first change is what Traefik would lose everything else by.
+    rig.create(100);
+    traffic.go_on(300).await;
+    rig.settled().await;
+    traffic.go_on(100).await;
+    traffic.end().await;
+    Arc::into_inner(rig).unwrap().end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_redis_is_not_missed_by_traffic_claims_or_a_traefik_that_starts_meanwhile() {
     let Some((mut rig, addresses)) = rig_with_instances().await else {
         return;
@@ -157,6 +178,32 @@ async fn what_somebody_writes_into_the_tree_is_mended_though_it_freezes_traefik(
     assert_eq!(rig.redis.get("traefik/http/junk").await.unwrap(), None);
     let mended = rig.redis.get(&middlewares).await.unwrap();
     assert_eq!(mended, Some(format!("{name},tidepool-sign-in@file")));
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_traefik_that_reads_a_route_and_does_not_use_it_is_told_of_and_so_is_its_return() {
+    let Some((rig, _)) = rig_with_instances().await else {
+        return;
+    };
+    // Every router but the one that shows the revision needs it.
+    let dynamic = rig.traefik.file("dynamic.yml");
+    let whole = std::fs::read_to_string(&dynamic).unwrap();
+    let without = whole.replace("    tidepool-sign-in:", "    of-another-name:");
+    assert_ne!(without, whole);
+    std::fs::write(&dynamic, without).unwrap();
+    // What was staged before that is whole, and said so; this one is never.
+    while !rig.live().await.is_empty() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    rig.add_server();
+    rig.bell.ring(Ring::Pool);
+    let told = rig.events.until("routes.unconfirmed").await;
+    let why = told["why"].as_str().unwrap();
+    assert_eq!(why, "staged routers that it does not take in: 1", "{told}");
+    std::fs::write(&dynamic, whole).unwrap();
+    rig.events.until("routes.confirmed").await;
+    rig.settled().await;
     rig.end().await;
 }
 

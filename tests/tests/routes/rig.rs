@@ -84,6 +84,11 @@ pub(crate) fn host(number: u32) -> String {
     format!("a{number}.{DOMAIN}")
 }
 
+/// The name that it has when it is renamed.
+pub(crate) fn other_host(number: u32) -> String {
+    format!("b{number}.{DOMAIN}")
+}
+
 pub(crate) fn proof(number: u32) -> String {
     format!("proof-{number}")
 }
@@ -116,6 +121,7 @@ impl Rig {
         places.write(&configuration).unwrap();
         let setting_up = Traefik::set_up(&program, &configuration, DOMAIN, ports, &edge_ports);
         let mut traefik = setting_up.await.unwrap();
+        traefik.note_requests().unwrap();
         let acl = traefik.file("redis.acl");
         let redis = Redis::start(redis_port, Some(acl)).await.unwrap();
         let store = Arc::new(FakeStore::default());
@@ -196,6 +202,8 @@ impl Rig {
                 limits: EdgeLimits::default(),
                 status: InstanceStatus::Running,
                 notice: None,
+                hooks: Vec::new(),
+                is_renaming: false,
                 moved_to: None,
             });
             let secret = Digest::of(secret(number).as_bytes()).0;
@@ -206,15 +214,69 @@ impl Rig {
         upstream
     }
 
+    /// Changes an instance's route, and waits until the edge knows.
+    pub(crate) async fn change(&self, number: u32, change: impl FnOnce(&mut Route)) {
+        {
+            let mut state = self.store.state();
+            let mut routes = state.routes.iter_mut();
+            change(routes.find(|route| route.instance == id(number)).unwrap());
+        }
+        // The first new table may be of a look that began before.
+        for _ in 0..2 {
+            let before = self.edge.table_version();
+            self.bell.ring(Ring::Instance(id(number)));
+            self.edge.table_changed(before).await;
+        }
+    }
+
     /// Takes an instance's route away, and its server for ever.
     pub(crate) fn delete(&self, number: u32) {
         {
             let mut state = self.store.state();
             state.routes.retain(|route| route.instance != id(number));
             state.sessions.retain(|_, of| *of != id(number));
-            state
-                .destinations
-                .retain(|to| !to.hosts.contains(&host(number)));
+            state.destinations.retain(|to| !is_of(to, number));
+        }
+        self.bell.ring(Ring::Instance(id(number)));
+    }
+
+    /// Gives an instance its other name; the one that it had leads there.
+    pub(crate) fn rename(&self, number: u32) {
+        {
+            let mut state = self.store.state();
+            let mut routes = state.routes.iter();
+            let present = routes.find(|it| it.instance == id(number) && it.moved_to.is_none());
+            let present = present.unwrap().clone();
+            let names = [host(number), other_host(number)];
+            let next = names.into_iter().find(|name| *name != present.host);
+            let next = next.unwrap();
+            state.routes.retain(|route| route.instance != id(number));
+            let of_destination = state.destinations.iter_mut();
+            for to in of_destination.filter(|to| is_of(to, number)) {
+                to.hosts = vec![next.clone()];
+            }
+            let moved_to = Some(format!("https://{next}"));
+            let now = Route {
+                host: next,
+                ..present.clone()
+            };
+            let before = Route {
+                moved_to,
+                ..present
+            };
+            state.routes.extend([now, before]);
+        }
+        self.bell.ring(Ring::Instance(id(number)));
+    }
+
+    /// Asks an instance's visitors for a password of this hash, or for none.
+    pub(crate) fn lock(&self, number: u32, hash: Option<&str>) {
+        {
+            let mut state = self.store.state();
+            let routes = state.routes.iter_mut();
+            for route in routes.filter(|route| route.instance == id(number)) {
+                route.basic_auth = hash.map(|hash| format!("ann:{hash}"));
+            }
         }
         self.bell.ring(Ring::Instance(id(number)));
     }
@@ -224,25 +286,47 @@ impl Rig {
         let server = self.add_server();
         let upstream = {
             let mut state = self.store.state();
-            state
-                .destinations
-                .retain(|to| !to.hosts.contains(&host(number)));
+            let mut had = state.destinations.iter().filter(|to| is_of(to, number));
+            let hosts = had.next().unwrap().hosts.clone();
+            state.destinations.retain(|to| !is_of(to, number));
             let mut to = state.destinations.iter_mut();
             let to = to.find(|to| to.upstream.server == server).unwrap();
-            to.hosts = vec![host(number)];
+            to.hosts = hosts;
             let upstream = to.upstream;
-            let mut routes = state.routes.iter_mut();
-            let route = routes.find(|route| route.instance == id(number)).unwrap();
-            route.upstream = Some(upstream);
+            let routes = state.routes.iter_mut();
+            for route in routes.filter(|route| route.instance == id(number)) {
+                route.upstream = Some(upstream);
+            }
             upstream.address
         };
         self.bell.ring(Ring::Instance(id(number)));
         upstream
     }
 
+    /// A login link of this secret.
+    pub(crate) fn link(&self, number: u32, secret: &str) -> String {
+        let secret = format!("{secret:-<SECRET_CHARS$}");
+        let hash = Digest::of(secret.as_bytes()).0;
+        self.store.state().links.insert(hash, id(number));
+        let port = self.traefik.ports.https;
+        format!(
+            "https://{}:{port}/.tidepool/login?token={secret}",
+            host(number)
+        )
+    }
+
     /// Asks as the owner, or as somebody who shows these headers.
     pub(crate) async fn get(&self, number: u32, headers: &[(&str, &str)]) -> reqwest::Result<Got> {
-        let url = format!("https://{}:{}/x", host(number), self.traefik.ports.https);
+        self.get_at(&host(number), headers).await
+    }
+
+    /// The same by a name.
+    pub(crate) async fn get_at(
+        &self,
+        host: &str,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<Got> {
+        let url = format!("https://{host}:{}/x", self.traefik.ports.https);
         let request = headers
             .iter()
             .fold(self.client.get(url), |request, (name, value)| {
@@ -331,6 +415,11 @@ impl Rig {
             ended.unwrap();
         }
     }
+}
+
+/// Whether a server is this instance's.
+fn is_of(to: &Destination, number: u32) -> bool {
+    to.hosts.contains(&host(number)) || to.hosts.contains(&other_host(number))
 }
 
 fn secret(number: u32) -> String {

@@ -3,10 +3,13 @@
 use std::net::Ipv4Addr;
 
 use http::StatusCode;
-use tidepool_coordinator::{doorbell::Ring, model::InstanceStatus};
+use tidepool_coordinator::{
+    doorbell::Ring,
+    model::{InstanceStatus, Route},
+};
 use tidepool_tests::front::Told;
 
-use super::rig::{DOMAIN, Rig, cookie, host, id, proof};
+use super::rig::{DOMAIN, Rig, cookie, host, proof};
 
 /// The rig with instances 1 and 2, by Traefik's own routes.
 async fn rig_with_two() -> Option<Rig> {
@@ -100,6 +103,49 @@ async fn pages_of_other_sites_are_refused_and_web_hooks_pass_as_nobody() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     let (status, _) = hook("/other", "authorization").await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
+    // A channel's is signed, and bears no token.
+    let (status, _) = hook("/slack/events", "x-slack-signature").await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    rig.change(1, |route| route.hooks = vec!["/slack/events".to_owned()])
+        .await;
+    let (status, body) = hook("/slack/events", "x-slack-signature").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(Told::read(&body).unwrap().get("visitor"), "hook");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lasts_goes_by_the_edge_however_its_name_and_headers_are_spelt() {
+    let Some(rig) = rig_with_two().await else {
+        return;
+    };
+    let port = rig.traefik.ports.https;
+    let rule = format!("Host(`{}`)", host(1));
+    let live = rig.live().await;
+    let (name, _) = live.iter().find(|(_, its)| **its == rule).unwrap();
+    let name = name.strip_suffix("@redis").unwrap();
+    let cookie = cookie(1);
+    let ask = async |host: String, shown: &[(&str, &str)]| {
+        let before = rig.traefik.passed_to(name).await.unwrap();
+        let mut headers = vec![("cookie", cookie.as_str()), ("host", host.as_str())];
+        headers.extend(shown);
+        let told = rig.get(1, &headers).await.unwrap().told();
+        assert_eq!(told.get("proof"), proof(1));
+        rig.traefik.passed_to(name).await.unwrap() > before
+    };
+    for host in [
+        host(1),
+        format!("{}.", host(1)),
+        format!("{}.:{port}", host(1)),
+    ] {
+        let by_itself = ask(host.clone(), &[]).await;
+        assert!(by_itself, "{host}: Traefik has no route for it");
+        let socket = [("upgrade", "WebSocket"), ("connection", "upgrade")];
+        for lasting in [&socket[..], &[("accept", "Text/Event-Stream")]] {
+            let by_itself = ask(host.clone(), lasting).await;
+            assert!(!by_itself, "{host}, {lasting:?}: not by the edge");
+        }
+    }
     rig.end().await;
 }
 
@@ -109,17 +155,7 @@ async fn who_waits_for_a_server_is_told_when_to_come_back_and_unknown_names_are_
         return;
     };
     for status in [InstanceStatus::Starting, InstanceStatus::Running] {
-        {
-            let mut state = rig.store.state();
-            let route = state
-                .routes
-                .iter_mut()
-                .find(|route| route.instance == id(1));
-            route.unwrap().status = status;
-        }
-        let before = rig.edge.table_version();
-        rig.bell.ring(Ring::Instance(id(1)));
-        rig.edge.table_changed(before).await;
+        rig.change(1, |route| route.status = status).await;
         let url = format!("https://{}:{}/", host(1), rig.traefik.ports.https);
         let answer = rig.client.get(url).header("cookie", cookie(1)).send().await;
         let answer = answer.unwrap();
@@ -148,17 +184,7 @@ async fn a_password_is_the_edges_and_stops_there() {
         return;
     };
     let stored = format!("ann:{}", bcrypt_of("right"));
-    {
-        let mut state = rig.store.state();
-        let route = state
-            .routes
-            .iter_mut()
-            .find(|route| route.instance == id(1));
-        route.unwrap().basic_auth = Some(stored);
-    }
-    let before = rig.edge.table_version();
-    rig.bell.ring(Ring::Instance(id(1)));
-    rig.edge.table_changed(before).await;
+    rig.change(1, |route| route.basic_auth = Some(stored)).await;
     let url = format!("https://{}:{}/", host(1), rig.traefik.ports.https);
     let ask = async |password: &str| {
         let request = rig.client.get(&url).basic_auth("ann", Some(password));
@@ -214,7 +240,8 @@ async fn of_several_edges_one_that_is_away_is_not_missed() {
     rig.settled().await;
     let elsewhere = Ipv4Addr::new(127, 0, 0, 2);
     let visitor = rig.traefik.browser(elsewhere.into()).build().unwrap();
-    let url = format!("https://{}:{}/", host(1), rig.traefik.ports.https);
+    let port = rig.traefik.ports.https;
+    let url = format!("https://{}:{port}/", host(1));
     let ask = async || {
         let asked = visitor.get(&url).header("cookie", cookie(1)).send().await;
         let answer = asked.unwrap();
@@ -225,19 +252,37 @@ async fn of_several_edges_one_that_is_away_is_not_missed() {
         // Whoever visits is known though Traefik asks by way of itself.
         assert_eq!(told.get("client"), elsewhere.to_string());
     };
-    for _ in 0..10 {
+    // By the edge alone: a WebSocket (this server knows none), a login, a name that no route is for.
+    let socket = [("upgrade", "websocket"), ("connection", "upgrade")];
+    let nobody = format!("https://nobody.{DOMAIN}:{port}/");
+    let ask_edge = async |link: String| {
+        let asked = socket
+            .iter()
+            .fold(visitor.get(&url), |request, (name, value)| {
+                request.header(*name, *value)
+            });
+        let answer = asked.header("cookie", cookie(1)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "a WebSocket");
+        let answer = visitor.post(link).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "a login");
+        let answer = visitor.get(&nobody).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "no route");
+    };
+    for turn in 0..10 {
         ask().await;
+        ask_edge(rig.link(1, &format!("before-{turn}"))).await;
     }
     rig.end_an_edge().await;
-    for _ in 0..10 {
+    for turn in 0..10 {
         ask().await;
+        ask_edge(rig.link(1, &format!("after-{turn}"))).await;
     }
     rig.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_that_traefik_has_of_before_carries_nobody_to_the_server_of_before() {
-    let Some(mut rig) = rig_with_two().await else {
+    let Some(rig) = rig_with_two().await else {
         return;
     };
     assert_eq!(
@@ -273,16 +318,11 @@ async fn traefiks_own_routes_keep_an_instances_pace_too() {
     let Some(rig) = rig_with_two().await else {
         return;
     };
-    {
-        let mut state = rig.store.state();
-        let mut routes = state.routes.iter_mut();
-        let route = routes.find(|route| route.instance == id(1)).unwrap();
+    let pace = |route: &mut Route| {
         route.limits.requests_per_second = Some(1);
         route.limits.request_burst = Some(3);
-    }
-    let before = rig.edge.table_version();
-    rig.bell.ring(Ring::Instance(id(1)));
-    rig.edge.table_changed(before).await;
+    };
+    rig.change(1, pace).await;
     let mut statuses = Vec::new();
     for _ in 0..8 {
         statuses.push(rig.as_owner(1).await.unwrap().status);

@@ -102,7 +102,9 @@ pub(crate) async fn websocket(
             .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
             .header("origin", origin);
         let answer = request.send().await?;
-        if answer.status() != StatusCode::BAD_GATEWAY || Instant::now() >= deadline {
+        // The second says so: what let them in has just changed, or the server is not back yet.
+        let come_again = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE];
+        if !come_again.contains(&answer.status()) || Instant::now() >= deadline {
             break answer;
         }
         sleep(Duration::from_millis(50)).await;

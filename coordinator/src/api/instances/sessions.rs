@@ -23,7 +23,8 @@ pub struct EndedSessions {
 
 /// Signs everybody out who came by a login link.
 ///
-/// Takes effect within two seconds, on open WebSockets within fifteen.
+/// Takes effect within two seconds. Whatever is open to the instance is cut off, also what a password let in, as soon
+/// as its server has heard of it; WebSockets within fifteen seconds in any case.
 #[utoipa::path(delete, path = "/v1/instances/{id}/sessions", tag = "access", params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, body = EndedSessions), (status = "default", body = ProblemBody, content_type = "application/problem+json")))]
 pub(in crate::api) async fn end(

@@ -1,12 +1,9 @@
 //! Who may do what in Redis: Traefik reads, the coordinator writes, and neither does anything else.
 
-use anyhow::bail;
+use anyhow::Context as _;
 use tidepool_shared::document::Digest;
 
-use crate::{
-    ambient::Chance,
-    routes::{ROOT, RedisUrl},
-};
+use crate::routes::{ROOT, RedisUrl};
 
 /// Traefik's user.
 pub(super) const USER: &str = "traefik";
@@ -16,22 +13,21 @@ pub(super) struct Access {
     /// `HOST:PORT`.
     pub(super) endpoint: String,
     pub(super) database: i64,
-    /// Traefik's.
-    pub(super) password: String,
+    /// Traefik's, the newest first: all are good, so that no Traefik is locked out by another's set-up.
+    pub(super) passwords: Vec<String>,
     /// The coordinator's user and password, if its URL has them.
     pub(super) own: Option<(String, String)>,
 }
 
 impl Access {
-    /// As the coordinator's URL has it, with a new password for Traefik.
+    /// As the coordinator's URL has it, with no password for Traefik yet.
     pub(super) fn of(url: &RedisUrl) -> anyhow::Result<Self> {
-        let Some(endpoint) = url.endpoint() else {
-            bail!("`edge.redis.url` is no address that Traefik could reach");
-        };
+        let endpoint = url.endpoint();
         Ok(Self {
-            endpoint,
+            endpoint: endpoint
+                .context("`edge.redis.url` is no address that Traefik could reach")?,
             database: url.database(),
-            password: Chance::from_os().secret(),
+            passwords: Vec::new(),
             own: url.credentials(),
         })
     }
@@ -41,10 +37,15 @@ impl Access {
     pub(super) fn acl(&self) -> String {
         let hash = |password: &str| Digest::of(password.as_bytes()).to_string();
         // Redis compares the patterns of subscriptions as text.
+        let passwords: Vec<_> = self
+            .passwords
+            .iter()
+            .map(|it| format!("#{}", hash(it)))
+            .collect();
         let reader = format!(
-            "user {USER} on #{} -@all +@connection +psubscribe +punsubscribe +scan +mget +exists \
+            "user {USER} on {} -@all +@connection +psubscribe +punsubscribe +scan +mget +exists \
              %R~{ROOT}* resetchannels &__keyspace*:{ROOT}*\n",
-            hash(&self.password)
+            passwords.join(" ")
         );
         let writer = self.own.as_ref().map(|(name, password)| {
             format!(

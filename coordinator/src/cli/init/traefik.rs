@@ -107,9 +107,22 @@ providers:
         (format!("{tls}{wildcard} }} ] }}"), resolver)
     }
 
+    fn has_several_edges(&self) -> bool {
+        self.edges.len() > 1
+    }
+
     /// `forwardAuth` knows one address; several edges are reached by way of Traefik itself.
     fn asks_itself(&self) -> bool {
-        self.access.is_some() && self.edges.len() > 1
+        self.access.is_some() && self.has_several_edges()
+    }
+
+    /// What a request to the edges goes through.
+    fn before_edges(&self) -> &'static str {
+        if self.has_several_edges() {
+            "crowd, another-edge"
+        } else {
+            "crowd"
+        }
     }
 
     fn sign_in_entry(&self) -> String {
@@ -147,20 +160,24 @@ http:
       # Whatever else matches is more precise.
       priority: 1
       service: edges
-      middlewares: [ crowd ]
+      middlewares: [ {before} ]
 {routers}{challenges}  middlewares:
-    # Of one visitor at the same time: the edge sees one address, Traefik's.
-    crowd: {{ inFlightReq: {{ amount: 512, sourceCriterion: {{ ipStrategy: {{ depth: 0 }} }} }} }}
-{middlewares}  services:
+    # Of one visitor at the same time: the edge sees one address, Traefik's. A host has a whole /64 of IPv6.
+    crowd: {{ inFlightReq: {{ amount: 512, sourceCriterion: {{ ipStrategy: {{ depth: 0, ipv6Subnet: 64 }} }} }} }}
+{another}{middlewares}  services:
     {edges}:
       loadBalancer:
         serversTransport: edges
-        servers:
+{health}        servers:
 {servers}  serversTransports:
-    # Go's default of two kept connections would open one for nearly every request.
-    edges: {{ maxIdleConnsPerHost: 64 }}
+    # Go's default of two kept connections would open one for nearly every request. An edge is near: one that
+    # takes longer to be connected to is away.
+    edges: {{ maxIdleConnsPerHost: 64, forwardingTimeouts: {{ dialTimeout: 1s }} }}
 {transports}{domains}{certificate}",
+            before = self.before_edges(),
             challenges = self.challenges(),
+            another = self.another_edge(),
+            health = self.health(),
             domains = self.domains()?,
             rule = quoted(&rule),
             edges = local(EDGES),
@@ -173,7 +190,8 @@ http:
     /// its request, for Traefik and nginx would keep a WebSocket or a stream alive whose access has ended.
     fn own_routers(&self, rule: &str) -> String {
         let own = format!("{rule} && PathPrefix(`/.tidepool/`)");
-        let lasting = "HeaderRegexp(`Upgrade`, `.`) || HeaderRegexp(`Accept`, `text/event-stream`)";
+        let lasting =
+            "HeaderRegexp(`Upgrade`, `.`) || HeaderRegexp(`Accept`, `(?i)text/event-stream`)";
         let lasting = format!("{rule} && ({lasting})");
         let sign_in = if self.asks_itself() {
             format!(
@@ -205,33 +223,62 @@ http:
       rule: {}
       priority: 100000
       service: edges
-      middlewares: [ crowd ]
+      middlewares: [ {before} ]
     # The edge cuts them when their access ends; Traefik and nginx would not.
     lasting:
       rule: {}
       priority: 99999
       service: edges
-      middlewares: [ crowd ]
+      middlewares: [ {before} ]
 {sign_in}",
             quoted(shown),
             quoted(&check),
             local(SIGN_IN),
             quoted(&own),
-            quoted(&lasting)
+            quoted(&lasting),
+            before = self.before_edges(),
         )
     }
 
     /// The certificate authority asks customers' own names by plain http.
-    fn challenges(&self) -> &'static str {
-        self.tls_port.map_or("", |_| {
+    fn challenges(&self) -> String {
+        if self.tls_port.is_none() {
+            return String::new();
+        }
+        format!(
             "    challenges:
       entryPoints: [ web ]
       rule: \"PathPrefix(`/.well-known/acme-challenge/`)\"
       priority: 100000
       service: edges
-      middlewares: [ crowd ]
+      middlewares: [ {} ]
+",
+            self.before_edges()
+        )
+    }
+
+    /// An edge that cannot be connected to is passed by: nothing of the request was sent then, a WebSocket's neither.
+    fn another_edge(&self) -> String {
+        if !self.has_several_edges() {
+            return String::new();
+        }
+        format!(
+            "    # When an edge is away: nothing was sent to it yet.
+    another-edge: {{ retry: {{ attempts: {}, initialInterval: 20ms }} }}
+",
+            self.edges.len()
+        )
+    }
+
+    /// Not with routes in Redis: each of their changes would start Traefik's checks anew, and an edge that is
+    /// away would be back until the next one.
+    fn health(&self) -> &'static str {
+        if self.access.is_some() || !self.has_several_edges() {
+            return "";
+        }
+        "        # An edge says 404 to its own address, which is no agent's name.
+        healthCheck: { path: /, status: 404, interval: 2s, timeout: 1s }
 "
-        })
     }
 
     /// Connections for any name but ours go to the edges unopened, with a word about who connects.
@@ -271,21 +318,17 @@ http:
         ))
     }
 
-    /// A regular expression for the names of all instances.
+    /// A regular expression for the names of all instances. A name may end with a dot: Traefik matches it in routes
+    /// from Redis without, so these rules must know it, too.
     fn names(&self) -> String {
         let domain = self.domain.to_ascii_lowercase().replace('.', "\\.");
-        format!("^[a-z0-9-]+\\.{domain}$")
+        format!("^[a-z0-9-]+\\.{domain}\\.?$")
     }
 
     fn sign_in(&self) -> String {
         let asked = match self.edges {
             [edge] => edge.clone(),
             _ => format!("http://127.0.0.1:{}", self.options.sign_in_port),
-        };
-        let another = if self.asks_itself() {
-            "    another-edge: { retry: { attempts: 2, initialInterval: 20ms } }\n"
-        } else {
-            ""
         };
         format!(
             "    # Every route from Redis has it. The edge says who may pass; what a visitor says of itself is
@@ -300,7 +343,7 @@ http:
         authResponseHeaders: [ X-Tidepool-Proof, X-Tidepool-Visitor, X-Tidepool-Client, {HOP}, Cookie, Authorization ]
         authResponseHeadersRegex: {}
         maxResponseBodySize: 65536
-{another}",
+",
             local(SIGN_IN),
             quoted(&self.hop),
             quoted(&format!("{}{AUTHORIZE}", asked.trim_end_matches('/'))),
@@ -355,7 +398,7 @@ fn provider(access: &Access) -> String {
         quoted(&access.endpoint),
         access.database,
         redis::USER,
-        quoted(&access.password),
+        quoted(access.passwords.first().map_or("", String::as_str)),
     )
 }
 

@@ -143,6 +143,24 @@ pub(in super::super) const TOO_MANY_WEBSOCKETS: Answer = Answer {
     challenge: Challenge::None,
 };
 
+pub(in super::super) const TOO_MANY_AT_ONCE: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "too-many-at-once",
+    title: "Too many requests at the same time",
+    detail: "This agent has as many requests to answer as it may. Wait a moment, then try again.",
+    retry: Retry::Soon,
+    challenge: Challenge::None,
+};
+
+pub(in super::super) const FULL: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "full",
+    title: "Too many visitors",
+    detail: "This service has as many visitors as it can take. Wait a moment, then try again.",
+    retry: Retry::Soon,
+    challenge: Challenge::None,
+};
+
 pub(in super::super) const FOREIGN_ORIGIN: Answer = Answer {
     status: StatusCode::FORBIDDEN,
     slug: "foreign-origin",
@@ -166,6 +184,15 @@ pub(in super::super) const STARTING: Answer = Answer {
     slug: "starting",
     title: "Your agent is starting",
     detail: "This takes a few seconds. This page opens it as soon as it is ready.",
+    retry: Retry::Soon,
+    challenge: Challenge::None,
+};
+
+pub(in super::super) const CHANGED: Answer = Answer {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "changed",
+    title: "Access has just changed",
+    detail: "Who may come in was changed while this was asked for. Try again.",
     retry: Retry::Soon,
     challenge: Challenge::None,
 };

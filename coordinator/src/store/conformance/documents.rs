@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use serde_json::{Value, json};
 use tidepool_shared::document::Generation;
 
 use super::{
     Outcome,
     world::{
         at, change, claimed, count, document, new_instance, operation_id, report, running,
-        server_id,
+        server_id, warm,
     },
 };
 use crate::{
-    model::{DocumentChange, EdgeLimits, OperationKind, OperationState, ServerReport},
+    model::{DocumentChange, EdgeLimits, NewInstance, OperationKind, OperationState, ServerReport},
     store::{ChangeRefused, Store},
 };
 
@@ -33,6 +34,35 @@ pub async fn a_change_replaces_the_document_with_an_operation_under_way<S: Store
     assert_eq!(operation.id, operation_id(102));
     assert_eq!(operation.kind, OperationKind::Configure);
     assert_eq!(operation.generation, Some(Generation(2)));
+    Ok(())
+}
+
+pub async fn where_channels_take_web_hooks_follows_the_configuration_and_is_in_the_route<
+    S: Store,
+>(
+    store: Arc<S>,
+) -> Outcome {
+    let slack = |path: &str| -> Value {
+        json!({"channels": {"slack": {"mode": "http", "webhookPath": path}}})
+    };
+    warm(&*store, 1).await?;
+    let new = NewInstance {
+        config: slack("/slack/first"),
+        ..new_instance(1)
+    };
+    let created = store.create_instance(&new, at(5)).await?;
+    let first = store.routes_of(created.id).await?;
+    assert!(first.iter().all(|route| route.hooks == ["/slack/first"]));
+    store.record_report(server_id(1), &report(1), at(6)).await?;
+    store.mark_running(created.id, &[], at(7)).await?;
+    let change = DocumentChange {
+        config: slack("/slack/second"),
+        ..change(1, 2)
+    };
+    store.change_document(&change, at(8)).await?;
+    let second = store.routes().await?;
+    assert!(!second.is_empty());
+    assert!(second.iter().all(|route| route.hooks == ["/slack/second"]));
     Ok(())
 }
 

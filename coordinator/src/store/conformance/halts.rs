@@ -262,12 +262,18 @@ pub async fn whoever_was_let_in_is_cut_off_when_access_changes<S: Store>(store: 
         (document.generation, 1)
     );
     assert_eq!(store.current_operation(id).await?, None);
+    store.end_sessions(id, None).await?;
+    assert_eq!(wanted(&*store, 1).await?.evictions, 2);
+    // One browser that signs out leaves the others alone.
+    store.end_sessions(id, Some(hash(1))).await?;
+    assert_eq!(wanted(&*store, 1).await?.evictions, 2);
     store
         .delete_instance(id, operation_id(110), at(9), at(9))
         .await?;
+    assert_eq!(store.end_sessions(id, None).await?, 0);
     let server = store.server(server_id(1)).await?.context("no server")?;
     assert_eq!(server.state, ServerState::Draining);
     let document = wanted(&*store, 1).await?;
-    assert_eq!((document.power, document.evictions), (Power::Off, 2));
+    assert_eq!((document.power, document.evictions), (Power::Off, 3));
     Ok(())
 }

@@ -48,12 +48,19 @@ pub async fn a_renamed_instance_is_found_by_its_new_name_and_the_old_one_leads_t
         ("www.a1.localhost", there),
     ];
     assert_eq!(moved, BTreeMap::from(wanted));
+    assert!(routes.iter().all(|route| route.is_renaming));
     let destinations = store.destinations().await?;
     let hosts: Vec<_> = destinations.iter().flat_map(|to| &to.hosts).collect();
     assert_eq!(hosts, ["other.example"]);
     let operation = store.operation(operation_id(102)).await?.context("none")?;
     assert_eq!(operation.kind, OperationKind::Rename);
     assert_eq!(operation.state, OperationState::Running);
+    // Its server has said that it serves the new name.
+    store
+        .record_report(server_id(1), &report(2), at(10))
+        .await?;
+    let routes = store.routes().await?;
+    assert!(!routes.is_empty() && routes.iter().all(|route| !route.is_renaming));
     Ok(())
 }
 

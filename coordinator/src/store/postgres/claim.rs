@@ -10,6 +10,7 @@ use tidepool_shared::id::EventId;
 use super::{PostgresStore, claims, retry::retried, rows};
 use crate::{
     ambient::Moment,
+    config::channels::hook_paths,
     model::{Health, Instance, InstanceStatus, NewInstance, OperationKind, OperationState},
 };
 
@@ -42,8 +43,9 @@ const CLAIM: &str = "
     ), created AS (
         INSERT INTO instances (id, name, external_id, tier, status, health, reasons, url, hosts,
             server_id, generation, observed, restarts, config, edge_proof, warm, timings,
-            created_at, claimed_at, region)
-        SELECT $1, $4, $5, $2, $6, $7, '[]', $8, $9, id, $10, 0, 0, $11, $12, TRUE, '[]', $3, $3, $22
+            created_at, claimed_at, region, channel_hooks)
+        SELECT $1, $4, $5, $2, $6, $7, '[]', $8, $9, id, $10, 0, 0, $11, $12, TRUE, '[]', $3, $3, $22,
+            $23
         FROM taken RETURNING *
     ), routed AS (
         INSERT INTO routes (host, instance_id) SELECT host, $1 FROM taken, unnest($13) AS host
@@ -104,6 +106,7 @@ async fn statement(
                 .collect::<Vec<_>>(),
         )
         .bind(&new.pool.region)
+        .bind(rows::as_json(&hook_paths(&new.config))?)
         .fetch_optional(&store.pool)
         .await?
         .map(|row| rows::instance(&row))

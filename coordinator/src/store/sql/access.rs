@@ -6,7 +6,13 @@ use async_trait::async_trait;
 use sqlx::Row as _;
 use tidepool_shared::id::{InstanceId, TokenId};
 
-use super::{Connection, SqlStore, during, events, locked, rows, servers::transition, transaction};
+use super::{
+    Connection, SqlStore,
+    documents::{self, Switch},
+    during, events, instances, locked, rows,
+    servers::transition,
+    transaction,
+};
 use crate::{
     ambient::Moment,
     model::ApiToken,
@@ -155,6 +161,10 @@ impl AccessStore for SqlStore {
         session_hash: Option<[u8; 32]>,
     ) -> Stored<u64> {
         transaction!(self, "end sessions", |tx| {
+            if session_hash.is_none() && instances::hold_living(&mut *tx, instance).await? {
+                // What they opened by Traefik's own route is cut by the server alone.
+                documents::switch(&mut *tx, instance, Switch::Evict).await?;
+            }
             sqlx::query("DELETE FROM sessions WHERE instance_id = $1 AND ($2 IS NULL OR hash = $2)")
                 .bind(instance.to_string())
                 .bind(session_hash.as_ref().map(<[u8; 32]>::as_slice))

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     ambient::Moment,
+    config::channels::hook_paths,
     model::{DocumentChange, Instance, InstanceStatus, OperationKind, OperationState, StepMs},
     store::{ChangeRefused, StoreError, Transition},
 };
@@ -168,9 +169,10 @@ pub(super) async fn replace(
     .execute(&mut *tx)
     .await?;
     let signed = change.openclaw.as_ref();
-    sqlx::query("UPDATE instances SET openclaw_signed = $2 WHERE id = $1")
+    sqlx::query("UPDATE instances SET channel_hooks = $3, openclaw_signed = $2 WHERE id = $1")
         .bind(change.instance.to_string())
         .bind(signed.and_then(|order| order.signed.as_deref()))
+        .bind(rows::as_json(&hook_paths(&change.config))?)
         .execute(&mut *tx)
         .await?;
     documents::write(&mut *tx, &change.document).await?;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     ambient::Moment,
+    config::channels::hook_paths,
     model::{
         Health, Instance, InstanceStatus, NewInstance, OperationKind, OperationState, PoolKey,
     },
@@ -118,9 +119,9 @@ async fn insert_instance(
     let result = sqlx::query(
         "INSERT INTO instances (id, name, external_id, tier, status, health, reasons, url, hosts,
              server_id, generation, observed, restarts, config, edge_proof, warm, timings,
-             created_at, claimed_at, region)
+             created_at, claimed_at, region, channel_hooks)
          VALUES ($1, $2, $3, $4, $5, $6, '[]', $7, $8, $9, $10, 0, 0, $11, $12, $13, '[]', $14,
-             $15, $16)
+             $15, $16, $17)
          ON CONFLICT DO NOTHING",
     )
     .bind(new.id.to_string())
@@ -139,6 +140,7 @@ async fn insert_instance(
     .bind(now.0)
     .bind(server.map(|_| now.0))
     .bind(&new.pool.region)
+    .bind(rows::as_json(&hook_paths(&new.config))?)
     .execute(tx)
     .await?;
     Ok(result.rows_affected() == 1)

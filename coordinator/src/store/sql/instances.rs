@@ -347,6 +347,17 @@ pub(super) async fn hold(tx: &mut Connection, id: InstanceId) -> sqlx::Result<bo
     Ok(found.is_some())
 }
 
+/// The same, and false as well when it is deleted.
+pub(super) async fn hold_living(tx: &mut Connection, id: InstanceId) -> sqlx::Result<bool> {
+    let found = sqlx::query(locked!(
+        "SELECT 1 FROM instances WHERE id = $1 AND status NOT IN ('deleted', 'purged')"
+    ))
+    .bind(id.to_string())
+    .fetch_optional(tx)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// What an `instance.status_changed` says.
 pub(super) fn moved(from: InstanceStatus, to: InstanceStatus) -> Value {
     json!({ "from": from, "to": to })

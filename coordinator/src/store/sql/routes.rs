@@ -21,6 +21,11 @@ impl RouteStore for SqlStore {
                     server.id AS server_id, server.address, server.has_door,
                     instance.edge_proof, instance.basic_auth, instance.status, instance.suspension,
                     instance.max_body_bytes, instance.requests_per_second, instance.request_burst,
+                    instance.channel_hooks,
+                    CASE WHEN instance.channel_hooks IS NULL THEN instance.config END AS hooks_of,
+                    EXISTS (SELECT 1 FROM operations AS renaming
+                            WHERE renaming.instance_id = instance.id AND renaming.kind = 'rename'
+                              AND renaming.state IN ('queued', 'running')) AS is_renaming,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM hosts AS route
              JOIN instances AS instance ON instance.id = route.instance_id
@@ -46,6 +51,11 @@ impl RouteStore for SqlStore {
                     server.id AS server_id, server.address, server.has_door,
                     instance.edge_proof, instance.basic_auth, instance.status, instance.suspension,
                     instance.max_body_bytes, instance.requests_per_second, instance.request_burst,
+                    instance.channel_hooks,
+                    CASE WHEN instance.channel_hooks IS NULL THEN instance.config END AS hooks_of,
+                    EXISTS (SELECT 1 FROM operations AS renaming
+                            WHERE renaming.instance_id = instance.id AND renaming.kind = 'rename'
+                              AND renaming.state IN ('queued', 'running')) AS is_renaming,
                     CASE WHEN route.moved_until IS NOT NULL THEN instance.url END AS moved_to
              FROM hosts AS route
              JOIN instances AS instance ON instance.id = route.instance_id

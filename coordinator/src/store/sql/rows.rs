@@ -14,6 +14,7 @@ use super::Row;
 use crate::{
     ambient::Moment,
     cloud::Placement,
+    config::channels::hook_paths,
     model::{
         ApiToken, Coordinator, Door, EdgeLimits, Event, Health, Instance, InstanceStatus,
         Operation, OperationKind, OperationState, PoolKey, PoolStanding, Route, SagaKind, SagaStep,
@@ -212,6 +213,12 @@ pub(super) fn route(row: &Row) -> sqlx::Result<Route> {
         limits: edge_limits(row)?,
         status: word(row, "status", InstanceStatus::from_word)?,
         notice: maybe_json::<Suspension>(row, "suspension")?.and_then(|it| it.message),
+        hooks: match maybe_json(row, "channel_hooks")? {
+            Some(hooks) => hooks,
+            // Its configuration was taken by a coordinator of before.
+            None => hook_paths(&json(row, "hooks_of")?),
+        },
+        is_renaming: row.try_get("is_renaming")?,
         moved_to: row.try_get("moved_to")?,
     })
 }

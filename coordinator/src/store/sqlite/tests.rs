@@ -2,16 +2,21 @@
 
 use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
+use serde_json::json;
 use tempfile::TempDir;
-use tidepool_shared::id::{InstanceId, ServerId};
+use tidepool_shared::{
+    document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
+    id::{InstanceId, OperationId, ServerId},
+};
 use uuid::Uuid;
 
 use super::SqliteStore;
 use crate::{
     ambient::{Chance, Moment},
-    model::{Blame, NewServer, sample},
+    model::{Blame, NewInstance, NewServer, sample},
     store::{
-        AccessStore as _, EventStore as _, ServerStore as _, Transition,
+        AccessStore as _, EventStore as _, InstanceStore as _, RouteStore as _, ServerStore as _,
+        Transition,
         conformance::{Fresh, Outcome},
     },
 };
@@ -149,6 +154,49 @@ async fn an_unknown_word_is_an_error() -> Outcome {
         .execute(&store.writer)
         .await?;
     assert!(store.servers().await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn web_hooks_of_a_configuration_of_before_are_read_from_it() -> Outcome {
+    let directory = TempDir::new()?;
+    let store = open(&directory.path().join("store.db")).await?;
+    let id = InstanceId::new(Uuid::from_u128(1));
+    let config = json!({"channels": {"slack": {"mode": "http"}}});
+    let document = DesiredDocument {
+        instance: id,
+        generation: Generation(1),
+        hosts: vec!["a.localhost".to_owned()],
+        origins: Vec::new(),
+        edge_proof: EdgeProof("proof".to_owned()),
+        config: config.clone(),
+        restarts: 0,
+        limits: GatewayLimits::default(),
+        power: Power::On,
+        evictions: 0,
+        max_body_bytes: None,
+        openclaw: None,
+    };
+    let new = NewInstance {
+        id,
+        operation: OperationId::new(Uuid::from_u128(1)),
+        name: "a".to_owned(),
+        external_id: None,
+        pool: sample::pool(),
+        hosts: document.hosts.clone(),
+        url: "http://a.localhost".to_owned(),
+        edge_proof: document.edge_proof.clone(),
+        config,
+        document: SealedDocument::seal(&document),
+    };
+    store.create_instance(&new, Moment(1)).await?;
+    let before = store.routes().await?;
+    assert_eq!(before.len(), 1);
+    assert!(before.iter().all(|route| route.hooks == ["/slack/events"]));
+    sqlx::query("UPDATE instances SET channel_hooks = NULL")
+        .execute(&store.writer)
+        .await?;
+    assert_eq!(store.routes().await?, before);
     Ok(())
 }
 
