@@ -6,12 +6,16 @@ use tokio::time::{Duration, Instant, sleep};
 
 use crate::bench::Bench;
 
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// OpenClaw takes the configuration of a channel whose plugin it lacks, and does nothing; so what is looked at is that
 /// the channel hears, and refuses what Slack has not signed.
 pub(crate) async fn a_channel_hears_once_it_is_configured(bench: &Bench) {
+    let client = reqwest::Client::builder().timeout(PATIENCE).build();
+    let client = client.expect("a client");
+    let url = format!("http://{}/slack/events", bench.place.gateway);
     let hears = async || {
-        let url = format!("http://{}/slack/events", bench.place.gateway);
-        let asked = reqwest::Client::new().post(url).body("{}").send().await;
+        let asked = client.post(&url).body("{}").send().await;
         asked.expect("an answer").status().as_u16()
     };
     assert_eq!(hears().await, 404);
@@ -23,7 +27,7 @@ pub(crate) async fn a_channel_hears_once_it_is_configured(bench: &Bench) {
         matches!(outcome, Outcome::Applied { how: How::Hot, .. }),
         "{outcome:?}"
     );
-    let deadline = Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + PATIENCE;
     while hears().await != 401 {
         assert!(
             Instant::now() < deadline,
