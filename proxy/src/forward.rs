@@ -150,7 +150,7 @@ impl Forwarder {
             };
         };
         self.rates.admit(customer).await.map_err(Refusal::of_rate)?;
-        let envelope = Envelope::read(&body).map_err(Refusal::Malformed)?;
+        let envelope = Envelope::read(asked.dialect, &body).map_err(Refusal::Malformed)?;
         let named = asked.model.clone();
         let name = named
             .or_else(|| envelope.model.as_ref().map(|model| model.name.clone()))

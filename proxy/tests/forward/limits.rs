@@ -207,6 +207,10 @@ async fn what_costs_nobody_knows_what_is_served_with_a_key_of_their_own_only() {
             "{key}"
         );
     }
+    // Gemini takes a single tool for a list.
+    let path = "/v1beta/models/gemini:generateContent";
+    let request = json!({"contents": [], "tools": {"googleSearch": {}}});
+    assert_eq!(rig.post(path, &request).await.0, 400);
     assert!(rig.upstream.heard().is_empty());
     let own =
         json!([{"type": "function", "function": {"name": "a"}}, {"name": "b", "input_schema": {}}]);
