@@ -15,6 +15,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use self::rig::{Rig, Row};
 
@@ -93,6 +94,7 @@ async fn a_provider_that_fails_is_followed_by_the_next_and_both_are_rows() {
         ("upstream_refused", 500)
     );
     assert_eq!((rows[0].output, rows[0].cost_microcents), (0, Some(0)));
+    assert!(!rows[0].estimated, "who refuses does not charge");
     assert_eq!(rows[1].outcome, "completed");
     assert_eq!(rows[0].request_id, rows[1].request_id);
 }
@@ -111,6 +113,46 @@ async fn a_provider_that_breaks_off_never_looks_like_an_end() {
         ("upstream_broke", true)
     );
     assert!(row.output > 0 && row.input > 0, "{row:?}");
+}
+
+#[tokio::test]
+async fn what_was_asked_whole_and_not_answered_is_an_estimate_of_what_was_read() {
+    let rig = Rig::start().await;
+    let (status, _) = rig.post("/v1/chat/completions", &stream("hang up")).await;
+    assert_eq!(status, 502);
+    for row in rig.rows(2).await {
+        assert_eq!(
+            (row.outcome.as_str(), row.status, row.estimated),
+            ("upstream_failed", 502, true)
+        );
+        assert!(row.input > 0 && row.cost_microcents > Some(0), "{row:?}");
+        assert_eq!(row.output, 0);
+    }
+}
+
+#[tokio::test]
+async fn the_row_of_a_request_under_way_has_the_likely_answer_in_it() {
+    let rig = Rig::start().await;
+    let request = rig.request("/v1/chat/completions", &stream("think"));
+    let mut asked = JoinSet::new();
+    asked.spawn(request.send());
+    let begun = loop {
+        let journal = rig.journal();
+        if let Some(line) = journal.lines().find(|line| line.contains("proxy_died")) {
+            break serde_json::from_str::<Value>(line).unwrap()["begin"].clone();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(
+        (&begun["output"], &begun["estimated"]),
+        (&json!(4096), &json!(true))
+    );
+    // 4,096 x 600,000 picodollars are 245,760 microcents, and the prompt is more.
+    assert!(
+        begun["cost_microcents"].as_u64().unwrap() > 245_760,
+        "{begun}"
+    );
+    asked.shutdown().await;
 }
 
 #[tokio::test]
