@@ -103,7 +103,9 @@ impl Forwarder {
         let asked = self
             .client
             .post(&request.url, &request.headers, request.body);
+        let waiting = self.breakers.wait(&provider.name);
         let answered = timeout(HEAD_PATIENCE, asked).await;
+        waiting.over();
         let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(no_answer)) => {
