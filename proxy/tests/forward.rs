@@ -245,6 +245,21 @@ async fn a_customers_own_key_goes_before_ours_and_opens_what_has_no_alias() {
 }
 
 #[tokio::test]
+async fn what_a_customers_own_key_is_refused_is_not_asked_with_ours() {
+    let rig = Rig::start().await;
+    let request = chat("mixed", false);
+    let (status, _) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 200, "on our keys the next target answers");
+    assert_eq!(rig.rows(2).await[1].payer, "managed");
+    rig.give_own_key("main", "sk-theirs").await;
+    let (status, answer) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 401, "{answer}");
+    let row = rig.rows(3).await.pop().unwrap();
+    assert_eq!((row.payer.as_str(), row.status), ("own", 401));
+    assert_eq!(rig.upstream.heard().len(), 3);
+}
+
+#[tokio::test]
 async fn whom_a_load_balancer_names_is_the_caller_and_nobody_elses_word_counts() {
     let other = Ipv4Addr::new(127, 9, 1, 77);
     let rig = Rig::start_with(&[rig::OWNER.into()]).await;
