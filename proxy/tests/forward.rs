@@ -116,6 +116,43 @@ async fn a_provider_that_breaks_off_never_looks_like_an_end() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_in_order_and_too_early_is_told_as_broken_off() {
+    let rig = Rig::start().await;
+    let message = json!({"model": "claude", "max_tokens": 10, "stream": true,
+        "messages": [{"role": "user", "content": "end early"}]});
+    let response = json!({"model": "default", "stream": true, "input": "end early"});
+    let chat = stream("end early");
+    for (rows, path, request) in [
+        (1, "/v1/chat/completions", chat),
+        (2, "/v1/messages", message),
+        (3, "/v1/responses", response),
+    ] {
+        let (_, answer) = rig.post(path, &request).await;
+        let last = answer.trim_end().rsplit("\n\n").next().unwrap();
+        assert!(last.contains("the provider broke off"), "{path}: {answer}");
+        let row = rig.rows(rows).await.pop().unwrap();
+        assert_eq!(
+            (row.outcome.as_str(), row.estimated),
+            ("upstream_broke", true),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_says_why_it_ended_needs_no_mark() {
+    let rig = Rig::start().await;
+    let request = stream("end without a mark");
+    let (_, answer) = rig.post("/v1/chat/completions", &request).await;
+    assert!(!answer.contains("error"), "{answer}");
+    assert_eq!(rig.only_row().await.outcome, "completed");
+    let response = json!({"model": "default", "stream": true, "input": "Hi"});
+    let (_, answer) = rig.post("/v1/responses", &response).await;
+    assert_eq!(answer, upstream::responses_stream());
+    assert_eq!(rig.rows(2).await[1].outcome, "completed");
+}
+
+#[tokio::test]
 async fn what_was_asked_whole_and_not_answered_is_an_estimate_of_what_was_read() {
     let rig = Rig::start().await;
     let (status, _) = rig.post("/v1/chat/completions", &stream("hang up")).await;
