@@ -395,6 +395,32 @@ async fn anthropic_and_gemini_are_spoken_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_in_the_list_is_told_by_its_name() {
+    let rig = Rig::start().await;
+    let ask = async |path: &str, header: (&'static str, &'static str)| {
+        let request = rig.get(path).header(header.0, header.1);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json::<Value>().await.unwrap())
+    };
+    let none = ("accept", "*/*");
+    let (status, model) = ask("/v1/models/default", none).await;
+    assert_eq!(
+        (status, &model["id"], &model["object"]),
+        (200, &json!("default"), &json!("model"))
+    );
+    let (status, model) = ask("/v1/models/claude", ("anthropic-version", "2023-06-01")).await;
+    assert_eq!((status, &model["type"]), (200, &json!("model")));
+    let (status, model) = ask("/v1beta/models/gemini", none).await;
+    assert_eq!((status, &model["name"]), (200, &json!("models/gemini")));
+    let (status, answer) = ask("/v1/models/main%2Fgpt-4o", none).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (404, &json!("model_not_found"))
+    );
+}
+
+#[tokio::test]
 async fn refusals_are_in_the_dialect_of_the_path() {
     let rig = Rig::start().await;
     let body = json!({"model": "nothing", "max_tokens": 1, "messages": []});

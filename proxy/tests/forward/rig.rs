@@ -143,6 +143,10 @@ impl Rig {
             .json(body)
     }
 
+    pub(crate) fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        self.client.get(self.url(path))
+    }
+
     pub(crate) async fn send(&self, path: &str, body: &Value) -> reqwest::Response {
         self.request(path, body).send().await.unwrap()
     }
