@@ -31,7 +31,9 @@ struct Open {
     payer: Payer,
     begun: Instant,
     first_token: Option<Duration>,
-    /// Until something was seen that the model generated.
+    /// When the head of the answer came: from then on the model is known to be at work.
+    answering: Option<Instant>,
+    /// From then until something was seen that the model generated.
     silence: Option<Duration>,
 }
 
@@ -41,8 +43,6 @@ pub(crate) struct Interested {
     pub(crate) reservation: Option<Reservation>,
     /// Where tokens are counted.
     pub(crate) meter: Option<(Arc<Rates>, InstanceId)>,
-    /// More than that is not guessed of an answer that nobody saw.
-    pub(crate) likely_output: u64,
     pub(crate) provider: Arc<Provider>,
 }
 
@@ -63,11 +63,19 @@ impl Account {
             payer,
             begun: Instant::now(),
             first_token: None,
+            answering: None,
             silence: None,
         })))
     }
 
-    /// The first bytes of the answer are here.
+    /// The head of the answer is here.
+    pub(crate) fn answered(&mut self) {
+        if let Some(open) = &mut self.0 {
+            open.answering.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// The first event of the answer is here.
     pub(crate) fn first(&mut self) {
         if let Some(open) = &mut self.0 {
             open.first_token.get_or_insert_with(|| open.begun.elapsed());
@@ -77,7 +85,8 @@ impl Account {
     /// Something of what the model generated is here.
     pub(crate) fn spoke(&mut self) {
         if let Some(open) = &mut self.0 {
-            open.silence.get_or_insert_with(|| open.begun.elapsed());
+            let silence = open.answering.map(|since| since.elapsed());
+            open.silence = open.silence.or(silence);
         }
     }
 
@@ -86,6 +95,11 @@ impl Account {
         if let Some(open) = self.0.take() {
             open.end(status.as_u16(), outcome, Usage::default(), Some(0), false);
         }
+    }
+
+    /// Nothing was answered, but all was asked: the provider may charge for what it read.
+    pub(crate) fn lose(self, status: StatusCode) {
+        self.settle(status, Outcome::UpstreamFailed, &Observed::default());
     }
 
     /// Something was, as far as was seen.
@@ -97,7 +111,7 @@ impl Account {
 }
 
 impl Drop for Account {
-    /// Nobody waits any more for an answer that had not begun: the model may be at work all the same.
+    /// Nobody waits any more for an answer that had not begun: the prompt may have been read all the same.
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
             open.settle(0, Outcome::Abandoned, &Observed::default());
@@ -127,17 +141,25 @@ impl Open {
         matches!(self.interested.provider.kind, Kind::OpenRouter | Kind::XAi)
     }
 
-    /// What was counted on the way counts; the rest is guessed from its bytes, and from the time in which
-    /// the model worked and nothing of it was seen.
+    /// What was counted on the way counts; what was said since is guessed from its bytes. Where the provider has
+    /// not counted, so is the time in which the model worked and nothing of it was seen. A silence before the
+    /// head is none of the model's: a provider that hangs would make every attempt as dear as a long answer.
     fn estimated(&self, observed: &Observed) -> Usage {
-        let seen = observed.usage.unwrap_or(self.estimate);
-        let silence = self.silence.unwrap_or_else(|| self.begun.elapsed());
-        let unseen = tokens_in(silence).min(self.interested.likely_output);
-        let said = observed.generated_bytes.div_ceil(BYTES_PER_TOKEN);
-        Usage {
-            output: seen.output.max(unseen.saturating_add(said)),
-            ..seen
-        }
+        let seen = observed.usage.unwrap_or(Usage {
+            output: 0,
+            ..self.estimate
+        });
+        let of_bytes = |bytes: u64| bytes.div_ceil(BYTES_PER_TOKEN);
+        let output = if let Some(bytes) = observed.generated_since_count {
+            seen.output.saturating_add(of_bytes(bytes))
+        } else {
+            let waited = || self.answering.map(|since| since.elapsed());
+            let silence = self.silence.or_else(waited).unwrap_or_default();
+            let unseen = tokens_in(silence).min(self.estimate.output);
+            let said = of_bytes(observed.generated_bytes);
+            seen.output.max(unseen.saturating_add(said))
+        };
+        Usage { output, ..seen }
     }
 
     fn end(self, status: u16, outcome: Outcome, usage: Usage, cost: Option<u64>, estimated: bool) {

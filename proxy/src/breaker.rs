@@ -13,6 +13,9 @@ const FAILURES: u32 = 5;
 /// How long it stays open; then one request after the other may try, and the first success closes it.
 const OPEN: Duration = Duration::from_secs(10);
 
+/// Without a word for so long, an answer that nobody waits for any more counts as a failure.
+const HANGS: Duration = Duration::from_secs(20);
+
 /// All providers' breakers.
 #[derive(Debug, Default)]
 pub(crate) struct Breakers(Mutex<HashMap<String, Breaker>>);
@@ -31,6 +34,16 @@ impl Breakers {
             .get(provider)
             .and_then(|breaker| breaker.open_until)
             .is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Somebody begins to wait for it.
+    pub(crate) fn wait<'a>(&'a self, provider: &'a str) -> Waiting<'a> {
+        Waiting {
+            breakers: self,
+            provider,
+            since: Instant::now(),
+            is_over: false,
+        }
     }
 
     /// It answered.
@@ -56,9 +69,53 @@ impl Breakers {
     }
 }
 
+/// A wait for the head of an answer. A client that gives up drops it with all else: without this, a provider that
+/// takes requests and never answers would not be left alone until one client waited for ten minutes.
+#[derive(Debug)]
+#[must_use = "it is over when this is dropped"]
+pub(crate) struct Waiting<'a> {
+    breakers: &'a Breakers,
+    provider: &'a str,
+    since: Instant,
+    is_over: bool,
+}
+
+impl Waiting<'_> {
+    /// There is an answer, or a failure that is told otherwise.
+    pub(crate) fn over(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_over && self.since.elapsed() >= HANGS {
+            self.breakers.failed(self.provider);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_after_twenty_seconds_tells_of_a_failure() {
+        let breakers = Breakers::default();
+        for _ in 0..5 {
+            let early = breakers.wait("one");
+            tokio::time::advance(Duration::from_secs(19)).await;
+            drop(early);
+            let answered = breakers.wait("one");
+            tokio::time::advance(Duration::from_mins(5)).await;
+            answered.over();
+        }
+        assert!(!breakers.is_open("one"));
+        let waiting: Vec<_> = (0..5).map(|_| breakers.wait("one")).collect();
+        tokio::time::advance(HANGS).await;
+        drop(waiting);
+        assert!(breakers.is_open("one"));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn five_failures_in_a_row_open_it_and_time_or_an_answer_closes_it() {

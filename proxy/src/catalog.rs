@@ -144,7 +144,8 @@ impl Catalog {
         names
     }
 
-    /// Where a request for this name may go, in order of preference.
+    /// Where a request for this name may go, in order of preference. Whoever has a key of their own for one of the
+    /// targets is served with keys of their own only: what their key is refused must not be charged to them.
     pub fn resolve(
         &self,
         customer: &Customer,
@@ -171,31 +172,36 @@ impl Catalog {
             }
             (None, _) => return Err(Unresolved::UnknownModel),
         };
-        let is_direct = aliased.is_none();
-        let targets: Vec<_> = rows
+        let known = |row: &&TargetRow| self.providers.contains_key(&row.provider);
+        let speaks = |row: &&TargetRow| {
+            let provider = self.providers.get(&row.provider);
+            provider.is_some_and(|provider| provider.kind.path(dialect).is_some())
+        };
+        let is_own = |row: &&TargetRow| {
+            let own = (customer.instance, row.provider.clone());
+            self.keys.contains_key(&own)
+        };
+        let own_only = aliased.is_none() || rows.iter().filter(speaks).any(|row| is_own(&row));
+        let meant: Vec<_> = rows
             .iter()
-            .filter_map(|row| self.target(customer, row))
-            .filter(|target| target.payer == Payer::Own || !is_direct)
+            .filter(known)
+            .filter(|row| !own_only || is_own(row))
             .collect();
-        if targets.is_empty() {
-            let locked = |row: &TargetRow| {
-                let own = (customer.instance, row.provider.clone());
-                self.keys.get(&own).is_some_and(Option::is_none)
-            };
-            return Err(if rows.iter().any(locked) {
-                Unresolved::OwnKey
-            } else {
-                Unresolved::UnknownModel
-            });
+        if meant.is_empty() {
+            return Err(Unresolved::UnknownModel);
         }
-        let speaking: Vec<_> = targets
-            .into_iter()
-            .filter(|target| target.provider.kind.path(dialect).is_some())
-            .collect();
+        let speaking: Vec<_> = meant.into_iter().filter(speaks).collect();
         if speaking.is_empty() {
             return Err(Unresolved::OtherDialect);
         }
-        Ok(speaking)
+        let targets: Vec<_> = speaking
+            .into_iter()
+            .filter_map(|row| self.target(customer, row))
+            .collect();
+        if targets.is_empty() {
+            return Err(Unresolved::OwnKey);
+        }
+        Ok(targets)
     }
 
     fn target(&self, customer: &Customer, row: &TargetRow) -> Option<Target> {

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use self::attempt::{Attempted, Failure, Question};
-pub(crate) use self::estimate::{BYTES_PER_TOKEN, prompt_tokens, tokens_in};
+use self::estimate::prompt_tokens;
+pub(crate) use self::estimate::{BYTES_PER_TOKEN, tokens_in};
 use crate::{
     asked::Asked,
     bodies::Bodies,
@@ -150,7 +151,7 @@ impl Forwarder {
             };
         };
         self.rates.admit(customer).await.map_err(Refusal::of_rate)?;
-        let envelope = Envelope::read(&body).map_err(Refusal::Malformed)?;
+        let envelope = Envelope::read(asked.dialect, &body).map_err(Refusal::Malformed)?;
         let named = asked.model.clone();
         let name = named
             .or_else(|| envelope.model.as_ref().map(|model| model.name.clone()))
@@ -161,6 +162,7 @@ impl Forwarder {
             .resolve(customer, &name, asked.dialect)
             .map_err(refused)?;
         let targets = allowed(targets, &envelope)?;
+        let prompt_tokens = prompt_tokens(&body);
         let question = Question {
             begun,
             caller: caller.clone(),
@@ -170,6 +172,7 @@ impl Forwarder {
             asked,
             envelope,
             body,
+            prompt_tokens,
             _whole: whole,
         };
         self.ask(question, order(targets)).await

@@ -1,4 +1,4 @@
-//! The list of models, in the dialect of whoever asks: two dialects have the same path for it.
+//! The list of models and each of them, in the dialect of whoever asks: two dialects have the same path for it.
 
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -18,27 +18,31 @@ pub(crate) fn dialect(headers: &HeaderMap) -> Dialect {
 
 /// The list, all on one page.
 pub(crate) fn list(dialect: Dialect, names: &[&str]) -> Value {
-    let each = |one: fn(&str) -> Value| names.iter().map(|name| one(name)).collect::<Vec<_>>();
+    let all: Vec<_> = names.iter().map(|name| one(dialect, name)).collect();
     match dialect {
         Dialect::Chat | Dialect::Responses | Dialect::Embeddings => {
-            let data = each(
-                |name| json!({"id": name, "object": "model", "created": 0, "owned_by": "tidepool"}),
-            );
-            json!({"object": "list", "data": data})
+            json!({"object": "list", "data": all})
         }
         Dialect::Messages => {
-            let data = each(
-                |name| json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}),
-            );
             let (first, last) = (names.first(), names.last());
-            json!({"data": data, "has_more": false, "first_id": first, "last_id": last})
+            json!({"data": all, "has_more": false, "first_id": first, "last_id": last})
+        }
+        Dialect::Gemini => json!({"models": all}),
+    }
+}
+
+/// One of the list.
+pub(crate) fn one(dialect: Dialect, name: &str) -> Value {
+    match dialect {
+        Dialect::Chat | Dialect::Responses | Dialect::Embeddings => {
+            json!({"id": name, "object": "model", "created": 0, "owned_by": "tidepool"})
+        }
+        Dialect::Messages => {
+            json!({"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"})
         }
         Dialect::Gemini => {
-            let models = each(|name| {
-                json!({"name": format!("models/{name}"), "displayName": name,
-                    "supportedGenerationMethods": ["generateContent", "countTokens"]})
-            });
-            json!({"models": models})
+            json!({"name": format!("models/{name}"), "displayName": name,
+                "supportedGenerationMethods": ["generateContent", "countTokens"]})
         }
     }
 }

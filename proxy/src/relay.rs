@@ -34,6 +34,7 @@ use crate::{
     dialect::Dialect,
     ledger::Outcome,
     upstream::{Answer, Incoming},
+    usage::Observed,
 };
 
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
@@ -93,8 +94,10 @@ impl Relay {
             match course.upstream.poll_chunk(context) {
                 Poll::Ready(Some(Ok(chunk))) => {
                     let has_time = self.patience.hear();
-                    course.account.first();
                     course.passage.take(chunk);
+                    if course.passage.has_begun() {
+                        course.account.first();
+                    }
                     if course.passage.has_spoken() {
                         course.account.spoke();
                     }
@@ -103,10 +106,7 @@ impl Relay {
                     }
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(self.break_off()),
-                Poll::Ready(None) => {
-                    let rest = self.finish();
-                    return Poll::Ready(rest.map(Ok));
-                }
+                Poll::Ready(None) => return Poll::Ready(self.finish()),
                 Poll::Pending => match ready!(self.patience.poll(context)) {
                     Time::ForAWord if self.takes_comments() => {
                         return Poll::Ready(Some(Ok(COMMENT)));
@@ -124,18 +124,24 @@ impl Relay {
         self.form.is_stream && course.is_some_and(|course| !course.passage.is_mid_event())
     }
 
-    /// The provider has said all; what it left unfinished goes as it is.
-    fn finish(&mut self) -> Option<Bytes> {
+    /// The provider has said all; what it left unfinished goes as it is. A stream that ends in order and too early is
+    /// broken off all the same: something between the model and us may have closed it.
+    fn finish(&mut self) -> Option<Result<Bytes, BrokenOff>> {
         let course = self.course.take()?;
+        let is_cut = course.passage.is_mid_event();
         let (rest, observed) = course.passage.finish();
         // An error that it told in order has passed like any other event.
-        let outcome = if observed.error {
+        let is_early = self.form.is_stream && !observed.error && !is_whole(self.form, &observed);
+        let outcome = if observed.error || is_early {
             Outcome::UpstreamBroke
         } else {
             Outcome::Completed
         };
         course.account.settle(self.status, outcome, &observed);
-        rest
+        if is_early {
+            return Some(Ok(broken(self.form.dialect, is_cut)));
+        }
+        rest.map(Ok)
     }
 
     /// The provider broke off: half an event is of no use, and the client must know.
@@ -151,6 +157,17 @@ impl Relay {
         } else {
             Err(BrokenOff)
         })
+    }
+}
+
+/// Whether a stream said that it is whole, or its model that it has finished: not every provider of a dialect sends
+/// the dialect's last word. Gemini has none, and embeddings come in no stream.
+fn is_whole(form: Form, observed: &Observed) -> bool {
+    match form.dialect {
+        Dialect::Chat | Dialect::Responses | Dialect::Messages => {
+            observed.done || observed.finished
+        }
+        Dialect::Gemini | Dialect::Embeddings => true,
     }
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
-    extract::{ConnectInfo, Request, State},
+    extract::{ConnectInfo, Path, Request, State},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
@@ -15,6 +15,7 @@ use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    catalog::Catalog,
     demo,
     dialect::Dialect,
     directory::{Caller, NotTrusted},
@@ -58,6 +59,9 @@ fn router(forwarder: Arc<Forwarder>) -> Router {
     Router::new()
         .route("/v1/models", get(models))
         .route("/v1beta/models", get(models))
+        // Calls of Gemini's dialect have such paths, too.
+        .route("/v1/models/{*name}", get(model).fallback(forward))
+        .route("/v1beta/models/{*name}", get(model).fallback(forward))
         .fallback(forward)
         .method_not_allowed_fallback(async || Refusal::NoSuchMethod)
         .layer(middleware::from_fn_with_state(
@@ -99,16 +103,40 @@ async fn models(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Json<Value> {
-    let dialect = match request.uri().path() {
-        "/v1beta/models" => Dialect::Gemini,
-        _ => models::dialect(request.headers()),
-    };
     let catalog = forwarder.directory.catalog();
-    let names = match &caller.customer {
+    let names = names(&catalog, &caller);
+    Json(models::list(dialect(&request), &names))
+}
+
+async fn model(
+    State(forwarder): State<Arc<Forwarder>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let dialect = dialect(&request);
+    let catalog = forwarder.directory.catalog();
+    if names(&catalog, &caller).contains(&name.as_str()) {
+        Json(models::one(dialect, &name)).into_response()
+    } else {
+        Refusal::UnknownModel.in_dialect(dialect)
+    }
+}
+
+fn dialect(request: &Request) -> Dialect {
+    if request.uri().path().starts_with("/v1beta/") {
+        Dialect::Gemini
+    } else {
+        models::dialect(request.headers())
+    }
+}
+
+/// What the caller may ask for.
+fn names<'a>(catalog: &'a Catalog, caller: &Caller) -> Vec<&'a str> {
+    match &caller.customer {
         Some(customer) if !catalog.is_empty() => catalog.names(customer),
         _ => vec![demo::MODEL],
-    };
-    Json(models::list(dialect, &names))
+    }
 }
 
 fn refused(refusal: Refusal) -> Response {

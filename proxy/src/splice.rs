@@ -12,6 +12,8 @@ use std::ops::Range;
 
 use members::{Member, Members};
 
+use crate::dialect::Dialect;
+
 mod members;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,7 @@ pub use members::Malformed;
 /// A name of a model that is longer is none.
 const MODEL_MAX_BYTES: usize = 256;
 /// Keys that may be there once, in this spelling. Some servers read keys without regard to case.
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 9] = [
     "model",
     "stream",
     "stream_options",
@@ -30,24 +32,29 @@ const KNOWN: [&str; 7] = [
     "max_completion_tokens",
     "max_output_tokens",
     "n",
+    "generationConfig",
+    "generation_config",
 ];
 
 /// What is served with a customer's own key only: whose cost nobody sees in the answer (work in the background,
 /// conversations that are kept elsewhere, other models, searches), or what may be others'.
-const FOREIGN: [&str; 14] = [
+const FOREIGN: [&str; 17] = [
     "background",
     "cachedContent",
     "cached_content",
     "container",
     "conversation",
     "deferred",
+    "fallbacks",
     "mcp_servers",
     "models",
     "plugins",
     "preset",
     "previous_response_id",
+    "prompt",
     "route",
     "search_parameters",
+    "thread",
     "web_search_options",
 ];
 /// Answers of one request on the operator's key.
@@ -60,9 +67,9 @@ pub struct Envelope {
     pub model: Option<Model>,
     /// Whether the answer is to be a stream.
     pub stream: bool,
-    /// The most tokens that one answer may have: the largest number given under any of the names for it.
+    /// The most tokens that one answer may have: the largest number given under the dialect's names for it.
     pub max_output: Option<u64>,
-    /// How many answers are asked for (`n` of chat), each of up to `max_output`.
+    /// How many answers are asked for (`n` of chat, Gemini's `candidateCount`), each of up to `max_output`.
     pub answers: Option<u64>,
     /// What of it is served with a customer's own key only.
     pub foreign: Option<&'static str>,
@@ -124,8 +131,8 @@ impl Envelope {
         one * self.answers.unwrap_or(1).clamp(1, ANSWERS_MAX)
     }
 
-    /// Reads a body.
-    pub fn read(body: &[u8]) -> Result<Self, Malformed> {
+    /// Reads a body of this dialect.
+    pub fn read(dialect: Dialect, body: &[u8]) -> Result<Self, Malformed> {
         let mut members = Members::of(body, 0)?;
         let mut envelope = Self {
             inside: members.at(),
@@ -138,7 +145,7 @@ impl Envelope {
             if key.contains(['\u{17f}', '\u{212a}']) {
                 return Err(Malformed::Case("a key"));
             }
-            envelope.note_foreign(&key, &member)?;
+            envelope.note_foreign(dialect, &key, &member)?;
             let mut known = KNOWN.iter().enumerate();
             let Some((index, known)) = known.find(|(_, known)| known.eq_ignore_ascii_case(&key))
             else {
@@ -150,37 +157,88 @@ impl Envelope {
             if std::mem::replace(&mut seen[index], true) {
                 return Err(Malformed::Twice(known));
             }
-            envelope.note(known, &member)?;
+            envelope.note(dialect, known, &member)?;
         }
         members.end()?;
         Ok(envelope)
     }
 
-    fn note_foreign(&mut self, key: &str, member: &Member<'_>) -> Result<(), Malformed> {
+    fn note_foreign(
+        &mut self,
+        dialect: Dialect,
+        key: &str,
+        member: &Member<'_>,
+    ) -> Result<(), Malformed> {
         let foreign = FOREIGN.iter().find(|known| known.eq_ignore_ascii_case(key));
         if let Some(foreign) = foreign
-            && !matches!(member.text(), b"null" | b"false")
+            && !matches!(member.value.text(), b"null" | b"false")
         {
             self.foreign = Some(foreign);
         }
-        if key.eq_ignore_ascii_case("tools") && tools::has_hosted(member)? {
+        if key.eq_ignore_ascii_case("tools") && tools::has_hosted(dialect, &member.value)? {
             self.foreign = Some("tools");
+        }
+        if dialect == Dialect::Responses
+            && key.eq_ignore_ascii_case("input")
+            && tools::is_foreign_input(&member.value)?
+        {
+            self.foreign = Some("input");
         }
         Ok(())
     }
 
-    fn note(&mut self, key: &str, member: &Member<'_>) -> Result<(), Malformed> {
+    fn note(&mut self, dialect: Dialect, key: &str, member: &Member<'_>) -> Result<(), Malformed> {
         match key {
             "model" => self.model = model(member)?,
             "stream" => self.stream = flag(member)?.unwrap_or(false),
             "stream_options" => self.options = Some(Options::read(member)?),
-            "n" => {
-                self.answers = count(member);
-                if self.answers.is_some_and(|answers| answers > ANSWERS_MAX) {
-                    self.foreign = Some("n");
-                }
+            "n" => self.note_answers("n", member)?,
+            "generationConfig" | "generation_config" if dialect == Dialect::Gemini => {
+                self.note_geminis(member)?;
             }
-            _ => self.max_output = self.max_output.max(count(member)),
+            _ if limits_output(dialect, key) => {
+                self.max_output = self.max_output.max(count(member));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Parsers differ about what else than digits is a whole number, and so would the price.
+    fn note_answers(&mut self, name: &'static str, member: &Member<'_>) -> Result<(), Malformed> {
+        self.answers = count(member);
+        if self.answers.is_none() && !member.value.is_null() {
+            return Err(member.value.expected("a whole number"));
+        }
+        if self.answers.is_some_and(|answers| answers > ANSWERS_MAX) {
+            self.foreign = Some(name);
+        }
+        Ok(())
+    }
+
+    /// Gemini has both limits further inside, each in two spellings.
+    fn note_geminis(&mut self, config: &Member<'_>) -> Result<(), Malformed> {
+        if config.value.is_null() {
+            return Ok(());
+        }
+        let mut members = config.value.members()?;
+        let (mut has_limit, mut has_count) = (false, false);
+        while let Some(member) = members.next_member()? {
+            match &*member.key()? {
+                "maxOutputTokens" | "max_output_tokens" => {
+                    if std::mem::replace(&mut has_limit, true) {
+                        return Err(Malformed::Twice("maxOutputTokens"));
+                    }
+                    self.max_output = self.max_output.max(count(&member));
+                }
+                "candidateCount" | "candidate_count" => {
+                    if std::mem::replace(&mut has_count, true) {
+                        return Err(Malformed::Twice("candidateCount"));
+                    }
+                    self.note_answers("candidateCount", &member)?;
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -222,6 +280,17 @@ impl Envelope {
     }
 }
 
+/// Whether this is one of the dialect's names for the most tokens of an answer. Of a name that its provider passes
+/// over, a limit of 1 would be believed here and by nobody else.
+fn limits_output(dialect: Dialect, key: &str) -> bool {
+    match dialect {
+        Dialect::Chat => matches!(key, "max_completion_tokens" | "max_tokens"),
+        Dialect::Responses => key == "max_output_tokens",
+        Dialect::Messages => key == "max_tokens",
+        Dialect::Gemini | Dialect::Embeddings => false,
+    }
+}
+
 /// The body with these changes, which must be its own and not overlap.
 pub fn spliced(body: &[u8], mut splices: Vec<Splice>) -> Vec<u8> {
     splices.sort_by_key(|splice| splice.at.start);
@@ -239,10 +308,10 @@ pub fn spliced(body: &[u8], mut splices: Vec<Splice>) -> Vec<u8> {
 
 impl Options {
     fn read(member: &Member<'_>) -> Result<Self, Malformed> {
-        if member.text() == b"null" {
-            return Ok(Self::Null(member.value.clone()));
+        if member.value.is_null() {
+            return Ok(Self::Null(member.value.at.clone()));
         }
-        let mut members = member.members()?;
+        let mut members = member.value.members()?;
         let inside = members.at();
         let mut is_empty = true;
         let mut usage = None;
@@ -257,7 +326,7 @@ impl Options {
             }
             let found = match flag(&option)? {
                 Some(true) => Self::Wanted,
-                Some(false) | None => Self::Declined(option.value.clone()),
+                Some(false) | None => Self::Declined(option.value.at.clone()),
             };
             if usage.replace(found).is_some() {
                 return Err(Malformed::Twice("include_usage"));
@@ -269,7 +338,7 @@ impl Options {
 
 fn model(member: &Member<'_>) -> Result<Option<Model>, Malformed> {
     const MODEL: &str = "a model's name of at most 256 bytes";
-    let text = member.text();
+    let text = member.value.text();
     if text == b"null" {
         return Ok(None);
     }
@@ -277,23 +346,23 @@ fn model(member: &Member<'_>) -> Result<Option<Model>, Malformed> {
         .filter(|text| text.len() <= 6 * MODEL_MAX_BYTES)
         .and_then(|text| serde_json::from_slice::<String>(text).ok())
         .filter(|name| name.len() <= MODEL_MAX_BYTES)
-        .ok_or(member.expected(MODEL))?;
+        .ok_or(member.value.expected(MODEL))?;
     Ok(Some(Model {
         name,
-        at: member.value.clone(),
+        at: member.value.at.clone(),
     }))
 }
 
 fn flag(member: &Member<'_>) -> Result<Option<bool>, Malformed> {
-    match member.text() {
+    match member.value.text() {
         b"true" => Ok(Some(true)),
         b"false" => Ok(Some(false)),
         b"null" => Ok(None),
-        _ => Err(member.expected("true, false or null")),
+        _ => Err(member.value.expected("true, false or null")),
     }
 }
 
 /// A count, or none: the provider will say what is wrong with another value.
 fn count(member: &Member<'_>) -> Option<u64> {
-    std::str::from_utf8(member.text()).ok()?.parse().ok()
+    std::str::from_utf8(member.value.text()).ok()?.parse().ok()
 }

@@ -49,6 +49,16 @@ pub(crate) enum Broken {
     Malformed(#[from] Malformed),
 }
 
+/// Why nothing was answered.
+#[derive(Debug, thiserror::Error)]
+#[error("ask the provider")]
+pub(crate) struct NoAnswer {
+    /// All of the request had left this machine: the provider may have worked on it, and charges for that.
+    pub(crate) is_sent: bool,
+    #[source]
+    pub(crate) why: Broken,
+}
+
 /// An answer whose body is still to come.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -101,7 +111,7 @@ impl Client {
         url: &Url,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> Result<Answer, Broken> {
+    ) -> Result<Answer, NoAnswer> {
         let head = head::request(url, headers, body.len());
         let origin = idle::origin(url);
         while let Some(transport) = self.idle.take(&origin) {
@@ -109,16 +119,31 @@ impl Client {
             match exchange.run().await {
                 // It had been closed. What went out whole may have been heard, and is not said twice.
                 Err(_) if !exchange.is_sent() && exchange.is_unheard() => {}
-                answered => return Ok(self.answer(exchange, answered?, origin)?),
+                answered => return self.answer(exchange, answered, origin),
             }
         }
-        let transport = self.dialler.dial(url).await?;
+        let transport = self.dialler.dial(url).await.map_err(|error| NoAnswer {
+            is_sent: false,
+            why: error.into(),
+        })?;
         let mut exchange = Exchange::new(transport, head, body);
-        let answered = exchange.run().await?;
-        Ok(self.answer(exchange, answered, origin)?)
+        let answered = exchange.run().await;
+        self.answer(exchange, answered, origin)
     }
 
     fn answer(
+        &self,
+        exchange: Exchange,
+        answered: Result<head::Head, Broken>,
+        origin: idle::Origin,
+    ) -> Result<Answer, NoAnswer> {
+        let is_sent = exchange.is_sent();
+        answered
+            .and_then(|head| Ok(self.begin(exchange, head, origin)?))
+            .map_err(|why| NoAnswer { is_sent, why })
+    }
+
+    fn begin(
         &self,
         exchange: Exchange,
         head: head::Head,

@@ -15,6 +15,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use self::rig::{Rig, Row};
 
@@ -93,6 +94,7 @@ async fn a_provider_that_fails_is_followed_by_the_next_and_both_are_rows() {
         ("upstream_refused", 500)
     );
     assert_eq!((rows[0].output, rows[0].cost_microcents), (0, Some(0)));
+    assert!(!rows[0].estimated, "who refuses does not charge");
     assert_eq!(rows[1].outcome, "completed");
     assert_eq!(rows[0].request_id, rows[1].request_id);
 }
@@ -111,6 +113,83 @@ async fn a_provider_that_breaks_off_never_looks_like_an_end() {
         ("upstream_broke", true)
     );
     assert!(row.output > 0 && row.input > 0, "{row:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_in_order_and_too_early_is_told_as_broken_off() {
+    let rig = Rig::start().await;
+    let message = json!({"model": "claude", "max_tokens": 10, "stream": true,
+        "messages": [{"role": "user", "content": "end early"}]});
+    let response = json!({"model": "default", "stream": true, "input": "end early"});
+    let chat = stream("end early");
+    for (rows, path, request) in [
+        (1, "/v1/chat/completions", chat),
+        (2, "/v1/messages", message),
+        (3, "/v1/responses", response),
+    ] {
+        let (_, answer) = rig.post(path, &request).await;
+        let last = answer.trim_end().rsplit("\n\n").next().unwrap();
+        assert!(last.contains("the provider broke off"), "{path}: {answer}");
+        let row = rig.rows(rows).await.pop().unwrap();
+        assert_eq!(
+            (row.outcome.as_str(), row.estimated),
+            ("upstream_broke", true),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_says_why_it_ended_needs_no_mark() {
+    let rig = Rig::start().await;
+    let request = stream("end without a mark");
+    let (_, answer) = rig.post("/v1/chat/completions", &request).await;
+    assert!(!answer.contains("error"), "{answer}");
+    assert_eq!(rig.only_row().await.outcome, "completed");
+    let response = json!({"model": "default", "stream": true, "input": "Hi"});
+    let (_, answer) = rig.post("/v1/responses", &response).await;
+    assert_eq!(answer, upstream::responses_stream());
+    assert_eq!(rig.rows(2).await[1].outcome, "completed");
+}
+
+#[tokio::test]
+async fn what_was_asked_whole_and_not_answered_is_an_estimate_of_what_was_read() {
+    let rig = Rig::start().await;
+    let (status, _) = rig.post("/v1/chat/completions", &stream("hang up")).await;
+    assert_eq!(status, 502);
+    for row in rig.rows(2).await {
+        assert_eq!(
+            (row.outcome.as_str(), row.status, row.estimated),
+            ("upstream_failed", 502, true)
+        );
+        assert!(row.input > 0 && row.cost_microcents > Some(0), "{row:?}");
+        assert_eq!(row.output, 0);
+    }
+}
+
+#[tokio::test]
+async fn the_row_of_a_request_under_way_has_the_likely_answer_in_it() {
+    let rig = Rig::start().await;
+    let request = rig.request("/v1/chat/completions", &stream("think"));
+    let mut asked = JoinSet::new();
+    asked.spawn(request.send());
+    let begun = loop {
+        let journal = rig.journal();
+        if let Some(line) = journal.lines().find(|line| line.contains("proxy_died")) {
+            break serde_json::from_str::<Value>(line).unwrap()["begin"].clone();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(
+        (&begun["output"], &begun["estimated"]),
+        (&json!(4096), &json!(true))
+    );
+    // 4,096 x 600,000 picodollars are 245,760 microcents, and the prompt is more.
+    assert!(
+        begun["cost_microcents"].as_u64().unwrap() > 245_760,
+        "{begun}"
+    );
+    asked.shutdown().await;
 }
 
 #[tokio::test]
@@ -200,6 +279,21 @@ async fn a_customers_own_key_goes_before_ours_and_opens_what_has_no_alias() {
         row.cost_microcents.unwrap() > 0,
         "noted, though not charged"
     );
+}
+
+#[tokio::test]
+async fn what_a_customers_own_key_is_refused_is_not_asked_with_ours() {
+    let rig = Rig::start().await;
+    let request = chat("mixed", false);
+    let (status, _) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 200, "on our keys the next target answers");
+    assert_eq!(rig.rows(2).await[1].payer, "managed");
+    rig.give_own_key("main", "sk-theirs").await;
+    let (status, answer) = rig.post("/v1/chat/completions", &request).await;
+    assert_eq!(status, 401, "{answer}");
+    let row = rig.rows(3).await.pop().unwrap();
+    assert_eq!((row.payer.as_str(), row.status), ("own", 401));
+    assert_eq!(rig.upstream.heard().len(), 3);
 }
 
 #[tokio::test]
@@ -298,6 +392,32 @@ async fn anthropic_and_gemini_are_spoken_as_they_are() {
     let row = &rig.rows(2).await[1];
     assert_eq!((row.input, row.output), (8, 5));
     assert!(!row.estimated);
+}
+
+#[tokio::test]
+async fn a_model_that_is_in_the_list_is_told_by_its_name() {
+    let rig = Rig::start().await;
+    let ask = async |path: &str, header: (&'static str, &'static str)| {
+        let request = rig.get(path).header(header.0, header.1);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json::<Value>().await.unwrap())
+    };
+    let none = ("accept", "*/*");
+    let (status, model) = ask("/v1/models/default", none).await;
+    assert_eq!(
+        (status, &model["id"], &model["object"]),
+        (200, &json!("default"), &json!("model"))
+    );
+    let (status, model) = ask("/v1/models/claude", ("anthropic-version", "2023-06-01")).await;
+    assert_eq!((status, &model["type"]), (200, &json!("model")));
+    let (status, model) = ask("/v1beta/models/gemini", none).await;
+    assert_eq!((status, &model["name"]), (200, &json!("models/gemini")));
+    let (status, answer) = ask("/v1/models/main%2Fgpt-4o", none).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (404, &json!("model_not_found"))
+    );
 }
 
 #[tokio::test]

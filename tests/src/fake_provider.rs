@@ -8,6 +8,7 @@
 mod books;
 mod chat;
 mod conversation;
+mod count;
 mod course;
 mod dialect;
 mod embeddings;
@@ -32,7 +33,7 @@ use self::{books::Books, server::router};
 pub use self::{
     books::{Ending, Served, Tokens},
     dialect::Dialect,
-    script::TEXT,
+    script::{LONG_TEXT, TEXT},
 };
 use crate::evidence;
 

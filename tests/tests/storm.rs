@@ -8,6 +8,8 @@
 
 #[path = "storm/books.rs"]
 mod books;
+#[path = "storm/cut.rs"]
+mod cut;
 #[path = "storm/load.rs"]
 mod load;
 #[path = "storm/postgres.rs"]

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Limited};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::{Forwarder, prompt_tokens};
+use super::Forwarder;
 use crate::{
     account::{Account, Interested},
     asked::Asked,
@@ -23,7 +23,7 @@ use crate::{
     refusal::Refusal,
     relay::{Form, Relay},
     splice::{Asked as Usages, Envelope, spliced},
-    upstream::{self, Incoming},
+    upstream::{self, Incoming, NoAnswer},
     usage::Usage,
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Question {
     pub(super) headers: HeaderMap,
     pub(super) envelope: Envelope,
     pub(super) body: Bytes,
+    /// Of the body, estimated.
+    pub(super) prompt_tokens: u64,
     /// The body's memory is taken as long as it may be sent again.
     pub(super) _whole: Whole,
 }
@@ -97,28 +99,30 @@ impl Forwarder {
             );
             Refusal::NobodyAnswers
         })?;
-        let account = self.open(question, target).await?;
+        let mut account = self.open(question, target).await?;
         let asked = self
             .client
             .post(&request.url, &request.headers, request.body);
-        let response = match timeout(HEAD_PATIENCE, asked).await {
+        let waiting = self.breakers.wait(&provider.name);
+        let answered = timeout(HEAD_PATIENCE, asked).await;
+        waiting.over();
+        let response = match answered {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                let error = format!("{:#}", anyhow::Error::new(error));
-                tracing::debug!(provider = provider.name, error, "no answer");
+            Ok(Err(no_answer)) => {
                 self.breakers.failed(&provider.name);
-                account.close(StatusCode::BAD_GATEWAY, Outcome::UpstreamFailed);
+                unanswered(question, target, account, no_answer);
                 return Ok(Attempted::Failed(Failure::Silent));
             }
             Err(_) => {
                 self.breakers.failed(&provider.name);
-                account.close(StatusCode::GATEWAY_TIMEOUT, Outcome::UpstreamFailed);
+                account.lose(StatusCode::GATEWAY_TIMEOUT);
                 return Ok(Attempted::Failed(Failure::Silent));
             }
         };
         let status = response.status;
         if status.is_success() {
             self.breakers.answered(&provider.name);
+            account.answered();
             if question.asked.call.is_free() {
                 return Ok(count(response, account).await);
             }
@@ -157,30 +161,23 @@ impl Forwarder {
     async fn open(&self, question: &Question, target: &Target) -> Result<Account, Refusal> {
         let provider = &target.provider;
         let is_free = question.asked.call.is_free();
-        let (estimate, likely_output) = if is_free {
-            (Usage::default(), 0)
+        let estimate = if is_free {
+            Usage::default()
         } else {
-            let input = prompt_tokens(&question.body);
-            let output = question.envelope.likely_output();
-            let estimate = Usage {
-                input,
+            Usage {
+                input: question.prompt_tokens,
+                output: question.envelope.likely_output(),
                 ..Usage::default()
-            };
-            (estimate, output)
+            }
         };
         let price = self.prices.find(provider.kind.word(), &target.model);
-        let cost = |usage: &Usage| {
-            let cost = price.as_ref()?.cost(usage, &Terms::default());
-            Some(Microcents::from(cost).0)
-        };
-        let estimate_cost_microcents = cost(&estimate);
+        let likely = price.as_ref().map(|price| {
+            let cost = price.cost(&estimate, &Terms::default());
+            Microcents::from(cost).0
+        });
         let customer = question.caller.customer.as_ref();
         let reservation = match customer {
             Some(customer) if target.payer == Payer::Managed && !is_free => {
-                let likely = cost(&Usage {
-                    output: likely_output,
-                    ..estimate
-                });
                 if likely.is_none() && customer.limits.limit_spending() {
                     tracing::error!(
                         provider = provider.name,
@@ -206,7 +203,7 @@ impl Forwarder {
             dialect: word(question.asked.dialect),
             payer: target.payer,
             estimate,
-            estimate_cost_microcents,
+            estimate_cost_microcents: likely,
             holder: reservation
                 .is_some()
                 .then(|| self.budgets.holder().to_owned()),
@@ -214,7 +211,6 @@ impl Forwarder {
         };
         let interested = Interested {
             reservation,
-            likely_output,
             provider: Arc::clone(provider),
             meter: customer
                 .filter(|customer| customer.limits.tokens_per_minute.is_some())
@@ -247,6 +243,18 @@ impl Forwarder {
         };
         let relay = Relay::new(response, account, form, self.drains.clone());
         answer(status, headers, Body::new(relay))
+    }
+}
+
+/// What was not sent whole was not worked on. Of what was, nobody knows, and a count is free.
+fn unanswered(question: &Question, target: &Target, account: Account, no_answer: NoAnswer) {
+    let may_cost = no_answer.is_sent && !question.asked.call.is_free();
+    let error = format!("{:#}", anyhow::Error::new(no_answer));
+    tracing::debug!(provider = target.provider.name, error, "no answer");
+    if may_cost {
+        account.lose(StatusCode::BAD_GATEWAY);
+    } else {
+        account.close(StatusCode::BAD_GATEWAY, Outcome::UpstreamFailed);
     }
 }
 

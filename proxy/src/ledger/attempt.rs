@@ -24,7 +24,8 @@ pub struct Attempt {
     pub asked_model: String,
     pub dialect: &'static str,
     pub payer: Payer,
-    /// What it will use if nothing is ever heard of it: an upper estimate.
+    /// What it will use if nothing is ever heard of it, the likely length of the answer included: a proxy that dies
+    /// must not make an answer free.
     pub estimate: Usage,
     /// The price of `estimate`, in hundred-millionths of a US dollar; `None`: there is no price.
     pub estimate_cost_microcents: Option<u64>,

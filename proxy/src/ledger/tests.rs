@@ -1,6 +1,7 @@
 //! The ledger over real files and a real database.
 
 mod failures;
+mod holders;
 mod killed;
 mod postgres;
 mod recovered;

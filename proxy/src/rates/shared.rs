@@ -32,6 +32,9 @@ pub struct Shared {
     script: Script,
     connection: ArcSwapOption<MultiplexedConnection>,
     lost: Notify,
+    /// Questions so far. Tests hold it against what a request waits for.
+    #[cfg(test)]
+    pub(super) asked: std::sync::atomic::AtomicU64,
 }
 
 impl Shared {
@@ -42,6 +45,8 @@ impl Shared {
             script: Script::new(include_str!("count.lua")),
             connection: ArcSwapOption::empty(),
             lost: Notify::new(),
+            #[cfg(test)]
+            asked: std::sync::atomic::AtomicU64::new(0),
         })
     }
 
@@ -52,6 +57,9 @@ impl Shared {
     /// `None`: there is no answer now.
     pub(super) async fn ask(&self, instance: InstanceId, ask: &Ask) -> Option<Answer> {
         let connection = self.connection.load_full()?;
+        #[cfg(test)]
+        self.asked
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut asked = MultiplexedConnection::clone(&connection);
         let whose = instance.to_string();
         let call = self.call(&whose, ask, &mut asked);

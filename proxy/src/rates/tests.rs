@@ -107,6 +107,12 @@ impl Proxy {
         proxy
     }
 
+    /// Questions that Redis was asked for requests so far.
+    fn questions(&self) -> u64 {
+        let shared = self.rates.shared.as_ref().unwrap();
+        shared.asked.load(Ordering::Relaxed)
+    }
+
     async fn until_shared(&self, shared: bool) {
         let reached = async {
             while self.rates.is_shared() != Some(shared) {
@@ -219,8 +225,21 @@ async fn a_redis_that_accepts_and_never_answers_refuses_nobody() {
     let proxy = Proxy::over(&redis).await;
     let customer = customer(Some(1000), None);
     redis.signal(Signal::SIGSTOP);
-    // The first waits as long as it may; nobody asks after that, and nobody connects to the one that hangs.
+    // Those of one moment wait as long as they may, together; nobody asks after that, and nobody connects to the
+    // one that hangs.
+    let before = proxy.questions();
+    let wave = (0..50).map(|_| proxy.rates.admit(&customer));
+    let wave = futures_util::future::join_all(wave).await;
+    assert!(wave.iter().all(Result::is_ok));
+    let asked = proxy.questions();
+    assert!((1..=50).contains(&(asked - before)), "{before}, {asked}");
+    assert_eq!(proxy.rates.is_shared(), Some(false));
     assert_eq!(proxy.admitted(&customer, 500).await, 500);
+    assert_eq!(
+        proxy.questions(),
+        asked,
+        "the second wave waits for nothing"
+    );
     assert_eq!(proxy.rates.is_shared(), Some(false));
     redis.signal(Signal::SIGCONT);
     proxy.until_shared(true).await;

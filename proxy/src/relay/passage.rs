@@ -26,6 +26,8 @@ pub(super) struct Passage {
     held_max: usize,
     /// The event under way is too large to be held back: its bytes go as they come.
     is_released: bool,
+    /// Some data came, not only comments, which some providers send while they wait themselves.
+    has_data: bool,
     /// The event that was dropped last ended with the chunk, with CR: an LF is a part of it.
     is_after_dropped_cr: bool,
 }
@@ -46,6 +48,7 @@ impl Passage {
             held: BytesMut::new(),
             held_max,
             is_released: false,
+            has_data: false,
             is_after_dropped_cr: false,
         }
     }
@@ -58,6 +61,11 @@ impl Passage {
     /// Nobody takes it any more.
     pub(super) fn discard(&mut self) {
         self.ready.clear();
+    }
+
+    /// Whether anything of the answer itself has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_data
     }
 
     /// Whether something that was generated has been seen.
@@ -83,6 +91,7 @@ impl Passage {
     pub(super) fn take(&mut self, chunk: Bytes) {
         self.tail.push(&chunk);
         if !self.form.is_stream {
+            self.has_data = true;
             self.observer.body(&chunk);
             self.ready.push_back(chunk);
             return;
@@ -98,7 +107,10 @@ impl Passage {
         let mut whole = 0;
         for piece in self.framer.pieces(&chunk) {
             match piece {
-                Piece::Data(data) => self.observer.data(data),
+                Piece::Data(data) => {
+                    self.has_data = true;
+                    self.observer.data(data);
+                }
                 Piece::End(at) => {
                     let event = self.observer.end_of_event();
                     if self.form.hides_usage && event.is_usage_only_chunk && !self.is_released {

@@ -31,11 +31,21 @@ pub(super) struct Members<'a> {
 /// A key and its value.
 #[derive(Debug)]
 pub(super) struct Member<'a> {
-    body: &'a [u8],
     /// With its quotes.
     key: Range<usize>,
-    pub(super) value: Range<usize>,
+    pub(super) value: Value<'a>,
 }
+
+/// A value, as it is written.
+#[derive(Debug)]
+pub(super) struct Value<'a> {
+    body: &'a [u8],
+    pub(super) at: Range<usize>,
+}
+
+/// The elements of a list, one after the other: a list of millions takes no memory.
+#[derive(Debug)]
+pub(super) struct Elements<'a>(Members<'a>);
 
 impl<'a> Members<'a> {
     /// Of the object that begins here, behind space.
@@ -80,10 +90,17 @@ impl<'a> Members<'a> {
         let from = self.at;
         self.skip_value()?;
         Ok(Some(Member {
-            body: self.body,
             key,
-            value: from..self.at,
+            value: self.value_from(from),
         }))
+    }
+
+    /// The value that has just been passed.
+    fn value_from(&self, from: usize) -> Value<'a> {
+        Value {
+            body: self.body,
+            at: from..self.at,
+        }
     }
 
     /// Behind the object there must be nothing but space.
@@ -193,15 +210,36 @@ impl<'a> Members<'a> {
     }
 }
 
+impl<'a> Elements<'a> {
+    pub(super) fn next_element(&mut self) -> Result<Option<Value<'a>>, Malformed> {
+        let walk = &mut self.0;
+        walk.skip_space();
+        let is_first = std::mem::replace(&mut walk.is_first, false);
+        match walk.peek() {
+            Some(b']') => return Ok(None),
+            Some(b',') if !is_first => {
+                walk.at += 1;
+                walk.skip_space();
+            }
+            _ if is_first => {}
+            _ => return Err(walk.expected("a comma or the end of the list")),
+        }
+        let from = walk.at;
+        walk.skip_value()?;
+        Ok(Some(walk.value_from(from)))
+    }
+}
+
 impl<'a> Member<'a> {
     /// The key, without escapes.
     pub(super) fn key(&self) -> Result<Cow<'a, str>, Malformed> {
         let inside = self.key.start + 1..self.key.end - 1;
-        let plain = self.body.get(inside).filter(|key| !key.contains(&b'\\'));
+        let body = self.value.body;
+        let plain = body.get(inside).filter(|key| !key.contains(&b'\\'));
         if let Some(Ok(key)) = plain.map(std::str::from_utf8) {
             return Ok(Cow::Borrowed(key));
         }
-        let quoted = self.body.get(self.key.clone()).unwrap_or_default();
+        let quoted = body.get(self.key.clone()).unwrap_or_default();
         serde_json::from_slice(quoted)
             .map(Cow::Owned)
             .map_err(|_| Malformed::Expected {
@@ -209,48 +247,39 @@ impl<'a> Member<'a> {
                 at: self.key.start,
             })
     }
+}
 
-    /// The value as it is written.
+impl<'a> Value<'a> {
     pub(super) fn text(&self) -> &'a [u8] {
-        self.body.get(self.value.clone()).unwrap_or_default()
+        self.body.get(self.at.clone()).unwrap_or_default()
     }
 
-    /// The members of a value that is an object.
+    /// Where this is an object.
     pub(super) fn members(&self) -> Result<Members<'a>, Malformed> {
-        Members::of(self.body, self.value.start)
+        Members::of(self.body, self.at.start)
     }
 
-    /// The objects in a value that is a list; none of whatever else it is.
-    pub(super) fn elements(&self) -> Result<Vec<Result<Members<'a>, Malformed>>, Malformed> {
-        if self.text().first() != Some(&b'[') {
-            return Ok(Vec::new());
-        }
-        let mut walk = Members {
+    /// Where this is a list.
+    pub(super) fn elements(&self) -> Option<Elements<'a>> {
+        self.text().starts_with(b"[").then_some(Elements(Members {
             body: self.body,
-            at: self.value.start + 1,
+            at: self.at.start + 1,
             is_first: true,
-        };
-        let mut elements = Vec::new();
-        loop {
-            walk.skip_space();
-            match walk.peek() {
-                Some(b']') => return Ok(elements),
-                Some(b',') => walk.at += 1,
-                _ => {
-                    let from = walk.at;
-                    walk.skip_value()?;
-                    if self.body.get(from) == Some(&b'{') {
-                        elements.push(Members::of(self.body, from));
-                    }
-                }
-            }
-        }
+        }))
+    }
+
+    pub(super) fn is_object(&self) -> bool {
+        self.text().starts_with(b"{")
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        self.text() == b"null"
     }
 
     pub(super) fn expected(&self, what: &'static str) -> Malformed {
         Malformed::Expected {
             what,
-            at: self.value.start,
+            at: self.at.start,
         }
     }
 }

@@ -3,12 +3,14 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod foreign;
+
 fn read(body: &str) -> Envelope {
-    Envelope::read(body.as_bytes()).unwrap()
+    Envelope::read(Dialect::Chat, body.as_bytes()).unwrap()
 }
 
 fn refused(body: &str) -> Malformed {
-    Envelope::read(body.as_bytes()).unwrap_err()
+    Envelope::read(Dialect::Chat, body.as_bytes()).unwrap_err()
 }
 
 /// The body as it goes on, if it is changed.
@@ -84,18 +86,47 @@ fn the_model_is_replaced_where_it_stands() {
 }
 
 #[test]
-fn the_largest_limit_of_output_counts() {
-    let limits = |body| (read(body).max_output, read(body).answers);
+fn the_largest_limit_of_output_counts_and_another_dialects_does_not() {
+    let limits = |dialect, body: &str| {
+        let envelope = Envelope::read(dialect, body.as_bytes()).unwrap();
+        (envelope.max_output, envelope.answers)
+    };
+    let chat = r#"{"max_tokens":5,"max_completion_tokens":70,"n":3,"max_output_tokens":900}"#;
+    assert_eq!(limits(Dialect::Chat, chat), (Some(70), Some(3)));
+    let responses = r#"{"max_output_tokens":5,"max_tokens":900}"#;
+    assert_eq!(limits(Dialect::Responses, responses), (Some(5), None));
+    let messages = r#"{"max_tokens":5,"max_output_tokens":900}"#;
+    assert_eq!(limits(Dialect::Messages, messages), (Some(5), None));
+    // What the provider passes over limits nothing.
     assert_eq!(
-        limits(r#"{"max_tokens":5,"max_completion_tokens":70,"n":3}"#),
-        (Some(70), Some(3))
+        limits(Dialect::Chat, r#"{"max_output_tokens":1}"#),
+        (None, None)
     );
+    assert_eq!(limits(Dialect::Gemini, r#"{"max_tokens":1}"#), (None, None));
+    let gemini = r#"{"generationConfig":{"maxOutputTokens":5,"candidateCount":2}}"#;
+    assert_eq!(limits(Dialect::Gemini, gemini), (Some(5), Some(2)));
+    assert_eq!(limits(Dialect::Chat, gemini), (None, None));
+    let none = r#"{"max_tokens":"5","n":null,"a":{"max_tokens":5}}"#;
+    assert_eq!(limits(Dialect::Chat, none), (None, None));
+}
+
+#[test]
+fn a_number_of_answers_is_digits() {
+    for number in ["1e2", "-1", "2.0", r#""9""#, "[9]"] {
+        let at = |at| Malformed::Expected {
+            what: "a whole number",
+            at,
+        };
+        assert_eq!(refused(&format!(r#"{{"n":{number}}}"#)), at(5), "{number}");
+        let body = format!(r#"{{"generation_config":{{"candidate_count":{number}}}}}"#);
+        let gemini = Envelope::read(Dialect::Gemini, body.as_bytes());
+        assert_eq!(gemini.unwrap_err(), at(40), "{number}");
+    }
+    let twice = br#"{"generationConfig":{"maxOutputTokens":1,"max_output_tokens":9}}"#;
     assert_eq!(
-        limits(r#"{"max_output_tokens":5,"max_tokens":null}"#),
-        (Some(5), None)
+        Envelope::read(Dialect::Gemini, twice).unwrap_err(),
+        Malformed::Twice("maxOutputTokens")
     );
-    assert_eq!(limits(r#"{"max_tokens":"5","n":-1}"#), (None, None));
-    assert_eq!(limits(r#"{"a":{"max_tokens":5}}"#), (None, None));
 }
 
 #[test]
@@ -174,7 +205,9 @@ fn a_body_that_is_not_json_is_refused_without_its_words() {
     let words = refused(r#"{"a":secret}"#).to_string();
     assert_eq!(words, "expected a value at byte 5");
     assert_eq!(
-        Envelope::read(b"{\"\xff\":1}").unwrap_err().to_string(),
+        Envelope::read(Dialect::Chat, b"{\"\xff\":1}")
+            .unwrap_err()
+            .to_string(),
         "expected a key in UTF-8 at byte 1"
     );
 }
@@ -240,7 +273,7 @@ proptest! {
         }
         body["after"] = after;
         let text = if pretty { format!("{body:#}") } else { body.to_string() };
-        let envelope = Envelope::read(text.as_bytes()).unwrap();
+        let envelope = Envelope::read(Dialect::Chat, text.as_bytes()).unwrap();
         let Asked::ByUs(usage) = envelope.ask_for_usage() else {
             panic!("not asked");
         };
@@ -258,13 +291,13 @@ proptest! {
     fn whatever_a_parser_accepts_is_read(value in value(), pretty: bool) {
         let body = json!({"x": value});
         let text = if pretty { format!("{body:#}") } else { body.to_string() };
-        prop_assert!(Envelope::read(text.as_bytes()).is_ok());
+        prop_assert!(Envelope::read(Dialect::Chat, text.as_bytes()).is_ok());
     }
 
     #[test]
     fn any_bytes_are_read_or_refused(body in "[{}\\[\\],:\"\\\\a1 ]{0,60}", bytes: Vec<u8>) {
         for body in [body.as_bytes(), &bytes] {
-            if let Ok(envelope) = Envelope::read(body) {
+            if let Ok(envelope) = Envelope::read(Dialect::Chat, body) {
                 envelope.ask_for_usage();
             }
         }

@@ -69,7 +69,8 @@ async fn post(client: &Client, url: &Url, body: &'static str) -> Result<Answer, 
     headers.insert("host", HeaderValue::from_static("elsewhere"));
     headers.insert("content-length", HeaderValue::from_static("1"));
     let asked = client.post(url, &headers, Bytes::from_static(body.as_bytes()));
-    timeout(PATIENCE, asked).await.unwrap()
+    let answer = timeout(PATIENCE, asked).await.unwrap();
+    answer.map_err(|no_answer| no_answer.why)
 }
 
 /// The whole body, or what broke it.
@@ -281,6 +282,28 @@ async fn a_provider_may_refuse_a_body_before_it_has_read_it() {
     timeout(PATIENCE, async { tokio::join!(asking, answering) })
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn whether_a_request_had_gone_is_told_when_no_answer_comes() {
+    let provider = Provider::start().await;
+    let client = client();
+    let headers = HeaderMap::new();
+    // More than the sockets between them hold, which nobody reads.
+    for (body, is_sent) in [(b"{}".to_vec(), true), (vec![b' '; 32 << 20], false)] {
+        let answering = async {
+            let mut stream = provider.accept().await;
+            stream.read_u8().await.unwrap();
+            if is_sent {
+                request(&mut stream).await;
+            }
+        };
+        let asked = client.post(&provider.url, &headers, body.into());
+        let asked = timeout(PATIENCE, asked);
+        let (answer, ()) = tokio::join!(asked, answering);
+        assert_eq!(answer.unwrap().unwrap_err().is_sent, is_sent);
+    }
+    drop(provider);
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ pub struct Observed {
     pub exact: bool,
     /// Bytes of text, thinking and arguments that were generated, for an estimate where there is no usage.
     pub generated_bytes: u64,
+    /// The same, since the provider itself counted what had been generated; `None`: it has not.
+    pub generated_since_count: Option<u64>,
     /// Counts that were less than nothing by the provider's own numbers, and were taken as 0.
     pub clamped: u32,
     /// Objects and numbers of usage that were too large or could not be read.
@@ -125,6 +127,9 @@ impl Observer {
             error: notes.error,
             exact: notes.exact || notes.is_exact_by_now(),
             generated_bytes: notes.generated_bytes,
+            generated_since_count: notes
+                .counted_at
+                .map(|at| notes.generated_bytes.saturating_sub(at)),
             clamped,
             dropped: notes.told.dropped.saturating_add(notes.too_large),
         }
@@ -149,6 +154,8 @@ struct Notes {
     /// The JSON of the event or body under way was whole.
     is_closed: bool,
     generated_bytes: u64,
+    /// The bytes by the event that last told how many tokens had been generated.
+    counted_at: Option<u64>,
     too_large: u32,
     event: Event,
 }
@@ -190,6 +197,7 @@ impl Notes {
             exact: false,
             is_closed: false,
             generated_bytes: 0,
+            counted_at: None,
             too_large: 0,
             event: Event::default(),
         }
@@ -201,8 +209,18 @@ impl Notes {
         is_last && self.told.is_whole(self.dialect)
     }
 
+    /// Anthropic's first event has a number in the count's place, before anything was generated.
+    fn has_counted_output(&self) -> bool {
+        let is_count = self.dialect != Dialect::Messages || self.generated_bytes > 0;
+        let (usage, _) = self.told.usage(self.dialect);
+        is_count && usage.is_some_and(|usage| usage.output > 0)
+    }
+
     fn end_event(&mut self) -> EventKind {
         self.exact |= self.is_exact_by_now();
+        if self.event.has_usage && self.has_counted_output() {
+            self.counted_at = Some(self.generated_bytes);
+        }
         self.is_closed = false;
         std::mem::take(&mut self.event).kind()
     }

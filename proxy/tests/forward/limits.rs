@@ -1,5 +1,8 @@
 //! Rates and budgets, as a server meets them.
 
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::{Rig, chat, rig, stream};
@@ -207,6 +210,10 @@ async fn what_costs_nobody_knows_what_is_served_with_a_key_of_their_own_only() {
             "{key}"
         );
     }
+    // Gemini takes a single tool for a list.
+    let path = "/v1beta/models/gemini:generateContent";
+    let request = json!({"contents": [], "tools": {"googleSearch": {}}});
+    assert_eq!(rig.post(path, &request).await.0, 400);
     assert!(rig.upstream.heard().is_empty());
     let own =
         json!([{"type": "function", "function": {"name": "a"}}, {"name": "b", "input_schema": {}}]);
@@ -240,12 +247,12 @@ async fn a_model_without_a_price_is_not_served_where_there_is_a_budget() {
 }
 
 #[tokio::test]
-async fn who_leaves_before_the_answer_began_pays_for_the_time_in_which_it_was_made() {
+async fn who_leaves_before_the_answer_began_pays_for_the_prompt_alone() {
     let rig = Rig::start().await;
     rig.limit("tier/free", &json!({"day_microcents": 10_000_000_000_u64}))
         .await;
     let request = rig.request("/v1/chat/completions", &stream("think"));
-    let patience = std::time::Duration::from_millis(900);
+    let patience = Duration::from_millis(900);
     assert!(
         tokio::time::timeout(patience, request.send())
             .await
@@ -253,8 +260,35 @@ async fn who_leaves_before_the_answer_began_pays_for_the_time_in_which_it_was_ma
     );
     let row = rig.only_row().await;
     assert_eq!((row.outcome.as_str(), row.estimated), ("abandoned", true));
-    assert!((10..4096).contains(&row.output), "{row:?}");
+    assert_eq!(row.output, 0, "the provider may have done nothing at all");
+    assert!(row.input > 0, "{row:?}");
     assert_eq!(rig.spent().await, [row.cost_microcents.unwrap(); 2]);
+}
+
+/// The row of a stream that a client left after this long.
+async fn left(rig: &Rig, behaviour: &str, patience: Duration) -> rig::Row {
+    let response = rig.send("/v1/chat/completions", &stream(behaviour)).await;
+    let mut events = response.bytes_stream();
+    events.next().await.unwrap().unwrap();
+    tokio::time::sleep(patience).await;
+    drop(events);
+    rig.only_row().await
+}
+
+#[tokio::test]
+async fn who_leaves_a_model_at_work_pays_for_the_time_in_which_nothing_was_seen() {
+    let rig = Rig::start().await;
+    let row = left(&rig, "wait", Duration::from_millis(900)).await;
+    assert_eq!((row.outcome.as_str(), row.estimated), ("client_left", true));
+    assert!((10..4096).contains(&row.output), "{row:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_guessed_over_what_the_provider_counted_itself() {
+    let rig = Rig::start().await;
+    let row = left(&rig, "count along", Duration::from_millis(900)).await;
+    assert_eq!((row.outcome.as_str(), row.estimated), ("client_left", true));
+    assert_eq!((row.input, row.output), (60, 7));
 }
 
 #[tokio::test]

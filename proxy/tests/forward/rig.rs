@@ -52,7 +52,7 @@ pub(crate) struct Rig {
     database: PathBuf,
     master: MasterKeys,
     _serving: JoinSet<()>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Rig {
@@ -107,7 +107,7 @@ impl Rig {
             database,
             master,
             _serving: serving,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -141,6 +141,10 @@ impl Rig {
         self.client
             .post(format!("http://{}{path}", self.proxy))
             .json(body)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        self.client.get(self.url(path))
     }
 
     pub(crate) async fn send(&self, path: &str, body: &Value) -> reqwest::Response {
@@ -223,6 +227,15 @@ impl Rig {
         {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// What is in the journal now.
+    pub(crate) fn journal(&self) -> String {
+        let folder = self.folder.path().join("journal");
+        let files = std::fs::read_dir(folder).unwrap();
+        files
+            .filter_map(|file| std::fs::read_to_string(file.unwrap().path()).ok())
+            .collect()
     }
 
     /// Sets limits, and waits until they count.
@@ -344,6 +357,10 @@ fn aliases() -> Vec<(&'static str, Value)> {
             json!([{"provider": "main", "model": "fails", "weight": 1000}, {"provider": "main", "model": "gpt-4o-mini", "weight": 0}]),
         ),
         ("unpriced", json!([main("nobodys-model")])),
+        (
+            "mixed",
+            json!([{"provider": "main", "model": "refuses-key", "weight": 1}, {"provider": "google", "model": "gemini-2.5-flash", "weight": 0}]),
+        ),
         ("refused", json!([main("refuses-key")])),
         (
             "claude",

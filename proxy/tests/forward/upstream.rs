@@ -45,6 +45,8 @@ impl Upstream {
         let memory = Memory::default();
         let router = Router::new()
             .route("/v1/chat/completions", post(chat))
+            .route("/v1beta/openai/chat/completions", post(chat))
+            .route("/v1/responses", post(responses))
             .route("/v1/messages", post(messages))
             .route("/v1beta/models/{call}", post(gemini))
             .with_state(memory.clone());
@@ -87,6 +89,17 @@ async fn chat(
     let wants_usage = body.pointer("/stream_options/include_usage") == Some(&json!(true));
     match said.as_str() {
         "think" => std::future::pending().await,
+        // The connection goes with the task that serves it, and nothing is printed.
+        "hang up" => std::panic::resume_unwind(Box::new("hung up as asked for")),
+        "wait" => and_silence(": processing\n\n".to_owned()),
+        "count along" => and_silence(format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":\"Hello\"}}}}],\"usage\":{USAGE}}}\n\n"
+        )),
+        "end early" => events(stream::iter([Ok::<_, Infallible>(word("Hel"))])),
+        "end without a mark" => {
+            let whole = chat_stream(false).replace("data: [DONE]\n\n", "");
+            events(stream::iter([Ok::<_, Infallible>(whole)]))
+        }
         "fails" => (StatusCode::INTERNAL_SERVER_ERROR, "{}").into_response(),
         "refuses-key" => (
             StatusCode::UNAUTHORIZED,
@@ -158,7 +171,31 @@ async fn messages(
     Json(body): Json<Value>,
 ) -> Response {
     note(&memory, &uri, &headers, &body);
-    events(stream::iter([Ok::<_, Infallible>(messages_stream())]))
+    let mut whole = messages_stream();
+    if body["messages"][0]["content"] == "end early" {
+        whole.truncate(whole.find("event: message_delta").unwrap());
+    }
+    events(stream::iter([Ok::<_, Infallible>(whole)]))
+}
+
+async fn responses(
+    State(memory): State<Memory>,
+    uri: Uri,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
+    note(&memory, &uri, &headers, &body);
+    let mut whole = responses_stream();
+    if body["input"] == "end early" {
+        whole.truncate(whole.find("event: response.completed").unwrap());
+    }
+    events(stream::iter([Ok::<_, Infallible>(whole)]))
+}
+
+/// A stream that does not go on.
+fn and_silence(first: String) -> Response {
+    let first = stream::iter([Ok::<_, Infallible>(first)]);
+    events(first.chain(stream::pending()))
 }
 
 async fn gemini(
@@ -213,21 +250,33 @@ pub(crate) fn chat_body() -> String {
 }
 
 pub(crate) fn messages_stream() -> String {
-    [
+    named(&[
         r#"{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"claude-haiku-4-5","content":[],"usage":{"input_tokens":10,"cache_creation_input_tokens":20,"cache_read_input_tokens":100,"cache_creation":{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":0},"output_tokens":1}}}"#,
         r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
         r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello"}}"#,
         r#"{"type":"content_block_stop","index":0}"#,
         r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":5}}"#,
         r#"{"type":"message_stop"}"#,
-    ]
-    .iter()
-    .map(|data| {
-        let kind = serde_json::from_str::<Value>(data).unwrap()["type"].as_str().unwrap().to_owned();
-        format!("event: {kind}\ndata: {data}\n\n")
-    })
-    .collect::<Vec<_>>()
-    .concat()
+    ])
+}
+
+pub(crate) fn responses_stream() -> String {
+    named(&[
+        r#"{"type":"response.created","sequence_number":0,"response":{"id":"r","usage":null}}"#,
+        r#"{"type":"response.output_text.delta","sequence_number":1,"delta":"Hello"}"#,
+        r#"{"type":"response.completed","sequence_number":2,"response":{"id":"r","usage":{"input_tokens":9,"output_tokens":3,"total_tokens":12}}}"#,
+    ])
+}
+
+fn named(events: &[&str]) -> String {
+    let event = |data: &&str| {
+        let event: Value = serde_json::from_str(data).unwrap();
+        format!(
+            "event: {}\ndata: {data}\n\n",
+            event["type"].as_str().unwrap()
+        )
+    };
+    events.iter().map(event).collect()
 }
 
 pub(crate) fn gemini_stream() -> String {

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::{
     books::Tokens,
+    count,
     dialect::Dialect,
-    script::{Action, Call, Script, TEXT},
+    script::{Action, Call, Script},
 };
 
 /// What is said or called, and what it comes to.
@@ -17,6 +18,8 @@ pub(super) struct Reply {
     pub(super) words: Vec<&'static str>,
     pub(super) call: Option<Call>,
     pub(super) tokens: Tokens,
+    /// Output when so many pieces have been given.
+    given: Vec<u64>,
     /// Of a stream in the chat dialect.
     pub(super) wants_usage: bool,
     /// As they were offered; some repeat them.
@@ -37,20 +40,32 @@ impl Reply {
         dialect: Dialect,
         number: u64,
         model: &str,
-        body: &[u8],
         parsed: &Value,
         script: &Script,
     ) -> Self {
         let (words, call): (Vec<_>, _) = match &script.action {
             Action::Call(call) => (Vec::new(), Some(call.clone())),
-            Action::Say | Action::Refuse(_) => (TEXT.split_inclusive(' ').collect(), None),
+            Action::Say(text) => (text.split_inclusive(' ').collect(), None),
+            Action::Refuse(_) => (Vec::new(), None),
         };
-        let spoken = if call.is_some() { 11 } else { words.len() };
+        let pieces: Vec<u64> = match &call {
+            // Its name and its arguments come in this many pieces, more or less.
+            Some(_) => vec![3, 4, 4],
+            None => words.iter().map(|word| count::tokens(word)).collect(),
+        };
+        let mut so_far = 0;
+        let given = pieces.into_iter().map(|piece| {
+            so_far += piece;
+            so_far
+        });
+        let given: Vec<_> = given.collect();
+        let spoken = given.last().copied().unwrap_or(0);
         Self {
             number,
             model: model.to_owned(),
-            tokens: count(dialect, number, body.len(), spoken),
+            tokens: counted(dialect, number, count::all_tokens(parsed), spoken),
             words,
+            given,
             call,
             wants_usage: parsed.pointer("/stream_options/include_usage") == Some(&true.into()),
             tools: parsed
@@ -66,17 +81,22 @@ impl Reply {
 
     /// Tokens when so many pieces have been given.
     pub(super) fn tokens_at(&self, pieces: usize) -> Tokens {
-        let output = u64::try_from(pieces).unwrap_or(u64::MAX);
+        let rounds = pieces / self.given.len().max(1);
+        let rest = pieces % self.given.len().max(1);
+        let at = |pieces: usize| pieces.checked_sub(1).and_then(|last| self.given.get(last));
+        let whole = self.given.last().copied().unwrap_or(0);
+        let rest = at(rest).copied().unwrap_or(0);
         Tokens {
-            output,
+            output: u64::try_from(rounds).unwrap_or(u64::MAX) * whole + rest,
             reasoning: 0,
             ..self.tokens
         }
     }
 }
 
-fn count(dialect: Dialect, number: u64, body_bytes: usize, words: usize) -> Tokens {
-    let prompt = u64::try_from(body_bytes / 4).unwrap_or(0) + 20 + number;
+/// Beside the texts a prompt has what the provider puts around them.
+fn counted(dialect: Dialect, number: u64, text: u64, spoken: u64) -> Tokens {
+    let prompt = text + 20 + number;
     let cache_read = prompt / 3;
     let (cache_write_5m, cache_write_1h) = match dialect {
         Dialect::Messages => (prompt / 5, prompt / 7),
@@ -95,7 +115,7 @@ fn count(dialect: Dialect, number: u64, body_bytes: usize, words: usize) -> Toke
         cache_read,
         cache_write_5m,
         cache_write_1h,
-        output: u64::try_from(words).unwrap_or(0) + reasoning,
+        output: spoken + reasoning,
         reasoning,
     }
 }

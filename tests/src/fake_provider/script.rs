@@ -7,8 +7,11 @@
 //! | `break off` | the connection breaks after a few words |
 //! | `stumble` | an error is told after a few words, and the stream ends |
 //! | `never end` | words without end |
+//! | `at length` | [`LONG_TEXT`] again and again instead of [`TEXT`] |
 //! | `slowly` | a pause before each event |
 //! | anything else | [`TEXT`] |
+
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
@@ -17,6 +20,18 @@ use super::conversation::Conversation;
 /// The answer to nearly everything. What splits lines where JSON has none shows here.
 pub const TEXT: &str =
     "The tide comes in, \u{2028}the tide goes out: n\u{e4}chste Flut \u{1f30a} at \"noon\".";
+
+/// Prose, numbers and a call, as answers have them.
+pub const LONG_TEXT: &str = "Here is what the tables say for Cuxhaven. High water comes at 04:12 and at 16:38; low \
+    water follows about six hours later. The range is 3.1 metres today, and 3.4 metres tomorrow, because the moon is \
+    nearly full. If you want to walk to Neuwerk, leave two hours before low water, take the marked way (about 11 km), \
+    and be back before the creeks fill: the water rises in them first, behind you, where you do not see it. I checked \
+    the forecast with get_tide({\"place\": \"Cuxhaven\", \"days\": 2}), which returned no warning. For a boat with \
+    1.8 m draught the harbour is open from 13:30 until 19:45. ";
+
+/// The answer to those who want a long one: more than tests wait for, so that counts that a dialect tells with
+/// every event only grow.
+static LONG_ANSWER: LazyLock<String> = LazyLock::new(|| LONG_TEXT.repeat(12));
 
 /// What to do.
 #[derive(Debug)]
@@ -29,7 +44,7 @@ pub(super) struct Script {
 #[derive(Debug)]
 pub(super) enum Action {
     Refuse(u16),
-    Say,
+    Say(&'static str),
     Call(Call),
 }
 
@@ -57,7 +72,11 @@ impl Script {
         } else if let Some(call) = call(conversation) {
             Action::Call(call)
         } else {
-            Action::Say
+            Action::Say(if words.contains("at length") {
+                LONG_ANSWER.as_str()
+            } else {
+                TEXT
+            })
         };
         let end = if words.contains("break off") {
             End::BreakOff
@@ -123,7 +142,7 @@ mod tests {
         );
         let messages = json!([user, called, result, context]);
         let second = of("m", &json!({"messages": messages, "tools": tools}));
-        assert!(matches!(second.action, Action::Say), "{second:?}");
+        assert!(matches!(second.action, Action::Say(TEXT)), "{second:?}");
         let refused = of("fail-503", &json!({"messages": []}));
         assert!(matches!(refused.action, Action::Refuse(503)), "{refused:?}");
     }

@@ -119,7 +119,7 @@ fn answer(shared: &Shared, headers: &HeaderMap, body: &Bytes, called: Called) ->
     let script = Script::of(&model, &conversation);
     let called_tool = match &script.action {
         Action::Call(call) => Some(call.name.clone()),
-        Action::Say | Action::Refuse(_) => None,
+        Action::Say(_) | Action::Refuse(_) => None,
     };
     let entry = shared.books.open(Served {
         dialect,
@@ -136,13 +136,13 @@ fn answer(shared: &Shared, headers: &HeaderMap, body: &Bytes, called: Called) ->
         _ if !is_known => Some(401),
         _ if !parsed.is_object() => Some(400),
         Action::Refuse(status) => Some(status),
-        Action::Say | Action::Call(_) => None,
+        Action::Say(_) | Action::Call(_) => None,
     };
     if let Some(status) = refused {
         entry.end(status, Ending::Refused);
         return refusal(dialect, status);
     }
-    let reply = Reply::of(dialect, entry.number(), &model, body, &parsed, &script);
+    let reply = Reply::of(dialect, entry.number(), &model, &parsed, &script);
     match form {
         Form::Stream { is_sse } => streamed(dialect, is_sse, entry, reply, &script),
         Form::Count => {

@@ -17,12 +17,12 @@ pub(crate) struct Row {
     reasoning: i64,
     cost_microcents: Option<i64>,
     status: i32,
-    outcome: String,
-    estimated: bool,
+    pub(crate) outcome: String,
+    pub(crate) estimated: bool,
 }
 
 impl Row {
-    fn tokens(&self) -> Tokens {
+    pub(crate) fn tokens(&self) -> Tokens {
         let count = |number: i64| u64::try_from(number).unwrap();
         Tokens {
             input: count(self.input),
@@ -39,6 +39,9 @@ pub(crate) struct Books {
     pub(crate) served: Vec<Served>,
     pub(crate) rows: Vec<Row>,
 }
+
+/// Of an answer that nobody limited to less; see the load.
+const LIKELY_OUTPUT: u64 = 500;
 
 /// A dialect, a status and counts. No two answers that have counts have the same.
 type Count = (String, i32, Tokens);
@@ -75,18 +78,43 @@ impl Books {
     }
 
     /// Of each killed proxy at most so many attempts have a row that says so, which may never have reached
-    /// the provider; everything else is as it was counted.
+    /// the provider; everything else is as it was counted. What was under way is charged with a likely answer, so
+    /// that killing the proxy makes none free.
     pub(crate) fn agree_but_for_what_died(&self, at_most: usize) {
         let (exact, whole) = (sums(self.exact()), sums(self.whole()));
         for (count, rows) in &exact {
             let served = whole.get(count).copied().unwrap_or_default();
             assert!(*rows <= served, "{rows} rows, {served} served: {count:?}");
         }
-        let died = self
+        let died: Vec<_> = self
             .rows
             .iter()
             .filter(|row| row.outcome == "proxy_died")
-            .count();
+            .collect();
+        for row in &died {
+            let counted = row.tokens();
+            assert!(
+                counted.prompt() > 0 && counted.output >= LIKELY_OUTPUT,
+                "{row:?}"
+            );
+            assert!(row.cost_microcents > Some(0), "{row:?}");
+        }
+        let sum = |all: &mut dyn Iterator<Item = Tokens>| {
+            all.fold((0, 0), |(prompt, output), one| {
+                (prompt + one.prompt(), output + one.output)
+            })
+        };
+        let counted = sum(&mut self.served.iter().map(|one| one.tokens));
+        let written = sum(&mut self.rows.iter().map(Row::tokens));
+        assert!(
+            written.0 * 100 >= counted.0 * 85,
+            "{counted:?}, {written:?}"
+        );
+        assert!(
+            written.1 * 100 >= counted.1 * 85,
+            "{counted:?}, {written:?}"
+        );
+        let died = died.len();
         assert!(
             died <= at_most,
             "{died} rows of {at_most} that may have died"

@@ -11,6 +11,7 @@ use std::{
 use futures_util::StreamExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
+use tidepool_tests::fake_provider::LONG_TEXT;
 use tokio::{task::JoinSet, time::sleep};
 
 /// Kinds of providers, and what each serves.
@@ -120,7 +121,7 @@ fn request(rng: &mut StdRng) -> (&'static str, Value, bool) {
     };
     let leaves = words == "never end";
     let stream = leaves || rng.random_bool(0.7);
-    let filler = "tide ".repeat(PROMPT_BYTES / 5);
+    let filler = LONG_TEXT.repeat(PROMPT_BYTES / LONG_TEXT.len());
     let said = |text: &str| json!([{"role": "user", "content": text}]);
     let text = format!("{filler} {words}");
     let (path, body) = match rng.random_range(0..4) {

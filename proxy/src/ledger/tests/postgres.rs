@@ -12,7 +12,7 @@ const SERVER: &str = "TIDEPOOL_TEST_POSTGRES";
 const NOT_INSTALLED: i32 = 77;
 
 /// A new database with the coordinator's tables. It goes with the server, at the end of the run.
-async fn database() -> Option<String> {
+pub(super) async fn database() -> Option<String> {
     let server = std::env::var(SERVER).ok().or_else(start)?;
     let mut connection = PgConnection::connect(&server).await.unwrap();
     let name = format!("t{}", uuid::Uuid::from_u128(rand::random()).simple());

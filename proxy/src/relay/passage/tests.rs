@@ -126,6 +126,15 @@ fn of_a_hidden_chunk_that_was_cut_in_its_last_line_end_nothing_is_left() {
 }
 
 #[test]
+fn comments_are_not_the_beginning_of_an_answer() {
+    let mut passage = Passage::new(form());
+    passage.take(Bytes::from_static(b": OPENROUTER PROCESSING\n\n"));
+    assert!(!passage.has_begun());
+    passage.take(Bytes::from_static(b"data: {\"choices\":[]}\n\n"));
+    assert!(passage.has_begun());
+}
+
+#[test]
 fn a_chunk_that_is_too_large_to_be_held_back_passes() {
     let filler = "x".repeat(HELD_MAX_BYTES);
     let chunk = format!("data: {{\"id\":\"{filler}\",\"choices\":[],\"usage\":{{}}}}\n\n");

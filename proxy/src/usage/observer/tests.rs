@@ -148,6 +148,7 @@ fn openai_tells_its_usage_in_a_chunk_of_its_own() {
         done: true,
         exact: true,
         generated_bytes: 36,
+        generated_since_count: Some(0),
         ..Observed::default()
     };
     assert_eq!(observed, expected);
@@ -338,6 +339,11 @@ fn a_local_server_may_tell_usage_in_every_chunk() {
     let (observed, _) = whole(Dialect::Chat, &data(&events));
     assert_eq!(observed.usage.unwrap().output, 3);
     assert!(!observed.exact);
+    assert_eq!(observed.generated_since_count, Some(0));
+    // What comes behind the last count is known by its bytes.
+    let uncounted = chunk(&delta(&json!({"content": "bcd"}), &Value::Null), &json!({}));
+    let (observed, _) = whole(Dialect::Chat, &(data(&events) + &data(&[uncounted])));
+    assert_eq!(observed.generated_since_count, Some(3));
     events.push(chunk(&delta(&json!({}), &json!("stop")), &usage(4)));
     let (observed, _) = whole(Dialect::Chat, &data(&events));
     assert_eq!(observed.usage.unwrap().output, 4);
@@ -391,6 +397,7 @@ fn anthropic_tells_its_input_first_and_its_output_last() {
         done: true,
         exact: true,
         generated_bytes: 19,
+        generated_since_count: Some(0),
         ..Observed::default()
     };
     assert_eq!(observed, expected);
@@ -403,6 +410,10 @@ fn a_cut_anthropic_stream_is_exact_in_its_input_only() {
     let (observed, _) = whole(Dialect::Messages, &named(&events[..5]));
     assert_eq!(observed.usage.unwrap().total_input(), 4312);
     assert_eq!(observed.usage.unwrap().output, 1);
+    assert_eq!(
+        observed.generated_since_count, None,
+        "the 1 is no count of anything"
+    );
     assert!(!observed.exact && !observed.finished);
     // Cut between the reason for the end and the usage.
     let stream = named(&events[..9]);
@@ -484,6 +495,7 @@ fn geminis_last_usage_counts_as_events_or_as_a_list() {
         finished: true,
         exact: true,
         generated_bytes: 9,
+        generated_since_count: Some(0),
         ..Observed::default()
     };
     assert_eq!(observed, expected);
@@ -561,6 +573,7 @@ fn usage_is_found_in_the_middle_of_a_large_event() {
         done: true,
         exact: true,
         generated_bytes: 5,
+        generated_since_count: Some(0),
         ..Observed::default()
     };
     for size in [1, 7, 1460, 16_384, stream.len()] {
