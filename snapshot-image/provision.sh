@@ -62,7 +62,7 @@ services() {
   # The agent runs nginx itself, with a configuration of its own.
   systemctl mask --quiet nginx.service ssh.service ssh.socket apt-daily.timer apt-daily-upgrade.timer
   systemctl enable --quiet docker.service fail2ban.service nftables.service systemd-timesyncd.service \
-    tidepool-server.service tidepool-agent.service
+    tidepool-server.service tidepool-agent.service tidepool-networks.path tidepool-networks.service
 }
 
 # A Docker engine for the moment of the build, without network and out of the way of any other.
@@ -166,7 +166,7 @@ checks() {
   fail2ban-regex "$line" /etc/fail2ban/filter.d/tidepool-nginx.conf | grep -q '1 matched' ||
     die "fail2ban does not see a refusal in nginx's log"
   rm -r /var/lib/tidepool
-  systemd-analyze verify /etc/systemd/system/tidepool-*.service
+  systemd-analyze verify /etc/systemd/system/tidepool-*.{service,path}
   docker --version >/dev/null
 }
 

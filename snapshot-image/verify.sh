@@ -84,9 +84,11 @@ parts() {
   present "agent" /usr/local/bin/tidepool-agent
   present "manifest" /usr/share/tidepool/manifest.json
   present "nginx" /usr/sbin/nginx
-  for unit in docker fail2ban nftables tidepool-agent tidepool-server; do
-    compgen -G "$root/etc/systemd/system/*.target.wants/$unit.service" >/dev/null || fault "$unit does not start at boot"
+  for unit in docker.service fail2ban.service nftables.service tidepool-agent.service tidepool-networks.path \
+    tidepool-server.service; do
+    compgen -G "$root/etc/systemd/system/*.target.wants/$unit" >/dev/null || fault "$unit does not start at boot"
   done
+  present "start with the packet filter" /etc/systemd/system/nftables.service.wants/tidepool-networks.service
   for unit in nginx.service ssh.service apt-daily.timer apt-daily-upgrade.timer; do
     [ "$(readlink "$root/etc/systemd/system/$unit")" = /dev/null ] || fault "$unit must be masked"
   done

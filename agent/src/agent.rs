@@ -32,6 +32,7 @@ use crate::{
     identity::{Identity, IdentityError},
     ledger::Ledger,
     link,
+    networks::NetworksFile,
     nginx::Nginx,
     observe::Observer,
     openclaw::{Browsers, Place},
@@ -120,6 +121,7 @@ impl Agent {
         }
         let mut front = Front {
             nginx: Arc::clone(&self.nginx),
+            networks: networks(&self.settings),
             documents: documents.clone(),
             board: Arc::clone(&self.board),
             wake: Arc::clone(&wake_front),
@@ -289,6 +291,12 @@ fn looker(settings: &Settings, gateway: Arc<OpenClaw>) -> Looker {
         None => Tenancy::Shared,
     };
     Looker::new(gateway, tenancy, settings.state_dir.clone())
+}
+
+/// Only an image has the packet filter that they are an exception to.
+fn networks(settings: &Settings) -> Option<NetworksFile> {
+    let build = settings.manifest.build.as_ref();
+    build.map(|_| NetworksFile::of(&settings.state_dir))
 }
 
 /// Runs releases in containers if the image does.

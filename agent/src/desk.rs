@@ -170,6 +170,7 @@ mod tests {
     use tidepool_shared::{
         document::{EdgeProof, GatewayLimits, Power},
         id::InstanceId,
+        networks::Networks,
     };
     use uuid::Uuid;
 
@@ -197,6 +198,7 @@ mod tests {
             evictions: 0,
             max_body_bytes: None,
             openclaw: None,
+            networks: Networks::default(),
         })
     }
 

@@ -195,7 +195,10 @@ pub enum UnreadableLedger {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tidepool_shared::document::{EdgeProof, GatewayLimits, Power};
+    use tidepool_shared::{
+        document::{EdgeProof, GatewayLimits, Power},
+        networks::Networks,
+    };
     use uuid::Uuid;
 
     use super::*;
@@ -214,6 +217,7 @@ mod tests {
             evictions: 0,
             max_body_bytes: None,
             openclaw: None,
+            networks: Networks::default(),
         })
     }
 

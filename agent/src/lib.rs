@@ -19,6 +19,7 @@ pub mod lock;
 mod machine;
 pub mod manifest;
 pub mod metadata;
+pub mod networks;
 pub mod nginx;
 pub mod observe;
 pub mod openclaw;

@@ -120,6 +120,7 @@ fn routes(state: &Arc<ApiState>) -> OpenApiRouter<Arc<ApiState>> {
             instances::openclaw::pin,
             instances::openclaw::unpin
         ))
+        .routes(routes!(instances::networks::put))
         .routes(routes!(instances::sessions::end))
         .routes(routes!(instances::logs::tail))
         .routes(routes!(operations::show))

@@ -14,6 +14,7 @@ use tidepool_shared::{
         DesiredDocument, EdgeProof, GatewayLimits, Generation, OpenClawOrder, Power, SealedDocument,
     },
     id::{InstanceId, OperationId},
+    networks::Networks,
     openclaw_version::OpenClawVersion,
 };
 
@@ -84,6 +85,7 @@ pub fn prepare(wish: Wish, names: &PublicNames, now: Moment, chance: &Chance) ->
         evictions: 0,
         max_body_bytes: None,
         openclaw: None,
+        networks: Networks::default(),
     });
     NewInstance {
         id,
@@ -125,6 +127,20 @@ pub fn limit(
         ..instance.clone()
     };
     change(&next, OperationKind::Limit, operation, limits)
+}
+
+/// The next document of an instance whose gateway may reach these private networks.
+pub fn allow_networks(
+    instance: &Instance,
+    networks: Networks,
+    operation: OperationId,
+    limits: GatewayLimits,
+) -> DocumentChange {
+    let next = Instance {
+        networks,
+        ..instance.clone()
+    };
+    change(&next, OperationKind::Networks, operation, limits)
 }
 
 /// The next document of an instance that also answers to these names of its customer's.
@@ -243,6 +259,7 @@ fn change(
         evictions: next.evictions,
         max_body_bytes: next.edge_limits.max_body_bytes,
         openclaw: next.openclaw.clone(),
+        networks: next.networks.clone(),
     });
     DocumentChange {
         instance: next.id,
@@ -253,6 +270,7 @@ fn change(
         restarts: next.restarts,
         evictions: next.evictions,
         edge_limits: next.edge_limits,
+        networks: next.networks.clone(),
         domains: next.domains.clone(),
         openclaw: next.openclaw.clone(),
         document,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tidepool_shared::{
     document::{EdgeProof, Generation, OpenClawOrder, Power, SealedDocument},
     id::{CoordinatorId, EventId, InstanceId, OperationId, ServerId, TokenId},
+    networks::Networks,
     openclaw_version::OpenClawVersion,
 };
 
@@ -124,6 +125,8 @@ words! {
         Suspend = "suspend",
         Unsuspend = "unsuspend",
         Limit = "limit",
+        /// The private networks that its gateway may reach.
+        Networks = "networks",
         /// Customers' own host names come or go.
         Domains = "domains",
         Upgrade = "upgrade",
@@ -396,6 +399,8 @@ pub struct Instance {
     /// `user:bcrypt` of HTTP basic auth, if it is on.
     pub basic_auth: Option<String>,
     pub edge_limits: EdgeLimits,
+    /// The private networks that its gateway may reach, as in its document.
+    pub networks: Networks,
     /// Whether a warm server was there when it was created.
     pub warm: bool,
     /// Milliseconds of each step from the create call on; empty until running.
@@ -478,6 +483,7 @@ pub struct DocumentChange {
     pub restarts: u64,
     pub evictions: u64,
     pub edge_limits: EdgeLimits,
+    pub networks: Networks,
     pub domains: Vec<String>,
     pub openclaw: Option<OpenClawOrder>,
     pub document: SealedDocument,

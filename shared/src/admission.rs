@@ -33,6 +33,13 @@ impl Cidr {
     pub fn is_v4(&self) -> bool {
         self.network.is_ipv4()
     }
+
+    /// Whether every address of the other one is in it.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.is_v4() == other.is_v4()
+            && self.prefix <= other.prefix
+            && leading(other.network, self.prefix) == leading(self.network, self.prefix)
+    }
 }
 
 impl FromStr for Cidr {
@@ -49,12 +56,22 @@ impl FromStr for Cidr {
 }
 
 fn has_no_host_bits(network: IpAddr, prefix: u8) -> bool {
-    // The network's bits, to the left of 128.
-    let (bits, width) = match network {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    };
-    prefix <= width && bits.checked_shl(u32::from(prefix)).unwrap_or(0) == 0
+    let width = if network.is_ipv4() { 32 } else { 128 };
+    prefix <= width && bits(network).checked_shl(prefix.into()).unwrap_or(0) == 0
+}
+
+/// So many of an address's first bits; nothing but them.
+fn leading(address: IpAddr, prefix: u8) -> u128 {
+    let rest = 128_u32.saturating_sub(prefix.into());
+    bits(address).checked_shr(rest).unwrap_or(0)
+}
+
+/// An address's bits, to the left of 128.
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
 }
 
 impl TryFrom<String> for Cidr {
@@ -101,6 +118,31 @@ mod tests {
             "",
         ] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_network_covers_what_is_in_it_by_the_same_family() {
+        let covers = |wide: &str, narrow: &str| {
+            let [wide, narrow] = [wide, narrow].map(|text| text.parse::<Cidr>().unwrap());
+            wide.covers(&narrow)
+        };
+        for (wide, narrow) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.0.0.0/8", "10.255.0.0/16"),
+            ("0.0.0.0/0", "192.0.2.7/32"),
+            ("fc00::/7", "fd00::1/128"),
+        ] {
+            assert!(covers(wide, narrow), "{wide} {narrow}");
+        }
+        for (wide, narrow) in [
+            ("10.0.0.0/8", "10.0.0.0/7"),
+            ("10.0.0.0/8", "11.0.0.0/8"),
+            ("0.0.0.0/0", "::/0"),
+            ("::/0", "10.0.0.0/8"),
+            ("fc00::/7", "fe80::/10"),
+        ] {
+            assert!(!covers(wide, narrow), "{wide} {narrow}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{id::InstanceId, openclaw_version::OpenClawVersion};
+use crate::{id::InstanceId, networks::Networks, openclaw_version::OpenClawVersion};
 
 /// The number of an instance's document; starts at 1 and only grows.
 #[derive(
@@ -91,6 +91,11 @@ pub struct DesiredDocument {
     /// The version of OpenClaw that the gateway is to be; without it, the one that the server has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub openclaw: Option<OpenClawOrder>,
+    /// The private networks that the gateway's container may reach. Only a server of the image has a packet filter
+    /// that they are an exception to: elsewhere, as in local mode, and with an agent or an image of before they
+    /// mean nothing.
+    #[serde(default, skip_serializing_if = "Networks::are_none")]
+    pub networks: Networks,
 }
 
 /// An order for a version of OpenClaw. A server tries each once: trying again is another order.
@@ -259,7 +264,26 @@ mod tests {
             evictions: 0,
             max_body_bytes: None,
             openclaw: None,
+            networks: Networks::default(),
         }
+    }
+
+    #[test]
+    fn networks_are_read_where_there_are_some_and_only_if_they_are_private() {
+        let mut old = serde_json::to_value(document()).unwrap();
+        assert!(old.get("networks").is_none(), "an old agent's very bytes");
+        old["networks"] = serde_json::json!(["10.20.0.0/16", "fd00::/8"]);
+        let read: DesiredDocument = serde_json::from_value(old.clone()).unwrap();
+        assert_eq!(read.networks.to_string(), "10.20.0.0/16, fd00::/8");
+        assert_eq!(serde_json::to_value(&read).unwrap(), old);
+        old["networks"] = serde_json::json!(["169.254.169.254/32"]);
+        let bytes = serde_json::to_vec(&old).unwrap();
+        let sealed = SealedDocument {
+            digest: Digest::of(&bytes),
+            bytes,
+            ..SealedDocument::seal(&document())
+        };
+        assert!(matches!(sealed.open(), Err(UnreadableDocument::Json(_))));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod manifest;
 pub mod merge_patch;
 pub mod message;
+pub mod networks;
 pub mod openclaw;
 pub mod openclaw_version;
 pub mod quota;

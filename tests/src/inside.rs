@@ -61,11 +61,31 @@ enum Side {
 impl Inside<'_> {
     /// All of it but other servers.
     pub async fn check(&self, world: &World) -> anyhow::Result<()> {
-        self.metadata().await.context("metadata")?;
-        self.machine().await.context("the server itself")?;
-        self.main_server().await.context("the main server")?;
+        self.walls().await?;
         self.ports(world).await.context("the world")?;
         self.rate(world).await.context("new connections")
+    }
+
+    /// What no document opens: metadata, the server itself, the main server.
+    pub async fn walls(&self) -> anyhow::Result<()> {
+        self.metadata().await.context("metadata")?;
+        self.machine().await.context("the server itself")?;
+        self.main_server().await.context("the main server")
+    }
+
+    /// Whether a private host is reached, which the server's own root reaches on all of its ports; its mail is not.
+    pub async fn reaches(&self, host: &World) -> anyhow::Result<bool> {
+        let at = |ports: &[u16]| -> Vec<_> {
+            let ports = ports.iter();
+            ports.map(|port| tcp(host.address, *port)).collect()
+        };
+        let (open, shut) = (at(OPEN), at(SHUT));
+        self.all(Side::Server, &open).await?;
+        self.all(Side::Server, &shut).await?;
+        self.none(Side::Container, &shut).await?;
+        let reached = self.reached(Side::Container, &open).await?.len();
+        ensure!(reached == 0 || reached == open.len(), "{reached} ports");
+        Ok(reached > 0)
     }
 
     /// Root is told who this server is, by either family, and the customer is not.

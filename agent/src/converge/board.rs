@@ -26,6 +26,8 @@ pub enum Part {
     Upgrade,
     /// nginx does not serve what it should.
     Nginx,
+    /// The packet filter is not told what the gateway may reach.
+    Networks,
     /// The last attempt at something failed and will be repeated.
     Attempt,
     /// The customer's configuration was refused.

@@ -1,4 +1,4 @@
-//! The loop that keeps nginx to the document's names.
+//! The loop that keeps nginx to the document's names, and the packet filter to its networks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,10 @@ use super::{
     board::{Board, Part},
     chain,
 };
-use crate::nginx::{Nginx, Served};
+use crate::{
+    networks::NetworksFile,
+    nginx::{Nginx, Served},
+};
 
 /// nginx is looked at even if nobody says that it changed.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -25,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// nginx and what it must be kept to.
 pub struct Front {
     pub nginx: Arc<Nginx>,
+    /// Where there is a packet filter of ours.
+    pub networks: Option<NetworksFile>,
     pub documents: watch::Receiver<Option<Arc<DesiredDocument>>>,
     pub board: Arc<Board>,
     /// Rung when nginx was seen to be gone.
@@ -69,15 +74,42 @@ impl Front {
         if document.is_some() {
             self.board.phase(Phase::Claimed);
         }
+        // Beside nginx, which is not kept from serving by it; but what a document takes away is not said to be gone
+        // before it is.
+        let allowed = self.allow_networks(document.as_deref());
         match outcome {
             Ok(served) => {
-                self.told(generation, served, begun.elapsed());
-                true
+                self.board.well(Part::Nginx);
+                if allowed {
+                    self.told(generation, served, begun.elapsed());
+                }
+                allowed
             }
             Err(error) => {
                 let reason = chain(&error);
                 tracing::warn!(%generation, error = reason, "nginx does not serve the document");
                 self.board.trouble(Part::Nginx, Health::Down, &reason);
+                false
+            }
+        }
+    }
+
+    /// Tells the packet filter which networks the gateway may reach; says whether that worked.
+    fn allow_networks(&self, document: Option<&DesiredDocument>) -> bool {
+        let Some(file) = &self.networks else {
+            return true;
+        };
+        let networks = document.map(|document| document.networks.clone());
+        match file.allow(&networks.unwrap_or_default()) {
+            Ok(()) => {
+                self.board.well(Part::Networks);
+                true
+            }
+            Err(error) => {
+                let reason = chain(&error);
+                tracing::warn!(error = reason, "the packet filter is not told its networks");
+                self.board
+                    .trouble(Part::Networks, Health::Degraded, &reason);
                 false
             }
         }
@@ -93,7 +125,6 @@ impl Front {
             let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             tracing::info!(%generation, ?served, duration_ms, "nginx serves");
         }
-        self.board.well(Part::Nginx);
         self.board.change(|view| view.served = generation);
     }
 

@@ -137,6 +137,7 @@ mod tests {
     use tidepool_shared::{
         document::{EdgeProof, GatewayLimits, OpenClawOrder},
         id::InstanceId,
+        networks::Networks,
     };
     use uuid::Uuid;
 
@@ -156,6 +157,7 @@ mod tests {
             evictions: 0,
             max_body_bytes: None,
             openclaw: None,
+            networks: Networks::default(),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod limits;
 pub mod login_links;
 pub mod logs;
+pub mod networks;
 pub mod openclaw;
 pub mod read;
 pub mod rename;

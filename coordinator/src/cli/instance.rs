@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod lines;
+pub mod networks;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -109,6 +110,8 @@ pub enum Command {
     /// How large a body its visitors may send, and how many requests
     #[command(subcommand, name = "edge-limits")]
     EdgeLimits(edge_limits::Command),
+    /// Which private networks its gateway may reach; without any they are shown
+    Networks(networks::Options),
 }
 
 /// What to wait for.
@@ -213,6 +216,7 @@ pub(super) async fn run(
         Command::BasicAuth(command) => basic_auth::run(command, client, output).await,
         Command::Domain(command) => domains::run(command, client, output).await,
         Command::EdgeLimits(command) => edge_limits::run(command, client, output).await,
+        Command::Networks(options) => networks::run(options, client, output).await,
     }
 }
 

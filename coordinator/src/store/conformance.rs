@@ -177,6 +177,7 @@ macro_rules! conformance {
             documents {
                 a_change_replaces_the_document_with_an_operation_under_way,
                 bounds_for_visitors_come_with_a_document_and_are_in_the_route,
+                networks_come_with_a_document_and_stay_until_another_takes_them_away,
                 where_channels_take_web_hooks_follows_the_configuration_and_is_in_the_route,
                 a_change_ends_when_its_generation_is_observed,
                 a_rejected_configuration_fails_its_operation,

@@ -194,6 +194,58 @@ async fn bounds_for_visitors_are_set_whole_within_their_ceilings_and_cleared() -
 }
 
 #[tokio::test]
+async fn private_networks_are_set_whole_shown_and_taken_away_and_nothing_else_is_taken()
+-> anyhow::Result<()> {
+    let world = World::start().await?;
+    world.warm_server(1).await?;
+    let id = world.create("anna").await?.text("/id").to_owned();
+    world.run(&id).await?;
+    let path = "/v1/instances/anna/networks";
+    let none = world.get("/v1/instances/anna").await?;
+    assert_eq!(none.at("/networks"), &json!([]));
+    let bad = [
+        "169.254.169.254/32",
+        "10.1.0.0/16",
+        "10.0.0.1/8",
+        "::/0",
+        "x",
+    ];
+    let refused = put(&world, path, json!({ "networks": bad })).await?;
+    let faults = [0, 2, 3, 4].map(|number| format!("/networks/{number}"));
+    let faults = faults.each_ref().map(|at| (at.as_str(), "invalid_network"));
+    assert_eq!((refused.status, refused.faults()), (422, faults.to_vec()));
+    let many: Vec<_> = (0..17).map(|n| format!("10.{n}.0.0/16")).collect();
+    let refused = put(&world, path, json!({ "networks": many })).await?;
+    assert_eq!(refused.faults(), [("/networks", "maxItems")]);
+    let refused = put(&world, path, json!({})).await?;
+    assert_eq!(refused.status, 422);
+    let body = json!({"networks": ["fd00::/8", "10.20.0.0/16", "10.20.0.0/16"]});
+    let shown = put(&world, path, body.clone()).await?;
+    let networks = json!(["10.20.0.0/16", "fd00::/8"]);
+    assert_eq!((shown.status, shown.at("/networks")), (200, &networks));
+    assert_eq!(shown.at("/generation"), &json!(2));
+    assert_eq!(shown.text("/operation/kind"), "networks");
+    // The same again is no change.
+    assert_eq!(put(&world, path, body).await?.at("/generation"), &json!(2));
+    let busy = put(&world, path, json!({"networks": []})).await?;
+    assert_eq!(
+        (busy.status, busy.text("/code")),
+        (409, "operation_in_progress")
+    );
+    assert_eq!(
+        put(
+            &world,
+            "/v1/instances/bert/networks",
+            json!({"networks": []})
+        )
+        .await?
+        .status,
+        404
+    );
+    world.end().await
+}
+
+#[tokio::test]
 async fn a_customers_key_is_tried_kept_sealed_and_never_shown() -> anyhow::Result<()> {
     let world = World::start().await?;
     let provider = Provider::start().await?;

@@ -8,7 +8,10 @@ use tidepool_coordinator::{
     ambient::Moment,
     model::{EdgeLimits, Health, Instance, InstanceStatus, Route},
 };
-use tidepool_shared::document::{EdgeProof, Generation};
+use tidepool_shared::{
+    document::{EdgeProof, Generation},
+    networks::Networks,
+};
 
 use super::{
     upstream::Upstream,
@@ -414,6 +417,7 @@ fn instance(host: &str, number: u128) -> Instance {
         pin: None,
         basic_auth: None,
         edge_limits: EdgeLimits::default(),
+        networks: Networks::default(),
         warm: true,
         timings: Vec::new(),
         queue_position: None,

@@ -16,6 +16,7 @@ use tidepool_shared::{
         DesiredDocument, Digest, EdgeProof, GatewayLimits, Generation, Power, SealedDocument,
     },
     id::{CoordinatorId, InstanceId, ServerId},
+    networks::Networks,
 };
 
 use super::{
@@ -94,6 +95,7 @@ async fn claim(store: &SqliteStore, id: InstanceId) -> Instance {
         evictions: 0,
         max_body_bytes: None,
         openclaw: None,
+        networks: Networks::default(),
     });
     let new = NewInstance {
         id,

@@ -145,6 +145,8 @@ async fn whatever_an_image_must_not_hold_is_found_and_fails_the_build() -> anyho
         "usr/local/bin/tidepool-agent",
         "usr/share/tidepool/manifest.json",
         "etc/systemd/system/multi-user.target.wants/tidepool-agent.service",
+        "etc/systemd/system/multi-user.target.wants/tidepool-networks.path",
+        "etc/systemd/system/nftables.service.wants/tidepool-networks.service",
         "etc/systemd/system/nginx.service",
     ] {
         let (path, aside) = (root.join(missing), root.join("aside"));

@@ -2,12 +2,21 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
 use tidepool_tests::{
-    inside::Inside,
+    inside::{Inside, World},
     rack::{Rack, SERVER_PORT, Server},
 };
-use tokio::{net::TcpStream, process::Command, time::timeout};
+use tokio::{
+    net::TcpStream,
+    process::Command,
+    time::{sleep, timeout},
+};
+
+/// For what a server is told to reach it.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A packet that is dropped is not answered; one that arrives is, in a millisecond.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -84,6 +93,86 @@ async fn root_in_a_container_reaches_the_web_and_the_model_relay_and_nothing_els
     };
     inside.check(&rack.world().await?).await?;
     inside.neighbour(neighbour.address, SERVER_PORT).await
+}
+
+#[tokio::test]
+async fn a_private_network_is_reached_from_a_container_while_a_document_allows_it()
+-> anyhow::Result<()> {
+    let rack = Rack::start("networks", 1).await?;
+    rack.warm(1).await?;
+    rack.api.create("alice", 60).await?;
+    let server = rack.server()?;
+    container(&server).await?;
+    let inside = Inside {
+        server: &server,
+        address: server.address,
+        container: "probe".to_owned(),
+        main: rack.settings().main(),
+        main_port: rack.main.proxy_port(),
+        answer_s: 2,
+    };
+    let address = rack.settings().address(211);
+    let host = World::listen(&rack.stranger(211).await?, address)?;
+    ensure!(!inside.reaches(&host).await?, "nothing allows it");
+
+    // The main server is in it, and what is beside it is kept of it.
+    let network = format!("{}.0/24", rack.settings().network);
+    allow(&rack, &[&network]).await?;
+    server.until(ALLOWED, |set| set.contains(&network)).await?;
+    ensure!(inside.reaches(&host).await?, "it is allowed");
+    inside.walls().await.context("while it is allowed")?;
+
+    // It is in a file, by which it outlives the packet filter.
+    for anew in ["restart", "reload"] {
+        server.run(&format!("systemctl {anew} nftables")).await?;
+        server.until(ALLOWED, |set| set.contains(&network)).await?;
+    }
+    ensure!(inside.reaches(&host).await?, "after a restart");
+
+    // Whoever has a connection has it no longer than that.
+    let beats = format!(
+        "docker exec -d probe /usr/bin/python3 -c '
+import socket, time
+held = socket.create_connection((\"{address}\", 80))
+held.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000)
+open(\"/held\", \"w\")
+try:
+    while True:
+        held.send(b\".\")
+        time.sleep(0.1)
+except OSError:
+    open(\"/cut\", \"w\")'"
+    );
+    server.run(&beats).await?;
+    let files = "docker exec probe /bin/ls /";
+    server.until(files, |all| all.contains("held")).await?;
+    sleep(Duration::from_secs(3)).await;
+    let all = server.run(files).await?;
+    ensure!(!all.lines().any(|file| file == "cut"), "cut before it is");
+
+    allow(&rack, &[]).await?;
+    server
+        .until(ALLOWED, |set| !set.contains("elements"))
+        .await?;
+    let cut = |all: &str| all.lines().any(|file| file == "cut");
+    server.until(files, cut).await.context("the connection")?;
+    ensure!(!inside.reaches(&host).await?, "it is taken away");
+    inside.walls().await.context("afterwards")
+}
+
+/// What the packet filter allows.
+const ALLOWED: &str = "nft list set inet tidepool allowed4";
+
+/// Has the instance's server told which networks it may reach, and hears that it was.
+async fn allow(rack: &Rack, networks: &[&str]) -> anyhow::Result<()> {
+    let body = json!({ "networks": networks });
+    let path = "/instances/alice/networks";
+    let put = rack.api.send(Method::PUT, path, &[], Some(&body));
+    let (status, said) = put.await?;
+    ensure!(status.is_success(), "{status} {said}");
+    let told = |instance: &Value| instance["operation"].is_null();
+    let until = rack.api.until("/instances/alice", PATIENCE, told);
+    until.await.map(drop)
 }
 
 /// A container of the machine's own shell and curl, which publishes a port on every address.

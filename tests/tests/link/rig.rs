@@ -45,6 +45,7 @@ use tidepool_shared::{
     frame::{Assembly, Frame, Message},
     id::{CoordinatorId, InstanceId, OperationId, ServerId},
     message::{FetchArtefact, GatewayStats, Health, Held, Hello, HostStats, Phase, Renew, Welcome},
+    networks::Networks,
     user_data::UserData,
 };
 use tidepool_tests::doors;
@@ -284,6 +285,7 @@ impl Rig {
             evictions: 0,
             max_body_bytes: None,
             openclaw: None,
+            networks: Networks::default(),
         });
         let new = NewInstance {
             id,

@@ -28,6 +28,7 @@ use tidepool_certs::door::name_of;
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power},
     id::{InstanceId, ServerId},
+    networks::Networks,
 };
 use tidepool_tests::doors::Doors;
 use tokio::{
@@ -99,6 +100,7 @@ pub(crate) fn document(generation: u64, hosts: &[&str]) -> DesiredDocument {
         evictions: 0,
         max_body_bytes: None,
         openclaw: None,
+        networks: Networks::default(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{
 use tidepool_shared::{
     document::{EdgeProof, GatewayLimits, Power},
     id::InstanceId,
+    networks::Networks,
 };
 use uuid::Uuid;
 
@@ -204,6 +205,7 @@ impl Bench {
             evictions: 0,
             max_body_bytes: None,
             openclaw: None,
+            networks: Networks::default(),
         })));
         self.board.phase(Phase::Claimed);
         self.board

@@ -39,6 +39,11 @@ pub struct InstanceView {
     pub openclaw_version: Option<String>,
     /// The only version that it may be upgraded to.
     pub openclaw_pin: Option<String>,
+    /// The private networks that its gateway may reach.
+    // A coordinator of before says nothing of them, and our command line reads it all the same.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub networks: Vec<String>,
     /// Present while it waits for a server.
     pub pending: Option<Pending>,
     /// Present while it is suspended.
@@ -116,6 +121,7 @@ fn shown(state: &ApiState, instance: Instance, operation: Option<Operation>) -> 
     InstanceView {
         openclaw_version: None,
         openclaw_pin: instance.pin.as_ref().map(ToString::to_string),
+        networks: instance.networks.iter().map(|it| it.to_string()).collect(),
         id: instance.id.to_string(),
         allowed_actions: allowed_actions(&instance, operation.as_ref()),
         timings_ms: timings(&instance),

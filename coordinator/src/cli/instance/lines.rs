@@ -46,6 +46,9 @@ pub(super) fn details(instance: &InstanceView) -> Vec<String> {
             .iter()
             .map(|reason| format!("  because     {reason}")),
     );
+    if !instance.networks.is_empty() {
+        lines.push(format!("  reaches     {}", instance.networks.join(", ")));
+    }
     lines.extend(instance.stats.iter().flat_map(taken));
     lines.extend(instance.suspension.iter().map(|suspension| {
         let message = suspension.message.as_deref();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tidepool_shared::document::Generation;
+use tidepool_shared::{document::Generation, networks::Networks};
 
 use super::{
     Outcome,
@@ -90,6 +90,28 @@ pub async fn bounds_for_visitors_come_with_a_document_and_are_in_the_route<S: St
     );
     store.record_report(server_id(1), &report(2), at(9)).await?;
     assert_eq!(store.current_operation(id).await?, None);
+    Ok(())
+}
+
+pub async fn networks_come_with_a_document_and_stay_until_another_takes_them_away<S: Store>(
+    store: Arc<S>,
+) -> Outcome {
+    let id = running(&*store, 1).await?;
+    let networks: Networks = serde_json::from_value(json!(["10.20.0.0/16", "fd00::/8"]))?;
+    let allowing = DocumentChange {
+        networks: networks.clone(),
+        kind: OperationKind::Networks,
+        ..change(1, 2)
+    };
+    let changed = store.change_document(&allowing, at(8)).await?;
+    assert_eq!(changed.networks, networks);
+    let read = store.instance(id).await?.context("none")?;
+    assert_eq!(read.networks, networks);
+    // Done when the server says so.
+    store.record_report(server_id(1), &report(2), at(9)).await?;
+    assert_eq!(store.current_operation(id).await?, None);
+    let changed = store.change_document(&change(1, 3), at(10)).await?;
+    assert!(changed.networks.are_none());
     Ok(())
 }
 

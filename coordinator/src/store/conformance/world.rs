@@ -7,6 +7,7 @@ use serde_json::json;
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
     id::{CoordinatorId, InstanceId, OperationId, ServerId, TokenId},
+    networks::Networks,
 };
 use uuid::Uuid;
 
@@ -105,6 +106,7 @@ pub(super) fn document(number: u8, generation: u64) -> SealedDocument {
         evictions: 0,
         max_body_bytes: None,
         openclaw: None,
+        networks: Networks::default(),
     })
 }
 
@@ -134,6 +136,7 @@ pub(super) fn change(number: u8, generation: u8) -> DocumentChange {
         restarts: 0,
         evictions: 0,
         edge_limits: EdgeLimits::default(),
+        networks: Networks::default(),
         domains: Vec::new(),
         openclaw: None,
         document: document(number, generation.into()),

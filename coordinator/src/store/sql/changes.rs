@@ -169,12 +169,15 @@ pub(super) async fn replace(
     .execute(&mut *tx)
     .await?;
     let signed = change.openclaw.as_ref();
-    sqlx::query("UPDATE instances SET channel_hooks = $3, openclaw_signed = $2 WHERE id = $1")
-        .bind(change.instance.to_string())
-        .bind(signed.and_then(|order| order.signed.as_deref()))
-        .bind(rows::as_json(&hook_paths(&change.config))?)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "UPDATE instances SET channel_hooks = $3, openclaw_signed = $2, networks = $4 WHERE id = $1",
+    )
+    .bind(change.instance.to_string())
+    .bind(signed.and_then(|order| order.signed.as_deref()))
+    .bind(rows::as_json(&hook_paths(&change.config))?)
+    .bind(rows::as_json(&change.networks)?)
+    .execute(&mut *tx)
+    .await?;
     documents::write(&mut *tx, &change.document).await?;
     let begun = operations::Begun {
         id: change.operation,

@@ -112,6 +112,7 @@ const fn is_change(kind: OperationKind) -> bool {
         | OperationKind::Stop
         | OperationKind::Suspend
         | OperationKind::Limit
+        | OperationKind::Networks
         | OperationKind::Domains => true,
         OperationKind::Create
         | OperationKind::Start

@@ -92,6 +92,7 @@ pub(super) fn instance(row: &Row) -> sqlx::Result<Instance> {
         pin: maybe_parsed(row, "openclaw_pin")?,
         basic_auth: row.try_get("basic_auth")?,
         edge_limits: edge_limits(row)?,
+        networks: json(row, "networks")?,
         warm: row.try_get("warm")?,
         timings: json(row, "timings")?,
         queue_position: maybe_number(row, "queue_position")?,

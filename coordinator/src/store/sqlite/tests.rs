@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
     id::{InstanceId, OperationId, ServerId},
+    networks::Networks,
 };
 use uuid::Uuid;
 
@@ -176,6 +177,7 @@ async fn web_hooks_of_a_configuration_of_before_are_read_from_it() -> Outcome {
         evictions: 0,
         max_body_bytes: None,
         openclaw: None,
+        networks: Networks::default(),
     };
     let new = NewInstance {
         id,

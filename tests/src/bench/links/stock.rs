@@ -15,6 +15,7 @@ use tidepool_coordinator::{
 use tidepool_shared::{
     document::{DesiredDocument, EdgeProof, GatewayLimits, Generation, Power, SealedDocument},
     id::{CoordinatorId, InstanceId, OperationId, ServerId},
+    networks::Networks,
 };
 
 use super::{fleet::OPENCLAW, server::database};
@@ -114,6 +115,7 @@ pub(in crate::bench) fn instance(number: usize, chance: &Chance, now: Moment) ->
         evictions: 0,
         max_body_bytes: None,
         openclaw: None,
+        networks: Networks::default(),
     });
     NewInstance {
         id,
