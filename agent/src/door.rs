@@ -42,6 +42,34 @@ pub struct DoorFile {
     pub owner: Option<Owner>,
 }
 
+impl DoorFile {
+    /// Takes over what agents before this one kept elsewhere, so that the door stays open until there is a link.
+    pub fn adopt(&self, before: &Path) -> Result<(), DoorError> {
+        if self.path.exists() {
+            return Ok(());
+        }
+        let failed = |source| DoorError::File {
+            path: before.to_owned(),
+            source,
+        };
+        match secret_file::read(before).map_err(failed)? {
+            Some(pem) => self.write(&pem),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, pem: &[u8]) -> Result<(), DoorError> {
+        match self.owner {
+            Some(owner) => secret_file::write_for(&self.path, pem, owner),
+            None => secret_file::write(&self.path, pem),
+        }
+        .map_err(|source| DoorError::File {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
 /// Why there is no door's certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
@@ -92,14 +120,7 @@ impl Door {
 
     /// Replaces what was there.
     pub fn save(&self, file: &DoorFile) -> Result<(), DoorError> {
-        match file.owner {
-            Some(owner) => secret_file::write_for(&file.path, self.pem.as_bytes(), owner),
-            None => secret_file::write(&file.path, self.pem.as_bytes()),
-        }
-        .map_err(|source| DoorError::File {
-            path: file.path.clone(),
-            source,
-        })
+        file.write(self.pem.as_bytes())
     }
 }
 
@@ -138,6 +159,21 @@ mod tests {
         assert!(Door::load(&file.path, server(2)).unwrap().is_none());
         let mode = fs::metadata(&file.path).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_an_agent_before_kept_elsewhere_is_taken_over_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (before, path) = (dir.path().join("before.pem"), dir.path().join("door.pem"));
+        let file = DoorFile { path, owner: None };
+        file.adopt(&before).unwrap();
+        assert!(!file.path.exists());
+        fs::write(&before, "old").unwrap();
+        file.adopt(&before).unwrap();
+        assert_eq!(fs::read_to_string(&file.path).unwrap(), "old");
+        fs::write(&file.path, "new").unwrap();
+        file.adopt(&before).unwrap();
+        assert_eq!(fs::read_to_string(&file.path).unwrap(), "new");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tidepool_certs::secret_file::{self, Owner};
 use tidepool_shared::{manifest::ImageManifest, user_data::UserData};
 
 use crate::{
-    door::DoorFile,
+    door::{DoorError, DoorFile},
     nginx::{Llm, Site, Worker, create_passable},
     runtime::Bridge,
 };
@@ -159,8 +159,11 @@ impl Settings {
                 })?;
             }
         }
+        let door = self.door_file()?;
+        door.adopt(&self.own_dir(IDENTITY_DIR)?.join("door.pem"))
+            .map_err(InvalidSettings::Door)?;
         Ok(Site {
-            door: self.door_file()?.path,
+            door: door.path,
             prefix,
             address: self.address,
             http_port: self.http_port,
@@ -255,6 +258,8 @@ fn private_dir(path: &Path) -> Result<PathBuf, InvalidSettings> {
 /// Why the agent does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidSettings {
+    #[error("take over the door's certificate")]
+    Door(#[source] DoorError),
     #[error("this machine has no user `www-data`, whom nginx runs as")]
     NoWorker,
     #[error("the three ports must differ and not be 0")]

@@ -94,7 +94,8 @@ pub struct EdgeSettings {
     pub trusted_hops: Hops,
     /// `None`: hops ask nothing, and nobody is answered.
     pub questions: Option<Questions>,
-    /// Requests to one instance that are not answered to the end, at the same time.
+    /// Requests to one instance that are not answered to the end, at the same time: of its owner, and of web hooks,
+    /// so that strangers who send hooks take nothing from the owner.
     pub max_requests_of_one: usize,
     /// WebSockets at the same time to one instance.
     pub max_websockets_of_one: usize,
@@ -211,7 +212,7 @@ struct Inner {
     /// The way to the servers (and, for `verify`, to this very edge).
     servers: Servers,
     places: Places,
-    requests_of_one: Arc<Quota<InstanceId>>,
+    requests_of_one: Arc<Quota<(InstanceId, headers::Visitor)>>,
     websockets_of_one: Arc<Quota<InstanceId>>,
     /// Owns connections and WebSocket splices.
     tasks: TaskTracker,

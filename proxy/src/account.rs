@@ -31,7 +31,8 @@ struct Open {
     payer: Payer,
     begun: Instant,
     first_token: Option<Duration>,
-    /// When the head of the answer came: from then on the model is known to be at work.
+    /// From when on the model is known to be at work: the head of a stream has come, or an answer was asked for whose
+    /// head comes when it is whole.
     answering: Option<Instant>,
     /// From then until something was seen that the model generated.
     silence: Option<Duration>,
@@ -68,7 +69,7 @@ impl Account {
         })))
     }
 
-    /// The head of the answer is here.
+    /// The model is at work.
     pub(crate) fn answered(&mut self) {
         if let Some(open) = &mut self.0 {
             open.answering.get_or_insert_with(Instant::now);
@@ -143,7 +144,7 @@ impl Open {
 
     /// What was counted on the way counts; what was said since is guessed from its bytes. Where the provider has
     /// not counted, so is the time in which the model worked and nothing of it was seen. A silence before the
-    /// head is none of the model's: a provider that hangs would make every attempt as dear as a long answer.
+    /// head of a stream is none of the model's: a provider that hangs would make every attempt as dear as a long answer.
     fn estimated(&self, observed: &Observed) -> Usage {
         let seen = observed.usage.unwrap_or(Usage {
             output: 0,

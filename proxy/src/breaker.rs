@@ -69,7 +69,7 @@ impl Breakers {
     }
 }
 
-/// A wait for the head of an answer. A client that gives up drops it with all else: without this, a provider that
+/// A wait for the head of a stream. A client that gives up drops it with all else: without this, a provider that
 /// takes requests and never answers would not be left alone until one client waited for ten minutes.
 #[derive(Debug)]
 #[must_use = "it is over when this is dropped"]

@@ -71,6 +71,8 @@ pub struct Envelope {
     pub max_output: Option<u64>,
     /// How many answers are asked for (`n` of chat, Gemini's `candidateCount`), each of up to `max_output`.
     pub answers: Option<u64>,
+    /// Of Gemini, in either spelling.
+    has_config: bool,
     /// What of it is served with a customer's own key only.
     pub foreign: Option<&'static str>,
     /// Right behind the opening bracket.
@@ -222,6 +224,9 @@ impl Envelope {
             return Ok(());
         }
         let mut members = config.value.members()?;
+        if std::mem::replace(&mut self.has_config, true) {
+            return Err(Malformed::Twice("generationConfig"));
+        }
         let (mut has_limit, mut has_count) = (false, false);
         while let Some(member) = members.next_member()? {
             match &*member.key()? {

@@ -53,7 +53,8 @@ pub(crate) enum Broken {
 #[derive(Debug, thiserror::Error)]
 #[error("ask the provider")]
 pub(crate) struct NoAnswer {
-    /// All of the request had left this machine: the provider may have worked on it, and charges for that.
+    /// All of the request had gone: the provider may have worked on it, and charges for that. Not what went into a
+    /// connection that was kept and then cut without a word: who does that had closed it before it read.
     pub(crate) is_sent: bool,
     #[source]
     pub(crate) why: Broken,
@@ -119,6 +120,12 @@ impl Client {
             match exchange.run().await {
                 // It had been closed. What went out whole may have been heard, and is not said twice.
                 Err(_) if !exchange.is_sent() && exchange.is_unheard() => {}
+                Err(why) if exchange.is_unheard() => {
+                    return Err(NoAnswer {
+                        is_sent: false,
+                        why,
+                    });
+                }
                 answered => return self.answer(exchange, answered, origin),
             }
         }

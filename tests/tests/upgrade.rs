@@ -116,20 +116,17 @@ async fn an_instance_gets_another_version_and_keeps_the_old_one_if_the_new_one_i
     ensure!(text(&failed, "error").contains("ended"), "{failed}");
     ensure!(version(&api, "alice").await? == GOOD);
     ensure!(schema(&tidepool)? == GOOD, "of the version that runs");
-    let start = [
+    let rollout = [
         "upgrade", "start", "2026.9.9", "--tier", "basic", "--soak", "1",
     ];
-    let refused = tidepool.tidepool(&start).await?;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(
-        !refused.status.success() && said.contains("artefact"),
-        "{said}"
-    );
-    let unknown = upgrade(&api, "alice", "2026.9.9").await?;
-    ensure!(
-        text(&unknown, "error").contains("not on this server"),
-        "{unknown}"
-    );
+    for nowhere in [&rollout[..], &["instance", "upgrade", "alice", "2026.9.9"]] {
+        let refused = tidepool.tidepool(nowhere).await?;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        ensure!(
+            !refused.status.success() && said.contains("artefact"),
+            "{said}"
+        );
+    }
 
     // A failed order is not tried again by another document.
     let patched = tidepool.tidepool(&["instance", "restart", "alice"]).await?;
@@ -139,9 +136,9 @@ async fn an_instance_gets_another_version_and_keeps_the_old_one_if_the_new_one_i
     })
     .await?;
     ensure!(version(&api, "alice").await? == GOOD);
-    ensure!(count(&api, "upgrade.started").await? == 3);
+    ensure!(count(&api, "upgrade.started").await? == 2);
     ensure!(count(&api, "upgrade.done").await? == 1);
-    ensure!(count(&api, "upgrade.failed").await? == 2);
+    ensure!(count(&api, "upgrade.failed").await? == 1);
     Ok(())
 }
 

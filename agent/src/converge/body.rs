@@ -148,7 +148,10 @@ impl<G: Gateway> Body<G> {
                     continue;
                 }
                 Ok(None) => {
-                    self.tidy().await;
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = self.tidy() => {}
+                    }
                     LOOK_EVERY
                 }
                 Err(error) => {

@@ -48,7 +48,10 @@ pub(super) async fn forward(
         return page::answer(&text::TOO_LARGE, &client);
     }
     let bound = Bound::of(most);
-    let Some(place) = inner.requests_of_one.take(entry.route.instance) else {
+    let Some(place) = inner
+        .requests_of_one
+        .take((entry.route.instance, grant.visitor()))
+    else {
         return page::answer(&text::TOO_MANY_AT_ONCE, &client);
     };
     let Ok(socket) = upgrade::wanted(inner, entry.route.instance, &mut request) else {
@@ -189,7 +192,7 @@ fn pass_back(
     inner: &Arc<Inner>,
     entry: &Arc<Entry>,
     grant: Grant,
-    place: Place<InstanceId>,
+    place: Place<(InstanceId, Visitor)>,
     response: Response<Incoming>,
 ) -> Response<Body> {
     let (mut head, body) = response.into_parts();

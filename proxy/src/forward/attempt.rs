@@ -14,7 +14,7 @@ use crate::{
     account::{Account, Interested},
     asked::Asked,
     bodies::Whole,
-    catalog::Target,
+    catalog::{Call, Target},
     dialect::Dialect,
     directory::Caller,
     headers,
@@ -103,9 +103,17 @@ impl Forwarder {
         let asked = self
             .client
             .post(&request.url, &request.headers, request.body);
-        let waiting = self.breakers.wait(&provider.name);
+        // The head of a stream comes at once; that of a whole answer when the model is done.
+        let waiting = question
+            .is_stream()
+            .then(|| self.breakers.wait(&provider.name));
+        if waiting.is_none() {
+            account.answered();
+        }
         let answered = timeout(HEAD_PATIENCE, asked).await;
-        waiting.over();
+        if let Some(waiting) = waiting {
+            waiting.over();
+        }
         let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(no_answer)) => {
@@ -243,6 +251,15 @@ impl Forwarder {
         };
         let relay = Relay::new(response, account, form, self.drains.clone());
         answer(status, headers, Body::new(relay))
+    }
+}
+
+impl Question {
+    fn is_stream(&self) -> bool {
+        match &self.asked.call {
+            Call::Gemini { verb, .. } => *verb == "streamGenerateContent",
+            Call::Plain | Call::CountTokens => self.envelope.stream,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     disk::StopOnDrop,
-    runtime::STOP_GRACE,
+    runtime::{EngineFailed, STOP_GRACE},
     upgrade::{
         Discarded, Journal, JournalFile, KEPT_FOR, Keep, Kept, MOST_TRIES, NotSaved, Saved, Trial,
         UnderWay, UpgradeStage,
@@ -302,7 +302,7 @@ impl OpenClaw {
         let discarded = journal.discarded.filter(|it| it.until > now);
         let number = discarded.as_ref().map(|it| it.order);
         let copy = kept.as_ref().map_or(Keep::Nothing, |_| Keep::Copy);
-        let versions: BTreeSet<String> = [
+        let mut versions: BTreeSet<String> = [
             Some(self.edition().version.to_string()),
             kept.as_ref().map(|kept| kept.version.clone()),
         ]
@@ -311,9 +311,13 @@ impl OpenClaw {
         .collect();
         let is_preparing = self.preparation().is_some();
         if !is_preparing {
-            // Before their directories: what is cut off in between is found again.
+            // Before their directories, by which they are found: what does not go now is tried again.
             for release in self.stock.shelf.surplus(&versions)? {
-                self.discard(&release).await;
+                if let Err(error) = self.discard(&release).await {
+                    let version = release.openclaw_version;
+                    tracing::warn!(version, error = chain(&error), "this OpenClaw stays");
+                    versions.insert(version);
+                }
             }
         }
         let stock = Arc::clone(&self.stock);
@@ -341,17 +345,12 @@ impl OpenClaw {
 
 impl OpenClaw {
     /// The image of the version that is baked in stays, whatever else is made from it.
-    async fn discard(&self, release: &Release) {
+    async fn discard(&self, release: &Release) -> Result<(), EngineFailed> {
         let baked = self.stock.shelf.first();
         if baked.is_some_and(|baked| baked.container == release.container) {
-            return;
+            return Ok(());
         }
-        let version = &release.openclaw_version;
-        match self.edition().runtime.discard(release).await {
-            Ok(()) => tracing::info!(version, "this OpenClaw is removed"),
-            // It costs room, and nothing else.
-            Err(error) => tracing::warn!(version, error = chain(&error), "this OpenClaw stays"),
-        }
+        self.edition().runtime.discard(release).await
     }
 }
 

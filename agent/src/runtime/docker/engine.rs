@@ -111,16 +111,11 @@ impl Engine {
         }
     }
 
-    /// Removes an image that no container is made from. Removing it may take as long as loading it took.
+    /// Removes an image that no container is made from. Docker may take longer than we wait, and goes on.
     pub(super) async fn remove_image(&self, image: &str) -> Result<(), EngineFailed> {
-        let doing = "remove the image";
         let docker = self.docker().await?;
         let removed = docker.remove_image(image, None::<RemoveImageOptions>, None);
-        let removed = timeout(LOAD_DEADLINE, removed)
-            .await
-            .map_err(|_| EngineFailed::Timeout { doing })?
-            .map_err(|source| EngineFailed::Call { doing, source });
-        absence_is_fine(removed.map(drop))
+        absence_is_fine(within("remove the image", removed).await.map(drop))
     }
 
     /// Loads the images of an archive.
