@@ -1,5 +1,5 @@
-//! From the commit of a route to the first right answer through Traefik, by a route of Redis', and through the
-//! built-in edge; and what the whole chain adds to a request.
+//! From the commit of a route to the first right answer through Traefik, by a route of Redis' and by the wildcard
+//! route to the edge, and through the edge alone; and what each chain adds to a request.
 //!
 //! Traefik, Redis and the servers' nginx are the real ones, the store is SQLite, edge and reconciler are in
 //! this process, which also asks. Traefik's wildcard route, by which the edge serves what is not in Redis
@@ -50,11 +50,13 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut deployment = Deployment::start().await?;
     for routes in &arguments.routes {
-        deployment.grow(*routes, 2 * arguments.changes).await?;
+        deployment.grow(*routes, 3 * arguments.changes).await?;
         eprintln!("routes: {} new ones at {routes}", arguments.changes);
         let budget = (*routes == 1000).then_some(TRAEFIK_BUDGET_MS);
         let sample = changes(&mut deployment, Way::Traefik, arguments.changes).await?;
         sample.print(BENCH, &format!("traefik_{routes}"), "ms", [budget, None])?;
+        let sample = changes(&mut deployment, Way::Wildcard, arguments.changes).await?;
+        sample.print(BENCH, &format!("wildcard_{routes}"), "ms", [None, None])?;
         let sample = changes(&mut deployment, Way::Edge, arguments.changes).await?;
         let name = match arguments.routes.last() {
             Some(last) if last == routes => "edge".to_owned(),
@@ -87,7 +89,7 @@ async fn changes(deployment: &mut Deployment, way: Way, count: usize) -> anyhow:
 /// The whole way against the server asked directly.
 async fn chain(deployment: &Deployment, requests: usize) -> anyhow::Result<()> {
     let instance = deployment.signed_in().await?;
-    let ways = [Way::Direct, Way::Edge, Way::Traefik];
+    let ways = [Way::Direct, Way::Edge, Way::Traefik, Way::Wildcard];
     let askers: Vec<_> = ways
         .iter()
         .map(|way| deployment.asker(*way, &instance))
@@ -106,12 +108,13 @@ async fn chain(deployment: &Deployment, requests: usize) -> anyhow::Result<()> {
             sample.add(asked.elapsed().as_secs_f64() * 1000.0);
         }
     }
-    let [direct, edge, traefik] = &samples;
+    let [direct, edge, traefik, wildcard] = &samples;
     let p50 = |sample: &Sample| sample.quantile(0.5).context("nothing was measured");
     print("direct_p50_ms", p50(direct)?, "ms")?;
     print("edge_added_p50_ms", p50(edge)? - p50(direct)?, "ms")?;
     print("chain_added_p50_ms", p50(traefik)? - p50(direct)?, "ms")?;
-    for (way, name) in ways.iter().zip(["direct", "edge", "chain"]) {
+    print("wildcard_added_p50_ms", p50(wildcard)? - p50(direct)?, "ms")?;
+    for (way, name) in ways.iter().zip(["direct", "edge", "chain", "wildcard"]) {
         let rate = at_once(deployment, *way, requests).await?;
         print(&format!("{name}_requests_per_s"), rate, "1/s")?;
     }

@@ -11,6 +11,9 @@ pub(super) enum Way {
     Direct,
     Edge,
     Traefik,
+    /// Through Traefik to the edge, without a route of Redis': as everything is where there are too many for that, and
+    /// a stream of events always.
+    Wildcard,
 }
 
 /// As whom.
@@ -43,6 +46,7 @@ pub(super) struct Answer {
 pub(super) struct Asker {
     pub(super) client: Client,
     pub(super) url: String,
+    pub(super) way: Way,
     pub(super) instance: Instance,
 }
 
@@ -51,6 +55,7 @@ impl Asker {
         let Self {
             client,
             url,
+            way,
             instance,
         } = self;
         let request = match asked {
@@ -63,6 +68,10 @@ impl Asker {
         let request = request
             .header("x-tidepool-proof", &instance.proof)
             .header("host", &instance.host);
+        let request = match way {
+            Way::Wildcard => request.header("accept", "text/event-stream"),
+            Way::Direct | Way::Edge | Way::Traefik => request,
+        };
         let answer = request.send().await?;
         let (status, body) = (answer.status(), answer.text().await?);
         let told = Told::read(&body).filter(|_| status == StatusCode::OK);

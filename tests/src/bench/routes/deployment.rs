@@ -222,11 +222,12 @@ impl Deployment {
         let client = match way {
             Way::Direct => self.direct(instance)?,
             Way::Edge => self.plain.clone(),
-            Way::Traefik => self.browser.clone(),
+            Way::Traefik | Way::Wildcard => self.browser.clone(),
         };
         let asker = Asker {
             client,
             url: self.url(way, instance),
+            way,
             instance: instance.clone(),
         };
         asker.ask(asked).await
@@ -237,11 +238,14 @@ impl Deployment {
         let client = match way {
             Way::Direct => self.direct(instance)?,
             Way::Edge => plain()?,
-            Way::Traefik => self.traefik.browser(Ipv4Addr::LOCALHOST.into()).build()?,
+            Way::Traefik | Way::Wildcard => {
+                self.traefik.browser(Ipv4Addr::LOCALHOST.into()).build()?
+            }
         };
         Ok(Asker {
             client,
             url: self.url(way, instance),
+            way,
             instance: instance.clone(),
         })
     }
@@ -260,7 +264,9 @@ impl Deployment {
             // By the name that its client knows, wherever it is.
             Way::Direct => format!("https://{SERVERS_NAME}:{}/", self.servers.port),
             Way::Edge => format!("http://127.0.0.1:{}/", self.edge_port),
-            Way::Traefik => format!("https://{}:{}/", instance.host, self.traefik.ports.https),
+            Way::Traefik | Way::Wildcard => {
+                format!("https://{}:{}/", instance.host, self.traefik.ports.https)
+            }
         }
     }
 }
