@@ -127,6 +127,12 @@ fn a_number_of_answers_is_digits() {
         Envelope::read(Dialect::Gemini, twice).unwrap_err(),
         Malformed::Twice("maxOutputTokens")
     );
+    let both =
+        br#"{"generationConfig":{"candidateCount":8},"generation_config":{"candidateCount":1}}"#;
+    assert_eq!(
+        Envelope::read(Dialect::Gemini, both).unwrap_err(),
+        Malformed::Twice("generationConfig")
+    );
 }
 
 #[test]

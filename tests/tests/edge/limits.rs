@@ -98,6 +98,10 @@ async fn an_instance_has_so_many_requests_under_way_and_others_have_their_own() 
     assert!(refused.headers.contains_key("retry-after"));
     let other = world.get("b.localhost", "/", &others).await;
     assert_eq!(other.status, StatusCode::OK);
+    // Web hooks have places of their own, and take none of the owner's.
+    let token = [("authorization", "Bearer token")];
+    let hook = world.ask(Method::POST, "a.localhost", "/hooks/x", &token);
+    assert_eq!(hook.await.status, StatusCode::OK);
     // The edge's own pages are none of them.
     let page = world.get("a.localhost", "/.tidepool/login", &shown).await;
     assert_ne!(page.status, StatusCode::SERVICE_UNAVAILABLE);
