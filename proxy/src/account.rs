@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     budget::Reservation,
     catalog::{Kind, Provider},
-    forward::{BYTES_PER_TOKEN, tokens_in},
+    forward::tokens_in,
     ledger::{Attempt, Ending, Entry, Ledger, NotBegun, Outcome, Payer},
     metrics,
     price::{Microcents, ModelPrice, Picodollars, Region, ServiceTier, Speed, Terms},
@@ -142,7 +142,7 @@ impl Open {
         matches!(self.interested.provider.kind, Kind::OpenRouter | Kind::XAi)
     }
 
-    /// What was counted on the way counts; what was said since is guessed from its bytes. Where the provider has
+    /// What was counted on the way counts; what was said since is estimated. Where the provider has
     /// not counted, so is the time in which the model worked and nothing of it was seen. A silence before the
     /// head of a stream is none of the model's: a provider that hangs would make every attempt as dear as a long answer.
     fn estimated(&self, observed: &Observed) -> Usage {
@@ -150,15 +150,13 @@ impl Open {
             output: 0,
             ..self.estimate
         });
-        let of_bytes = |bytes: u64| bytes.div_ceil(BYTES_PER_TOKEN);
-        let output = if let Some(bytes) = observed.generated_since_count {
-            seen.output.saturating_add(of_bytes(bytes))
+        let output = if let Some(said) = observed.generated_since_count {
+            seen.output.saturating_add(said)
         } else {
             let waited = || self.answering.map(|since| since.elapsed());
             let silence = self.silence.or_else(waited).unwrap_or_default();
             let unseen = tokens_in(silence).min(self.estimate.output);
-            let said = of_bytes(observed.generated_bytes);
-            seen.output.max(unseen.saturating_add(said))
+            seen.output.max(unseen.saturating_add(observed.generated))
         };
         Usage { output, ..seen }
     }

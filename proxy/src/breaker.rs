@@ -10,8 +10,11 @@ use tokio::time::Instant;
 
 /// Failures in a row that open it.
 const FAILURES: u32 = 5;
-/// How long it stays open; then one request after the other may try, and the first success closes it.
+/// How long it stays open. Then it is half open until an attempt fails or succeeds.
 const OPEN: Duration = Duration::from_secs(10);
+/// While it is half open, one request in so long a time may try: not all that came meanwhile at once, and the next one
+/// if nothing was heard of the first.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// Without a word for so long, an answer that nobody waits for any more counts as a failure.
 const HANGS: Duration = Duration::from_secs(20);
@@ -27,13 +30,19 @@ struct Breaker {
 }
 
 impl Breakers {
-    /// Whether this provider should be left alone now.
-    pub(crate) fn is_open(&self, provider: &str) -> bool {
-        let breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        breakers
-            .get(provider)
-            .and_then(|breaker| breaker.open_until)
-            .is_some_and(|until| Instant::now() < until)
+    /// Whether this request may ask this provider, and should not leave it alone.
+    pub(crate) fn admits(&self, provider: &str) -> bool {
+        let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = breakers
+            .get_mut(provider)
+            .and_then(|breaker| breaker.open_until.as_mut());
+        let Some(until) = until else { return true };
+        let now = Instant::now();
+        let is_first = now >= *until;
+        if is_first {
+            *until = now + PROBE;
+        }
+        is_first
     }
 
     /// Somebody begins to wait for it.
@@ -110,15 +119,16 @@ mod tests {
             tokio::time::advance(Duration::from_mins(5)).await;
             answered.over();
         }
-        assert!(!breakers.is_open("one"));
+        assert!(breakers.admits("one"));
         let waiting: Vec<_> = (0..5).map(|_| breakers.wait("one")).collect();
         tokio::time::advance(HANGS).await;
         drop(waiting);
-        assert!(breakers.is_open("one"));
+        assert!(!breakers.admits("one"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn five_failures_in_a_row_open_it_and_time_or_an_answer_closes_it() {
+    async fn five_failures_in_a_row_open_it_and_one_after_the_other_tries_until_an_answer_closes_it()
+     {
         let breakers = Breakers::default();
         for _ in 0..4 {
             breakers.failed("one");
@@ -127,13 +137,21 @@ mod tests {
         for _ in 0..4 {
             breakers.failed("one");
         }
-        assert!(!breakers.is_open("one"));
+        assert!(breakers.admits("one"));
         breakers.failed("one");
-        assert!(breakers.is_open("one"));
-        assert!(!breakers.is_open("two"));
+        assert!(!breakers.admits("one"));
+        assert!(breakers.admits("two"));
         tokio::time::advance(OPEN).await;
-        assert!(!breakers.is_open("one"));
+        assert!(breakers.admits("one"));
+        assert!(!breakers.admits("one"), "one tries, the others wait for it");
+        tokio::time::advance(PROBE).await;
+        assert!(breakers.admits("one"), "nothing was heard of the first");
         breakers.failed("one");
-        assert!(breakers.is_open("one"), "one more failure opens it again");
+        tokio::time::advance(PROBE).await;
+        assert!(!breakers.admits("one"), "one more failure opens it again");
+        tokio::time::advance(OPEN).await;
+        assert!(breakers.admits("one"));
+        breakers.answered("one");
+        assert!(breakers.admits("one") && breakers.admits("one"));
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use self::attempt::{Attempted, Failure, Question};
 use self::estimate::prompt_tokens;
-pub(crate) use self::estimate::{BYTES_PER_TOKEN, tokens_in};
+pub(crate) use self::estimate::tokens_in;
 use crate::{
     asked::Asked,
     bodies::Bodies,
@@ -45,8 +45,6 @@ use crate::{
 const ATTEMPTS_WITHIN: Duration = Duration::from_secs(20);
 /// Attempts in all.
 const ATTEMPTS_MAX: usize = 4;
-/// Before the same provider is asked again; a little more or less, so that many do not come together.
-const PAUSE: Duration = Duration::from_millis(250);
 
 /// What every request shares.
 #[derive(Debug, Clone)]
@@ -191,34 +189,36 @@ impl Forwarder {
         question: Question,
         targets: Vec<Target>,
     ) -> Result<Response, Refusal> {
-        let plan = self.plan(&targets);
-        let mut last = None;
-        let mut asked_before: Option<&String> = None;
-        for target in plan {
-            if last.is_some() && question.begun.elapsed() > ATTEMPTS_WITHIN {
-                break;
-            }
-            if asked_before.replace(&target.provider.name) == Some(&target.provider.name) {
-                if last.as_ref().is_some_and(Failure::is_final) {
+        let mut last: Option<(&Target, Failure)> = None;
+        for target in self.plan(&targets) {
+            if let Some((before, failure)) = &last {
+                if question.begun.elapsed() > ATTEMPTS_WITHIN {
                     break;
                 }
-                let pause = PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
-                tokio::time::sleep(pause).await;
+                if before.provider.name == target.provider.name {
+                    let is_same = before.model == target.model;
+                    let Some(pause) = failure.pause(is_same) else {
+                        continue;
+                    };
+                    tokio::time::sleep(pause).await;
+                }
             }
             match self.attempt(&question, target).await? {
                 Attempted::Answered(response) => return Ok(response),
-                Attempted::Failed(failure) => last = Some(failure),
+                Attempted::Failed(failure) => last = Some((target, failure)),
             }
         }
-        last.map_or(Err(Refusal::NobodyAnswers), Failure::into_answer)
+        last.map_or(Err(Refusal::NobodyAnswers), |(_, failure)| {
+            failure.into_answer()
+        })
     }
 
     /// Whom to ask, one after the other: those left alone now come last, and a single one twice.
     fn plan<'a>(&self, targets: &'a [Target]) -> Vec<&'a Target> {
-        let (shut, open): (Vec<_>, Vec<_>) = targets
+        let (admitted, left_alone): (Vec<_>, Vec<_>) = targets
             .iter()
-            .partition(|target| self.breakers.is_open(&target.provider.name));
-        let mut plan: Vec<_> = open.into_iter().chain(shut).collect();
+            .partition(|target| self.breakers.admits(&target.provider.name));
+        let mut plan: Vec<_> = admitted.into_iter().chain(left_alone).collect();
         if let [only] = plan[..] {
             plan.push(only);
         }

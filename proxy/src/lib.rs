@@ -38,6 +38,7 @@ pub mod settings;
 pub mod splice;
 pub mod sse;
 pub mod tail;
+mod tokens;
 pub mod upstream;
 pub mod usage;
 pub mod workers;

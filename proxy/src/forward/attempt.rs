@@ -1,11 +1,15 @@
 //! One attempt with one provider, and what becomes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
+use rand::Rng as _;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -63,16 +67,34 @@ pub(super) enum Attempted {
 pub(super) enum Failure {
     /// The provider could not be reached, or said nothing.
     Silent,
-    /// What the client is to hear of it, and whether the same provider would say the same again.
-    Refused { response: Response, is_final: bool },
+    Refused {
+        /// What the client is to hear of it.
+        response: Response,
+        /// The same model would say the same again.
+        is_final: bool,
+        /// When to come again, by the provider's word.
+        retry_after: Option<Duration>,
+    },
 }
 
+/// Before the same provider is asked again; a little more or less, so that many do not come together.
+const PAUSE: Duration = Duration::from_millis(250);
+/// A provider that wants to be left alone for longer is: the client, which is told how long, may wait better.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
 impl Failure {
-    /// The same provider would say the same again.
-    pub(super) fn is_final(&self) -> bool {
+    /// How long to wait before the same provider is asked again, for the same model or another one. `None`: it would
+    /// say the same, or wants no one for longer than we wait.
+    pub(super) fn pause(&self, is_same_model: bool) -> Option<Duration> {
+        let usual = PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
         match self {
-            Self::Silent => false,
-            Self::Refused { is_final, .. } => *is_final,
+            Self::Silent => Some(usual),
+            Self::Refused { .. } if !is_same_model => Some(usual),
+            Self::Refused {
+                retry_after: Some(wait),
+                ..
+            } => (*wait <= PAUSE_MAX).then_some((*wait).max(usual)),
+            Self::Refused { is_final, .. } => (!is_final).then_some(usual),
         }
     }
 
@@ -142,11 +164,13 @@ impl Forwarder {
             )));
         }
         self.judge(status, target);
+        let retry_after = retry_after(&response.headers, now());
         let refusal = refusal(response, target, question.asked.dialect).await;
         account.close(status, Outcome::UpstreamRefused);
         Ok(if is_worth_another(status) {
             Attempted::Failed(Failure::Refused {
                 response: refusal,
+                retry_after: retry_after.filter(|_| !is_about_the_key(status)),
                 // Not the answer's status: a refused key of ours is told as another.
                 is_final: !status.is_server_error(),
             })
@@ -333,8 +357,8 @@ const fn word(dialect: Dialect) -> &'static str {
     clippy::disallowed_methods,
     reason = "when it was; nothing is decided by it"
 )]
-fn now() -> std::time::SystemTime {
-    std::time::SystemTime::now()
+fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// A count, which is a few bytes and is there at once or not at all.
@@ -394,6 +418,78 @@ fn is_worth_another(status: StatusCode) -> bool {
         )
 }
 
+/// In seconds, or the time of day, or in milliseconds, which some say as well and more exactly.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let span = |text: &str, unit: f64| {
+        let seconds = text.parse::<f64>().ok()? * unit;
+        Duration::try_from_secs_f64(seconds).ok()
+    };
+    text("retry-after-ms")
+        .and_then(|millis| span(millis, 0.001))
+        .or_else(|| {
+            let text = text("retry-after")?;
+            span(text, 1.0).or_else(|| {
+                let then = httpdate::parse_http_date(text).ok()?;
+                Some(then.duration_since(now).unwrap_or_default())
+            })
+        })
+}
+
 fn is_about_the_key(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(headers: &[(&'static str, &'static str)]) -> Option<f64> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    http::HeaderName::from_static(name),
+                    http::HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        let now = httpdate::parse_http_date("Sat, 28 Nov 2026 11:00:00 GMT").unwrap();
+        retry_after(&headers, now).map(|wait| wait.as_secs_f64())
+    }
+
+    #[test]
+    fn a_provider_says_in_three_ways_when_to_come_again() {
+        assert_eq!(said(&[("retry-after", "2")]), Some(2.0));
+        assert_eq!(said(&[("retry-after", " 0.5 ")]), Some(0.5));
+        let both = [("retry-after", "1"), ("retry-after-ms", "350")];
+        assert_eq!(said(&both), Some(0.35));
+        let at = [("retry-after", "Sat, 28 Nov 2026 11:00:04 GMT")];
+        assert_eq!(said(&at), Some(4.0));
+        let past = [("retry-after", "Sat, 28 Nov 2026 10:00:00 GMT")];
+        assert_eq!(said(&past), Some(0.0));
+        for nonsense in ["", "soon", "-1", "nan", "inf", "1e300"] {
+            assert_eq!(said(&[("retry-after", nonsense)]), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn the_same_model_is_asked_again_when_its_provider_wants_it_and_soon() {
+        let refused = |is_final, seconds: Option<u64>| Failure::Refused {
+            response: Response::default(),
+            is_final,
+            retry_after: seconds.map(Duration::from_secs),
+        };
+        assert_eq!(refused(true, None).pause(true), None);
+        assert!(refused(false, None).pause(true) < Some(Duration::from_secs(1)));
+        assert_eq!(
+            refused(true, Some(3)).pause(true),
+            Some(Duration::from_secs(3))
+        );
+        for is_final in [false, true] {
+            assert_eq!(refused(is_final, Some(6)).pause(true), None);
+            assert!(refused(is_final, Some(6)).pause(false).is_some());
+        }
+        assert!(refused(true, Some(0)).pause(true) >= Some(PAUSE / 2));
+    }
 }

@@ -70,7 +70,7 @@ impl Passage {
 
     /// Whether something that was generated has been seen.
     pub(super) fn has_spoken(&self) -> bool {
-        self.observer.generated_bytes() > 0
+        self.observer.has_generated()
     }
 
     /// Whether the model said that it has finished.

@@ -5,7 +5,7 @@ use super::{
     read::{Told, printable},
     scan::{Found, Name, Scanner},
 };
-use crate::dialect::Dialect;
+use crate::{dialect::Dialect, tokens::TextTokens};
 
 #[cfg(test)]
 mod tests;
@@ -60,8 +60,8 @@ pub struct Observed {
     /// The usage is that of the whole answer. If it is not, the input may be exact all the same (Anthropic
     /// tells it first), and the output is what had been generated at some time before.
     pub exact: bool,
-    /// Bytes of text, thinking and arguments that were generated, for an estimate where there is no usage.
-    pub generated_bytes: u64,
+    /// Tokens of text, thinking and arguments that were generated, estimated, for where there is no usage.
+    pub generated: u64,
     /// The same, since the provider itself counted what had been generated; `None`: it has not.
     pub generated_since_count: Option<u64>,
     /// Counts that were less than nothing by the provider's own numbers, and were taken as 0.
@@ -96,9 +96,9 @@ impl Observer {
         self.notes.done |= self.notes.is_closed;
     }
 
-    /// Bytes of text, thinking and arguments so far.
-    pub fn generated_bytes(&self) -> u64 {
-        self.notes.generated_bytes
+    /// Whether there is any text, thinking or argument so far.
+    pub fn has_generated(&self) -> bool {
+        self.notes.generated.count() > 0
     }
 
     /// Whether generation has ended.
@@ -126,10 +126,10 @@ impl Observer {
             done: notes.done,
             error: notes.error,
             exact: notes.exact || notes.is_exact_by_now(),
-            generated_bytes: notes.generated_bytes,
+            generated: notes.generated.count(),
             generated_since_count: notes
                 .counted_at
-                .map(|at| notes.generated_bytes.saturating_sub(at)),
+                .map(|at| notes.generated.count().saturating_sub(at)),
             clamped,
             dropped: notes.told.dropped.saturating_add(notes.too_large),
         }
@@ -153,8 +153,8 @@ struct Notes {
     exact: bool,
     /// The JSON of the event or body under way was whole.
     is_closed: bool,
-    generated_bytes: u64,
-    /// The bytes by the event that last told how many tokens had been generated.
+    generated: TextTokens,
+    /// What that was by the event that last told how many tokens had been generated.
     counted_at: Option<u64>,
     too_large: u32,
     event: Event,
@@ -196,7 +196,7 @@ impl Notes {
             error: false,
             exact: false,
             is_closed: false,
-            generated_bytes: 0,
+            generated: TextTokens::default(),
             counted_at: None,
             too_large: 0,
             event: Event::default(),
@@ -211,7 +211,7 @@ impl Notes {
 
     /// Anthropic's first event has a number in the count's place, before anything was generated.
     fn has_counted_output(&self) -> bool {
-        let is_count = self.dialect != Dialect::Messages || self.generated_bytes > 0;
+        let is_count = self.dialect != Dialect::Messages || self.generated.count() > 0;
         let (usage, _) = self.told.usage(self.dialect);
         is_count && usage.is_some_and(|usage| usage.output > 0)
     }
@@ -219,7 +219,7 @@ impl Notes {
     fn end_event(&mut self) -> EventKind {
         self.exact |= self.is_exact_by_now();
         if self.event.has_usage && self.has_counted_output() {
-            self.counted_at = Some(self.generated_bytes);
+            self.counted_at = Some(self.generated.count());
         }
         self.is_closed = false;
         std::mem::take(&mut self.event).kind()
@@ -242,10 +242,7 @@ impl Notes {
             Found::Error => self.note_error(),
             Found::Choices => self.event.has_choices = true,
             Found::Choice => self.event.has_a_choice = true,
-            Found::Generated(bytes) => {
-                let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-                self.generated_bytes = self.generated_bytes.saturating_add(bytes);
-            }
+            Found::Generated(text) => self.generated.add(text),
             Found::Done => self.note_done(),
             Found::Event => {
                 self.end_event();

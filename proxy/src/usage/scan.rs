@@ -45,8 +45,8 @@ pub(super) enum Found<'a> {
     Choices,
     /// One of the choices.
     Choice,
-    /// So many bytes of generated text.
-    Generated(usize),
+    /// Generated text, as it is inside a JSON string, cut anywhere.
+    Generated(&'a [u8]),
     /// `[DONE]` instead of JSON.
     Done,
     /// One event of a list of events has ended.
@@ -309,8 +309,10 @@ impl Scanner {
             }
             (Some(_), text) => {
                 self.state = State::InEscape;
-                if text == Text::Key {
-                    self.key.spoil();
+                match text {
+                    Text::Key => self.key.spoil(),
+                    Text::Generated => found(Found::Generated(b"\\")),
+                    _ => {}
                 }
             }
         }
@@ -320,7 +322,7 @@ impl Scanner {
     fn note_text(&mut self, run: &[u8], found: &mut impl FnMut(Found<'_>)) {
         match self.text {
             Text::Key => self.key.add(run),
-            Text::Generated => found(Found::Generated(run.len())),
+            Text::Generated => found(Found::Generated(run)),
             Text::Finish => {
                 found(Found::Finish);
                 self.text = Text::Ignored;
@@ -333,12 +335,11 @@ impl Scanner {
         }
     }
 
-    /// The byte behind a backslash. Of `\u`, the four digits follow as if they were text, and count as
-    /// such: more than the character has, and less than the six bytes.
+    /// The byte behind a backslash. Of `\u`, the four digits follow as if they were text.
     fn in_escape(&mut self, byte: u8, found: &mut impl FnMut(Found<'_>)) -> usize {
         self.state = State::InString;
-        if self.text == Text::Generated && byte != b'u' {
-            found(Found::Generated(1));
+        if self.text == Text::Generated {
+            found(Found::Generated(&[byte]));
         }
         1
     }

@@ -14,7 +14,7 @@ use super::{
 pub(super) struct Reply {
     pub(super) number: u64,
     pub(super) model: String,
-    /// Words with their spaces.
+    /// Words with the spaces before them, as models say them.
     pub(super) words: Vec<&'static str>,
     pub(super) call: Option<Call>,
     pub(super) tokens: Tokens,
@@ -45,7 +45,7 @@ impl Reply {
     ) -> Self {
         let (words, call): (Vec<_>, _) = match &script.action {
             Action::Call(call) => (Vec::new(), Some(call.clone())),
-            Action::Say(text) => (text.split_inclusive(' ').collect(), None),
+            Action::Say(text) => (words(text), None),
             Action::Refuse(_) => (Vec::new(), None),
         };
         let pieces: Vec<u64> = match &call {
@@ -63,7 +63,7 @@ impl Reply {
         Self {
             number,
             model: model.to_owned(),
-            tokens: counted(dialect, number, count::all_tokens(parsed), spoken),
+            tokens: counted(dialect, number, count::prompt(parsed), spoken),
             words,
             given,
             call,
@@ -94,9 +94,19 @@ impl Reply {
     }
 }
 
-/// Beside the texts a prompt has what the provider puts around them.
-fn counted(dialect: Dialect, number: u64, text: u64, spoken: u64) -> Tokens {
-    let prompt = text + 20 + number;
+fn words(text: &'static str) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    let mut from = 0;
+    for (at, _) in text.match_indices(' ').filter(|(at, _)| *at > 0) {
+        words.extend(text.get(from..at));
+        from = at;
+    }
+    words.extend(text.get(from..));
+    words
+}
+
+/// Thoughts are told at the end, so what is known of an answer before has none.
+fn counted(dialect: Dialect, number: u64, prompt: u64, spoken: u64) -> Tokens {
     let cache_read = prompt / 3;
     let (cache_write_5m, cache_write_1h) = match dialect {
         Dialect::Messages => (prompt / 5, prompt / 7),
@@ -109,7 +119,7 @@ fn counted(dialect: Dialect, number: u64, text: u64, spoken: u64) -> Tokens {
             ..Tokens::default()
         };
     }
-    let reasoning = 2 + number % 3;
+    let reasoning = 2 + number;
     Tokens {
         input: prompt - cache_read - cache_write_5m - cache_write_1h,
         cache_read,

@@ -13,7 +13,7 @@ struct All {
     error: usize,
     choices: usize,
     choice: usize,
-    generated: usize,
+    generated: Vec<u8>,
     done: usize,
     events: usize,
     closed: usize,
@@ -37,7 +37,7 @@ impl All {
             Found::Error => self.error += 1,
             Found::Choices => self.choices += 1,
             Found::Choice => self.choice += 1,
-            Found::Generated(bytes) => self.generated += bytes,
+            Found::Generated(text) => self.generated.extend_from_slice(text),
             Found::Done => self.done += 1,
             Found::Event => self.events += 1,
             Found::Closed => self.closed += 1,
@@ -200,19 +200,19 @@ fn parts_within_parts_are_looked_at_up_to_a_depth() {
     }
     json = format!(r#"{{"content":[{json}],"usage":{{"a":1}}}}"#);
     let all = scan(Dialect::Messages, [json.as_bytes()]);
-    assert_eq!((all.generated, all.usage.len(), all.closed), (0, 1, 1));
+    assert_eq!(
+        (all.generated.len(), all.usage.len(), all.closed),
+        (0, 1, 1)
+    );
 }
 
 #[test]
-fn escapes_count_for_about_what_they_stand_for() {
-    let generated = |text: &str| {
+fn generated_text_is_told_as_it_is_written() {
+    for text in ["abc", "\u{e9}", r#"\"\\\n"#, r"\u00e9"] {
         let json = format!(r#"{{"delta":"{text}"}}"#);
-        scan(Dialect::Responses, json.as_bytes().chunks(1)).generated
-    };
-    assert_eq!(generated("abc"), 3);
-    assert_eq!(generated("\u{e9}"), 2);
-    assert_eq!(generated(r#"\"\\\n"#), 3);
-    assert_eq!(generated(r"\u00e9"), 4);
+        let all = scan(Dialect::Responses, json.as_bytes().chunks(1));
+        assert_eq!(all.generated, text.as_bytes());
+    }
 }
 
 /// The paths to values that matter, written another way than in the scanner. `*` is any element; what is
@@ -281,7 +281,11 @@ fn walk(dialect: Dialect, path: &str, value: &Value, all: &mut All) {
         Value::Object(_) if error.contains(&path) => return all.error += 1,
         Value::String(string) if string.is_empty() => {}
         Value::String(_) if error.contains(&path) => all.error += 1,
-        Value::String(string) if is_text(text, path) => all.generated += string.len(),
+        Value::String(_) if is_text(text, path) => {
+            let json = value.to_string();
+            all.generated
+                .extend_from_slice(&json.as_bytes()[1..json.len() - 1]);
+        }
         Value::String(_) | Value::Number(_) | Value::Bool(_) if finish.contains(&path) => {
             all.finish += 1;
         }
@@ -446,10 +450,10 @@ proptest! {
         let found = |pieces: std::slice::Chunks<'_, u8>| {
             let mut scanner = Scanner::new(dialect);
             let mut found = Vec::new();
-            let mut generated = 0;
+            let mut generated = Vec::new();
             for piece in pieces {
                 scanner.scan(piece, &mut |each| match each {
-                    Found::Generated(bytes) => generated += bytes,
+                    Found::Generated(text) => generated.extend_from_slice(text),
                     each => found.push(format!("{each:?}")),
                 });
             }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     client::{Connection, Question},
@@ -13,13 +13,21 @@ use super::{
 /// Requests before anything is measured, for each client.
 const WARM_UP: usize = 20;
 
-/// CPU of the proxy for a request, when so many clients each ask again as soon as they were answered.
-pub(super) async fn cpu_us(
+/// What became of many requests.
+pub(super) struct Load {
+    /// CPU of the proxy for one of them.
+    pub(super) cpu_us: f64,
+    /// How many were answered in a second, with everything on this machine's cores.
+    pub(super) per_s: f64,
+}
+
+/// Asks when so many clients each ask again as soon as they were answered.
+pub(super) async fn load(
     deployment: &Deployment,
     question: &Question,
     clients: usize,
     requests: usize,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Load> {
     eprintln!("proxy: {requests} requests by {clients} at once");
     let each = requests.div_ceil(clients);
     let rows = deployment.rows().await?;
@@ -27,10 +35,31 @@ pub(super) async fn cpu_us(
     let connections = ask(connections, question, WARM_UP).await?;
     let warm = rows + u64::try_from(clients * WARM_UP)?;
     let before = deployment.cpu_when_written(warm).await?;
+    let begun = Instant::now();
     ask(connections, question, each).await?;
+    let took = begun.elapsed();
     let asked = u32::try_from(clients * each)?;
     let after = deployment.cpu_when_written(warm + u64::from(asked)).await?;
-    Ok(after.saturating_sub(before).as_secs_f64() * 1_000_000.0 / f64::from(asked))
+    Ok(Load {
+        cpu_us: after.saturating_sub(before).as_secs_f64() * 1_000_000.0 / f64::from(asked),
+        per_s: f64::from(asked) / took.as_secs_f64(),
+    })
+}
+
+/// The same clients at the provider itself, a second.
+pub(super) async fn direct_per_s(
+    deployment: &Deployment,
+    question: &Question,
+    clients: usize,
+    requests: usize,
+) -> anyhow::Result<f64> {
+    eprintln!("proxy: {requests} requests by {clients} at once, direct");
+    let each = requests.div_ceil(clients);
+    let connections = open(deployment, clients, deployment.upstream()).await?;
+    let connections = ask(connections, question, WARM_UP).await?;
+    let begun = Instant::now();
+    ask(connections, question, each).await?;
+    Ok(f64::from(u32::try_from(clients * each)?) / begun.elapsed().as_secs_f64())
 }
 
 /// CPU of the proxy for an event, each of which comes by itself; streams' own beginnings are in it.
