@@ -79,5 +79,5 @@ async fn an_agent_updates_itself_and_goes_back_while_a_customer_is_connected() -
     ensure!(server.run(gateway).await? == before, "another gateway");
     let watchdog = "systemctl show -P WatchdogTimestampMonotonic tidepool-agent";
     ensure!(server.run(watchdog).await? != "0", "the watchdog is fed");
-    Ok(())
+    rack.end().await
 }
