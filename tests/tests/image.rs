@@ -14,3 +14,5 @@ mod trial;
 mod update;
 #[path = "image/visitors.rs"]
 mod visitors;
+#[path = "image/watchdog.rs"]
+mod watchdog;
