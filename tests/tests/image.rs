@@ -10,6 +10,8 @@ mod life;
 mod packets;
 #[path = "image/trial.rs"]
 mod trial;
+#[path = "image/twice.rs"]
+mod twice;
 #[path = "image/update.rs"]
 mod update;
 #[path = "image/visitors.rs"]
