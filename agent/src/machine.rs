@@ -4,6 +4,8 @@ use std::{collections::HashSet, fs, path::Path, time::Duration};
 
 use nix::sys::statvfs::statvfs;
 
+use crate::runtime;
+
 /// In bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Memory {
@@ -17,6 +19,16 @@ pub(crate) struct Memory {
 pub(crate) struct Disk {
     pub(crate) total: u64,
     pub(crate) free: u64,
+}
+
+/// A name of this boot, which no other has.
+pub(crate) fn boot() -> Option<String> {
+    let told = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    // Machines that are containers share the kernel's name, at least in the sandbox of the agent's unit; each boot of
+    // theirs has another first process.
+    let (_, first) = runtime::identity_of(1)?;
+    let name = told.trim();
+    (!name.is_empty()).then(|| format!("{name}-{first}"))
 }
 
 pub(crate) fn memory() -> Memory {
@@ -112,6 +124,12 @@ mod tests {
         assert!(busy().is_some());
         let disk = disk(Path::new("/")).unwrap();
         assert!(disk.total >= disk.free);
+    }
+
+    #[test]
+    fn a_boot_has_one_name() {
+        assert!(boot().is_some());
+        assert_eq!(boot(), boot());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     metadata,
     openclaw::{self, CheckArguments},
     settings::{InvalidSettings, RunArguments, Settings},
-    slots::{Launch, Slots},
+    slots::{Boot, Launch, Slots},
     update::OwnRelease,
     watchdog,
 };
@@ -125,9 +125,10 @@ fn launch(given: &RunArguments, version: &'static str) -> anyhow::Result<()> {
     // Until the end of the program, and only of this one: the next one takes it in the same process.
     let _lock = Lock::take(&settings.state_dir)?;
     let slots = Slots::of(&settings.state_dir);
+    let boot = Boot::of_now();
     // A trial that does not even begin is over, and the second look finds the one before.
     for _ in 0..2 {
-        match slots.launch() {
+        match slots.launch(boot.as_ref()) {
             Launch::Image => break,
             Launch::Slot(program) => become_program(&program),
         }

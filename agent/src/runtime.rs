@@ -27,7 +27,11 @@ pub const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// Pid and start time of this very process.
 pub(crate) fn own_identity() -> Option<(i32, u64)> {
-    let pid = i32::try_from(std::process::id()).ok()?;
+    identity_of(std::process::id().try_into().ok()?)
+}
+
+/// Pid and start time of a process that runs now.
+pub(crate) fn identity_of(pid: i32) -> Option<(i32, u64)> {
     identity::Identity::of(pid).map(identity::Identity::parts)
 }
 

@@ -7,6 +7,10 @@
 //! (it ends at once, it hangs, it never reaches a coordinator), the next start finds a trial that was begun
 //! and not passed, and goes back. The decision is made by the image's agent alone, which no update replaces.
 //!
+//! Only a machine that lost its power says nothing about the agent that was on trial there. That it did is known by
+//! the name of the boot in which the trial began; then the trial begins again, [`CUTS_MAX`] times, for an
+//! agent may also be what brings its machine down.
+//!
 //! ```text
 //! STATE/agent/slots.json        the record below
 //! STATE/agent/a/tidepool-agent
@@ -29,13 +33,16 @@ use serde::{Deserialize, Serialize};
 use tidepool_certs::secret_file;
 use tidepool_shared::artefact::{Sha256, Statement, Version};
 
-use crate::{artefact, disk, link::error_chain};
+use crate::{artefact, disk, link::error_chain, machine};
 
 const RECORD: &str = "slots.json";
 const PROGRAM: &str = "tidepool-agent";
 
 /// The bounds of a trial, in seconds, whatever a coordinator says.
 const TRIAL_S: std::ops::RangeInclusive<u32> = 10..=600;
+
+/// How often a trial that its machine's reboot cut short begins again.
+const CUTS_MAX: u32 = 3;
 
 /// The directory with the slots.
 #[derive(Debug, Clone)]
@@ -77,7 +84,17 @@ pub struct Trial {
     /// Whether the gateway was well before, and so must be well after.
     pub was_well: bool,
     started: bool,
+    /// In which boot it began last. Not known when an agent of before began it.
+    #[serde(default)]
+    boot: Option<Boot>,
+    /// How many reboots cut it short.
+    #[serde(default)]
+    cuts: u32,
 }
+
+/// One boot of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot(String);
 
 /// The last one that did not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,18 +136,18 @@ impl Slots {
         Self(state_dir.join("agent"))
     }
 
-    /// Decides who runs, and notes it. To be called by the image's agent, before it does anything else.
-    pub fn launch(&self) -> Launch {
-        self.decide().unwrap_or_else(|error| {
+    /// Decides who runs in this boot, and notes it. To be called by the image's agent, before it does anything else.
+    pub fn launch(&self, boot: Option<&Boot>) -> Launch {
+        self.decide(boot).unwrap_or_else(|error| {
             tracing::error!(error = error_chain(&error), "the image's agent runs");
             Launch::Image
         })
     }
 
-    fn decide(&self) -> Result<Launch, SlotError> {
+    fn decide(&self, boot: Option<&Boot>) -> Result<Launch, SlotError> {
         let mut record = self.read()?;
         if let Some(trial) = record.trial.take() {
-            let reason = match self.begin(&record, &trial) {
+            let reason = match self.begin(&record, &trial, boot) {
                 Ok(program) => return Ok(Launch::Slot(program)),
                 Err(reason) => reason,
             };
@@ -152,24 +169,20 @@ impl Slots {
     }
 
     /// Notes the beginning of a trial, or says why there is none.
-    fn begin(&self, record: &Record, trial: &Trial) -> Result<PathBuf, String> {
-        let (version, seconds) = (&trial.installed.version, trial.lasts_s);
-        if trial.started {
-            return Err(format!(
-                "agent {version} ended, hung, or had no link and no well gateway within {seconds} s"
-            ));
-        }
+    fn begin(
+        &self,
+        record: &Record,
+        trial: &Trial,
+        boot: Option<&Boot>,
+    ) -> Result<PathBuf, String> {
         let begun = Record {
-            trial: Some(Trial {
-                started: true,
-                ..trial.clone()
-            }),
+            trial: Some(trial.begun(boot)?),
             ..record.clone()
         };
         let program = self.whole(&trial.installed);
         let noted = program.and_then(|program| self.write(&begun).map(|()| program));
         let program = noted.map_err(|error| error_chain(&error))?;
-        alarm::set(seconds);
+        alarm::set(trial.lasts_s);
         Ok(program)
     }
 
@@ -235,6 +248,8 @@ impl Slots {
             lasts_s: terms.trial_s.clamp(*TRIAL_S.start(), *TRIAL_S.end()),
             was_well: terms.was_well,
             started: false,
+            boot: None,
+            cuts: 0,
         });
         self.write(&record)
     }
@@ -282,6 +297,52 @@ impl Slots {
                 path: self.0.clone(),
                 source,
             })
+    }
+}
+
+impl Boot {
+    /// The one that lasts, if the kernel tells.
+    pub(crate) fn of_now() -> Option<Self> {
+        machine::boot().map(Self)
+    }
+}
+
+impl Trial {
+    /// The same as it begins in this boot, or why it is over instead.
+    fn begun(&self, boot: Option<&Boot>) -> Result<Self, String> {
+        let version = &self.installed.version;
+        let cuts = match (self.started, self.was_cut(boot)) {
+            (false, _) => self.cuts,
+            (true, true) if self.cuts < CUTS_MAX => {
+                tracing::warn!(%version, "a reboot cut a trial short, which begins again");
+                self.cuts.saturating_add(1)
+            }
+            (true, true) => {
+                return Err(format!(
+                    "every trial of agent {version} was cut short by a reboot, and it had {CUTS_MAX} more"
+                ));
+            }
+            (true, false) => {
+                return Err(format!(
+                    "agent {version} ended, hung, or had no link and no well gateway within {} s",
+                    self.lasts_s
+                ));
+            }
+        };
+        Ok(Self {
+            started: true,
+            boot: boot.cloned(),
+            cuts,
+            ..self.clone()
+        })
+    }
+
+    /// Whether it began in another boot than this one. Where one of them is not known, it is held against the agent.
+    fn was_cut(&self, now: Option<&Boot>) -> bool {
+        self.boot
+            .as_ref()
+            .zip(now)
+            .is_some_and(|(began, now)| began != now)
     }
 }
 
@@ -333,7 +394,12 @@ mod tests {
         }
 
         fn launch(&self) -> Launch {
-            let launch = self.slots.launch();
+            self.launch_in(Some("one"))
+        }
+
+        fn launch_in(&self, boot: Option<&str>) -> Launch {
+            let boot = boot.map(|name| Boot(name.to_owned()));
+            let launch = self.slots.launch(boot.as_ref());
             // These tests are one process, which is not on trial.
             alarm::cancel();
             launch
@@ -393,6 +459,73 @@ mod tests {
         disk.slots.postpone().unwrap();
         assert_eq!(disk.launch(), Launch::Slot(program));
         assert_eq!(disk.slots.failed().unwrap(), None);
+    }
+
+    #[test]
+    fn a_trial_that_a_reboot_cut_short_begins_again() {
+        let disk = Disk::new();
+        let program = disk.stage("1.0.0", 1);
+        disk.launch_in(Some("one"));
+        assert_eq!(disk.launch_in(Some("two")), Launch::Slot(program.clone()));
+        assert_eq!(disk.slots.trial().unwrap().unwrap().rollout, 1);
+        disk.slots.keep().unwrap();
+        assert_eq!(disk.launch_in(Some("three")), Launch::Slot(program));
+        assert_eq!(disk.slots.failed().unwrap(), None);
+    }
+
+    #[test]
+    fn one_that_ends_in_the_boot_in_which_it_began_again_has_failed() {
+        let disk = Disk::new();
+        disk.stage("1.0.0", 1);
+        disk.launch_in(Some("one"));
+        disk.launch_in(Some("two"));
+        assert_eq!(disk.launch_in(Some("two")), Launch::Image);
+        assert_eq!(disk.slots.failed().unwrap().unwrap().rollout, 1);
+    }
+
+    #[test]
+    fn one_that_every_reboot_cuts_short_is_not_begun_for_ever() {
+        let disk = Disk::new();
+        let program = disk.stage("1.0.0", 1);
+        for boot in ["one", "two", "three", "four"] {
+            assert_eq!(disk.launch_in(Some(boot)), Launch::Slot(program.clone()));
+        }
+        assert_eq!(disk.launch_in(Some("five")), Launch::Image);
+        let failed = disk.slots.failed().unwrap().unwrap();
+        assert!(failed.reason.contains("reboot"), "{failed:?}");
+    }
+
+    #[test]
+    fn where_the_boot_is_not_known_it_is_held_against_the_agent() {
+        for (began, now) in [(None, Some("two")), (Some("one"), None), (None, None)] {
+            let disk = Disk::new();
+            disk.stage("1.0.0", 1);
+            disk.launch_in(began);
+            assert_eq!(disk.launch_in(now), Launch::Image, "{began:?}, {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_trial_that_an_agent_of_before_noted_is_read() {
+        for (started, then) in [(false, "slot"), (true, "image")] {
+            let disk = Disk::new();
+            let program = disk.stage("1.0.0", 1);
+            let path = disk.dir.path().join("agent/slots.json");
+            let mut record: serde_json::Value =
+                serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            let trial = record["trial"].as_object_mut().unwrap();
+            assert!(trial.remove("boot").is_some() && trial.remove("cuts").is_some());
+            trial.insert("started".to_owned(), started.into());
+            fs::write(&path, record.to_string()).unwrap();
+            let launched = match disk.launch() {
+                Launch::Image => "image",
+                Launch::Slot(launched) => {
+                    assert_eq!(launched, program);
+                    "slot"
+                }
+            };
+            assert_eq!(launched, then);
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 mod inputs;
 mod steps;
 
-pub use self::steps::StepFailed;
+pub use self::steps::{StepFailed, provisioning};
 use self::{inputs::Inputs, steps::Steps};
 
 /// Where the manifest is on a server.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use nix::unistd::geteuid;
 use rand::Rng as _;
 use serde_json::{Value, json};
@@ -20,7 +20,10 @@ use tempfile::TempDir;
 use tidepool_coordinator::cloud::nspawn::{NspawnCloud, NspawnSettings, switch::Switch, unpack};
 use tokio::process::Command;
 
-use crate::{api::Api, doors::Doors, evidence, inside::World, programs, release::Releases};
+use crate::{
+    api::Api, deployment::processes_of, doors::Doors, evidence, inside::World, programs,
+    release::Releases,
+};
 
 pub mod main_server;
 mod server;
@@ -40,11 +43,12 @@ const WORLD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const GATEWAY: &str = "usr/local/lib/tidepool/stub-gateway";
 const MANIFEST: &str = "usr/share/tidepool/manifest.json";
 
-/// A rack. Dropping it ends and removes everything in it.
+/// A rack. Dropping it ends and removes everything in it; [`Rack::end`] also says whether anything is left.
 #[derive(Debug)]
 pub struct Rack {
     name: String,
-    _dir: TempDir,
+    has_ended: bool,
+    dir: TempDir,
     settings: NspawnSettings,
     pub main: MainServer,
     pub api: Api,
@@ -121,17 +125,32 @@ impl Rack {
             boot_deadline: PATIENCE,
         })
         .await;
-        if main.is_err() {
-            tear_down(&settings);
-        }
-        let main = main?;
+        let main = match main {
+            Ok(main) => main,
+            Err(error) => {
+                told(tear_down(&settings));
+                return Err(error);
+            }
+        };
         Ok(Self {
             name: name.to_owned(),
             api: main.api.clone(),
             main,
-            _dir: dir,
+            has_ended: false,
+            dir,
             settings,
         })
+    }
+
+    /// Ends and removes everything in it; an error if any of it is left. The last thing of every test.
+    pub async fn end(mut self) -> anyhow::Result<()> {
+        self.has_ended = true;
+        let stopped = self.main.stop().await;
+        self.keep_evidence();
+        tear_down(&self.settings)?;
+        stopped?;
+        let dir = self.dir.path();
+        fs::remove_dir_all(dir).with_context(|| format!("remove `{}`", dir.display()))
     }
 
     /// Puts a signed file where the servers fetch it.
@@ -250,17 +269,29 @@ impl Rack {
 
 impl Drop for Rack {
     fn drop(&mut self) {
-        // The coordinator first, so that it boots nothing again.
-        self.main.kill_coordinator();
+        if self.has_ended {
+            return;
+        }
+        // First, so that nothing is booted again.
+        self.main.kill();
         self.keep_evidence();
-        tear_down(&self.settings);
+        told(tear_down(&self.settings));
     }
 }
 
-/// Ends and removes a cloud's machines, from wherever.
-pub fn tear_down(settings: &NspawnSettings) {
-    let settings = settings.clone();
+/// Where there is nobody to fail any more.
+fn told(torn_down: anyhow::Result<()>) {
+    if let Err(error) = torn_down {
+        eprintln!("{error:#}");
+    }
+}
+
+/// Ends and removes a cloud's machines, from wherever; an error if any of it is left. Nobody else may be at work there
+/// any more.
+pub fn tear_down(settings: &NspawnSettings) -> anyhow::Result<()> {
+    let of_thread = settings.clone();
     let work = move || -> anyhow::Result<()> {
+        let settings = of_thread;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -276,9 +307,28 @@ pub fn tear_down(settings: &NspawnSettings) {
     };
     // A runtime cannot be begun inside another one's thread.
     let ended = std::thread::spawn(work).join();
-    if !matches!(ended, Ok(Ok(()))) {
-        tracing::error!(?ended, "machines of a test are left");
+    ended
+        .unwrap_or_else(|_| bail!("it panicked"))
+        .context("tear machines down")?;
+    nothing_is_left(settings)
+}
+
+/// Neither files nor mounts, nor processes outside of a machine, which end with it, nor networks.
+fn nothing_is_left(settings: &NspawnSettings) -> anyhow::Result<()> {
+    let directory = settings.directory.display().to_string();
+    ensure!(!settings.directory.exists(), "`{directory}` is left");
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    ensure!(!mounts.contains(&directory), "mounts are left: {mounts}");
+    let processes = processes_of(&settings.directory);
+    ensure!(processes.is_empty(), "processes are left: {processes:?}");
+    let networks = fs::read_dir("/run/netns")?;
+    let prefix = settings.prefix();
+    for network in networks {
+        let name = network?.file_name();
+        let name = name.to_string_lossy();
+        ensure!(!name.starts_with(&prefix), "network `{name}` is left");
     }
+    Ok(())
 }
 
 /// The image that this run has.

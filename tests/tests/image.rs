@@ -10,7 +10,11 @@ mod life;
 mod packets;
 #[path = "image/trial.rs"]
 mod trial;
+#[path = "image/twice.rs"]
+mod twice;
 #[path = "image/update.rs"]
 mod update;
 #[path = "image/visitors.rs"]
 mod visitors;
+#[path = "image/watchdog.rs"]
+mod watchdog;

@@ -21,7 +21,7 @@
 
 use std::{
     collections::HashSet,
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -249,10 +249,13 @@ impl NspawnCloud {
         image::clear(&self.settings, &used).await
     }
 
-    /// Removes every server, the switch and the unpacked images.
+    /// Removes every server, the switch and the unpacked images. No other process may be at work on them.
     pub async fn tear_down(&self) -> io::Result<()> {
-        for record in self.records()? {
-            self.unmake(&record.name).await?;
+        // By their directories and not by their records: one whose deletion was cut off has no record any more, and
+        // may still have its machine and its mount.
+        for entry in fs::read_dir(servers_dir(&self.settings))? {
+            let name = entry?.file_name();
+            self.unmake(&name.to_string_lossy()).await?;
         }
         self.switch.take_down().await?;
         disk::remove(&self.settings.directory).await

@@ -178,30 +178,7 @@ impl<'a> Steps<'a> {
     }
 
     async fn provision(&self, tell: &mut dyn FnMut(&str)) -> Result<(), StepFailed> {
-        let mut command = Command::new("systemd-nspawn");
-        command
-            .args(["--quiet", "--register=no", "--keep-unit", "--as-pid2"])
-            .args(["--resolv-conf=copy-host", "--capability=all"])
-            .arg("--system-call-filter=@keyring bpf")
-            .arg(format!("--machine={}-build", self.name))
-            .arg(format!("--directory={}", self.root().display()))
-            .arg(bind(&self.recipe.scripts, "snapshot-image"))
-            .arg(bind(&self.recipe.agent, "tidepool-agent"))
-            .arg(format!("--setenv=TIDEPOOL_INPUTS={}", self.name))
-            .arg(format!("--setenv=TIDEPOOL_AGENT={INSIDE}/tidepool-agent"));
-        match &self.recipe.openclaw {
-            OpenClaw::Archive(archive) => command.arg(bind(archive, "openclaw.tar.zst")).arg(
-                format!("--setenv=TIDEPOOL_OPENCLAW_ARCHIVE={INSIDE}/openclaw.tar.zst"),
-            ),
-            OpenClaw::Reference(reference) => {
-                command.arg(format!("--setenv=TIDEPOOL_OPENCLAW_REFERENCE={reference}"))
-            }
-            OpenClaw::Absent => command.arg("--setenv=TIDEPOOL_OPENCLAW=none"),
-        };
-        let keys = self.recipe.release_keys.iter().map(ToString::to_string);
-        let keys = keys.collect::<Vec<_>>().join(" ");
-        command.arg(format!("--setenv=TIDEPOOL_RELEASE_KEYS={keys}"));
-        command.arg(format!("{INSIDE}/snapshot-image/provision.sh"));
+        let command = provisioning(self.recipe, self.name, &self.root());
         self.step("provisioning", "systemd-nspawn", command, tell)
             .await
     }
@@ -289,6 +266,39 @@ impl<'a> Steps<'a> {
         let from = lines.len().saturating_sub(QUOTED_LINES);
         lines.get(from..).unwrap_or_default().join("\n")
     }
+}
+
+/// What makes a Debian in this directory into an image of this name, or goes over it again.
+pub fn provisioning(recipe: &Recipe, name: &str, root: &Path) -> Command {
+    let mut command = Command::new("systemd-nspawn");
+    command
+        .args(["--quiet", "--register=no", "--keep-unit", "--as-pid2"])
+        .args(["--resolv-conf=copy-host", "--capability=all"])
+        .arg("--system-call-filter=@keyring bpf")
+        .arg(format!("--machine={name}-build"))
+        .arg(format!("--directory={}", root.display()))
+        .arg(bind(&recipe.scripts, "snapshot-image"))
+        .arg(bind(&recipe.agent, "tidepool-agent"))
+        .arg(format!("--setenv=TIDEPOOL_INPUTS={name}"))
+        .arg(format!("--setenv=TIDEPOOL_AGENT={INSIDE}/tidepool-agent"));
+    match &recipe.openclaw {
+        OpenClaw::Archive(archive) => command.arg(bind(archive, "openclaw.tar.zst")).arg(format!(
+            "--setenv=TIDEPOOL_OPENCLAW_ARCHIVE={INSIDE}/openclaw.tar.zst"
+        )),
+        OpenClaw::Reference(reference) => {
+            command.arg(format!("--setenv=TIDEPOOL_OPENCLAW_REFERENCE={reference}"))
+        }
+        OpenClaw::Absent => command.arg("--setenv=TIDEPOOL_OPENCLAW=none"),
+    };
+    let keys = recipe.release_keys.iter().map(ToString::to_string);
+    let keys = keys.collect::<Vec<_>>().join(" ");
+    command
+        .arg(format!("--setenv=TIDEPOOL_RELEASE_KEYS={keys}"))
+        .arg(format!("{INSIDE}/snapshot-image/provision.sh"))
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
 }
 
 /// Where a build is done: in memory if there is room, for a hundred thousand small files are slow on a disk.

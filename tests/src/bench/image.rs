@@ -64,6 +64,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         let (claim_ms, _) = claim::claim(rack.api.clone(), "bench".to_owned()).await?;
         claims.add(claim_ms);
+        rack.end().await?;
     }
     for (name, sample) in [
         ("boot_to_enrolled_s", enrolled),

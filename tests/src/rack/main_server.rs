@@ -9,10 +9,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tidepool_shared::database_url;
 use tokio::{
     process::{Child, Command},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{PATIENCE, SERVER_PORT};
@@ -39,13 +43,16 @@ pub struct Plan<'a> {
     pub boot_deadline: Duration,
 }
 
+/// For a coordinator that is told to stop; it gives itself ten seconds.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Coordinator and proxy. Dropping it kills both.
 #[derive(Debug)]
 pub struct MainServer {
     dir: PathBuf,
     ports: [u16; 3],
     coordinator: Child,
-    _proxy: Child,
+    proxy: Child,
     pub api: Api,
 }
 
@@ -59,7 +66,7 @@ impl MainServer {
         let token = token(&plan.dir).await?;
         let mut main = Self {
             dir: plan.dir.clone(),
-            _proxy: proxy(&plan.dir, plan.address, ports[2])?,
+            proxy: proxy(&plan.dir, plan.address, ports[2])?,
             coordinator: coordinator(&plan.dir)?,
             api: Api::new(&format!("http://127.0.0.1:{}", ports[0]), &token)?,
             ports,
@@ -99,6 +106,30 @@ impl MainServer {
     pub fn kill_coordinator(&mut self) {
         // It may have ended.
         drop(self.coordinator.start_kill());
+    }
+
+    /// Ends both, and waits until they have: then nothing is begun any more in the cloud, nor by what they started.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(pid) = self.coordinator.id() {
+            kill(Pid::from_raw(pid.try_into()?), Signal::SIGTERM)?;
+            let stopped = timeout(STOP_DEADLINE, self.coordinator.wait()).await;
+            if stopped.is_err() {
+                self.coordinator.kill().await?;
+                bail!("the coordinator did not stop");
+            }
+        }
+        self.proxy.kill().await.context("end the proxy")
+    }
+
+    /// The same at once and by force.
+    pub fn kill(&mut self) {
+        for child in [&mut self.coordinator, &mut self.proxy] {
+            // It may have ended.
+            drop(child.start_kill());
+            while let Ok(None) = child.try_wait() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 }
 

@@ -88,10 +88,15 @@ async fn a_copy_of_an_enrolled_disk_refuses_to_run_as_who_it_was() -> anyhow::Re
         let lost = copy(&cloud, &settings, &original, "lost", b"").await?;
         waits(&lost).await.context("without user data")
     };
-    let tried = tokio::select! {
-        tried = tried => tried,
-        () = cloud.supervise(cancel.clone()) => Err(anyhow::anyhow!("supervision ended")),
+    let tried = async {
+        let tried = tried.await;
+        cancel.cancel();
+        tried
     };
-    rack::tear_down(&settings);
-    tried
+    // To its end, so that it boots nothing while all is torn down.
+    let (tried, ()) = tokio::join!(tried, cloud.supervise(cancel.clone()));
+    let torn_down = rack::tear_down(&settings);
+    tried?;
+    torn_down?;
+    rack.end().await
 }

@@ -1,6 +1,6 @@
 //! From boot to a customer, through a power cut and a reboot.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use nix::{
@@ -9,9 +9,10 @@ use nix::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidepool_coordinator::cloud::nspawn::{NspawnCloud, server_dir};
 use tidepool_tests::{
     customer::Customer,
-    rack::{self, Gateway, Rack},
+    rack::{self, Gateway, Rack, Server},
 };
 use tokio::time::{Instant, sleep};
 
@@ -110,6 +111,24 @@ async fn a_server_of_the_image_enrols_serves_and_stays_itself_when_its_power_is_
         looks_in(&owner).await.context(how)?;
         server.until(ALLOWED, allowed).await.context(how)?;
     }
+    // What a deletion has begun by then is cut off by the end.
     rack.api.delete("/instances/alice").await?;
+    rack.end().await
+}
+
+/// What a coordinator leaves that dies in the middle of a deletion: a machine that runs, of a server that is none
+/// any more.
+#[tokio::test]
+async fn a_server_whose_deletion_was_cut_off_is_torn_down_with_the_rest() -> anyhow::Result<()> {
+    let (_dir, settings) = rack::place(&rack::image()?, "half-deleted")?;
+    let cloud = NspawnCloud::open(settings.clone()).await?;
+    cloud.reserve("half", b"{}").await?;
+    cloud.boot("half").await?;
+    let dir = server_dir(&settings.directory, "half");
+    let server = Server::read(&dir)?;
+    server.until("echo on", |said| said == "on").await?;
+    fs::rename(dir.join("server.json"), dir.join("condemned.json"))?;
+    rack::tear_down(&settings)?;
+    ensure!(server.leader().is_none(), "it runs");
     Ok(())
 }

@@ -72,7 +72,7 @@ async fn the_edge_port_is_for_the_main_server_and_every_other_packet_is_dropped(
     server
         .run("nft list table ip nat | grep -q DOCKER || iptables-save -t nat | grep -q DOCKER")
         .await?;
-    Ok(())
+    rack.end().await
 }
 
 #[tokio::test]
@@ -92,7 +92,8 @@ async fn root_in_a_container_reaches_the_web_and_the_model_relay_and_nothing_els
         answer_s: 2,
     };
     inside.check(&rack.world().await?).await?;
-    inside.neighbour(neighbour.address, SERVER_PORT).await
+    inside.neighbour(neighbour.address, SERVER_PORT).await?;
+    rack.end().await
 }
 
 #[tokio::test]
@@ -157,7 +158,8 @@ except OSError:
     let cut = |all: &str| all.lines().any(|file| file == "cut");
     server.until(files, cut).await.context("the connection")?;
     ensure!(!inside.reaches(&host).await?, "it is taken away");
-    inside.walls().await.context("afterwards")
+    inside.walls().await.context("afterwards")?;
+    rack.end().await
 }
 
 /// What the packet filter allows.

@@ -145,5 +145,5 @@ async fn an_image_is_tried_on_a_machine_a_slow_one_is_refused_and_a_good_one_rol
         .filter(|image| image["promoted"] == json!(true));
     let promoted: Vec<_> = promoted.map(|image| &image["id"]).collect();
     ensure!(promoted == ["good"] && images.len() == 3, "{listed}");
-    Ok(())
+    rack.end().await
 }

@@ -1,12 +1,17 @@
 //! The agent updates itself under systemd, with all that the image's unit forbids it.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tidepool_tests::{
     customer::{self, Customer},
+    programs,
     rack::Rack,
     release::{NEXT, Releases},
 };
@@ -79,5 +84,44 @@ async fn an_agent_updates_itself_and_goes_back_while_a_customer_is_connected() -
     ensure!(server.run(gateway).await? == before, "another gateway");
     let watchdog = "systemctl show -P WatchdogTimestampMonotonic tidepool-agent";
     ensure!(server.run(watchdog).await? != "0", "the watchdog is fed");
-    Ok(())
+    rack.end().await
+}
+
+/// The next agent's program, put on the disk from outside; and what its first start leaves.
+const NEXT_AGENT: &str = "/opt/next-agent";
+const TRIED: &str = "/var/lib/tidepool/tried";
+
+#[tokio::test]
+async fn a_power_cut_in_the_middle_of_a_trial_is_not_held_against_the_new_agent()
+-> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let releases = Releases::new(dir.path()).await?;
+    let rack = Rack::trusting(&releases, "update-cut", 1).await?;
+    rack.warm(1).await?;
+    let server = rack.server()?;
+    // Hangs when it is first tried, so that the cut comes in the middle of it, and is the next agent from then on.
+    let inside = server
+        .dir
+        .join("disk/root")
+        .join(NEXT_AGENT.trim_start_matches('/'));
+    fs::copy(programs::program("next-agent")?, inside)?;
+    let hangs_once = format!(
+        "[ -e {TRIED} ] || {{ touch {TRIED}; exec sleep 1000; }}\nexec {NEXT_AGENT} \"$@\""
+    );
+    let file = releases.broken(NEXT, &hangs_once).await?;
+    roll_out(&rack, &file, NEXT).await?;
+    server
+        .until(&format!("ls {TRIED}"), |found| found == TRIED)
+        .await?;
+    let leader = server.leader().context("it is on")?;
+    kill(Pid::from_raw(leader.try_into()?), Signal::SIGKILL)?;
+
+    let kept = ended(&rack, NEXT).await?;
+    ensure!(
+        kept["ending"] == "kept" && kept["version"] == NEXT,
+        "{kept}"
+    );
+    let agents = rack.api.get("/agents").await?;
+    ensure!(agents["rollout"]["halted"].is_null(), "{agents}");
+    rack.end().await
 }

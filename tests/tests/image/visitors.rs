@@ -110,5 +110,6 @@ async fn a_guesser_is_banned_by_the_edges_word_and_its_neighbour_is_not() -> any
     edge.until(GUESSER, 429).await?;
     let unban = format!("fail2ban-client set tidepool-nginx unbanip {GUESSER}");
     edge.server.until(&unban, |said| said == "1").await?;
-    edge.until(GUESSER, 401).await
+    edge.until(GUESSER, 401).await?;
+    rack.end().await
 }
