@@ -203,7 +203,8 @@ impl Slots {
         Ok(())
     }
 
-    /// This process was told to end before its trial was over, which is not its fault: it has another.
+    /// This process was told to end before its trial was over, which is not its fault: it has another, however
+    /// often that happens.
     pub fn postpone(&self) -> Result<(), SlotError> {
         let mut record = self.read()?;
         if let Some(trial) = &mut record.trial {

@@ -36,6 +36,8 @@ struct Open {
     answering: Option<Instant>,
     /// From then until something was seen that the model generated.
     silence: Option<Duration>,
+    /// When it was, if it is not settled at once.
+    over: Option<Instant>,
 }
 
 /// Who else wants to know what it cost.
@@ -66,6 +68,7 @@ impl Account {
             first_token: None,
             answering: None,
             silence: None,
+            over: None,
         })))
     }
 
@@ -88,6 +91,13 @@ impl Account {
         if let Some(open) = &mut self.0 {
             let silence = open.answering.map(|since| since.elapsed());
             open.silence = open.silence.or(silence);
+        }
+    }
+
+    /// Nothing more is waited for, but what it came to is still to be found out.
+    pub(crate) fn over(&mut self) {
+        if let Some(open) = &mut self.0 {
+            open.over = Some(Instant::now());
         }
     }
 
@@ -153,7 +163,7 @@ impl Open {
         let output = if let Some(said) = observed.generated_since_count {
             seen.output.saturating_add(said)
         } else {
-            let waited = || self.answering.map(|since| since.elapsed());
+            let waited = || self.answering.map(|since| self.end_time() - since);
             let silence = self.silence.or_else(waited).unwrap_or_default();
             let unseen = tokens_in(silence).min(self.estimate.output);
             seen.output.max(unseen.saturating_add(observed.generated))
@@ -161,7 +171,12 @@ impl Open {
         Usage { output, ..seen }
     }
 
+    fn end_time(&self) -> Instant {
+        self.over.unwrap_or_else(Instant::now)
+    }
+
     fn end(self, status: u16, outcome: Outcome, usage: Usage, cost: Option<u64>, estimated: bool) {
+        let total = self.end_time() - self.begun;
         let interested = self.interested;
         // Before the row can be written.
         if let Some(reservation) = interested.reservation {
@@ -186,7 +201,7 @@ impl Open {
             cost_microcents: cost,
             estimated,
             first_token_ms: self.first_token.map(millis),
-            total_ms: millis(self.begun.elapsed()),
+            total_ms: millis(total),
         });
     }
 }

@@ -30,19 +30,25 @@ struct Breaker {
 }
 
 impl Breakers {
-    /// Whether this request may ask this provider, and should not leave it alone.
-    pub(crate) fn admits(&self, provider: &str) -> bool {
+    /// Whether this provider should be left alone now, if there is another one.
+    pub(crate) fn is_open(&self, provider: &str) -> bool {
+        let breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        breakers
+            .get(provider)
+            .and_then(|breaker| breaker.open_until)
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    /// One request is about to ask this provider: if its breaker is half open, the others wait for what becomes of it.
+    pub(crate) fn try_half_open(&self, provider: &str) {
         let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let until = breakers
             .get_mut(provider)
             .and_then(|breaker| breaker.open_until.as_mut());
-        let Some(until) = until else { return true };
         let now = Instant::now();
-        let is_first = now >= *until;
-        if is_first {
+        if let Some(until) = until.filter(|until| now >= **until) {
             *until = now + PROBE;
         }
-        is_first
     }
 
     /// Somebody begins to wait for it.
@@ -119,11 +125,11 @@ mod tests {
             tokio::time::advance(Duration::from_mins(5)).await;
             answered.over();
         }
-        assert!(breakers.admits("one"));
+        assert!(!breakers.is_open("one"));
         let waiting: Vec<_> = (0..5).map(|_| breakers.wait("one")).collect();
         tokio::time::advance(HANGS).await;
         drop(waiting);
-        assert!(!breakers.admits("one"));
+        assert!(breakers.is_open("one"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -137,21 +143,25 @@ mod tests {
         for _ in 0..4 {
             breakers.failed("one");
         }
-        assert!(breakers.admits("one"));
+        assert!(!breakers.is_open("one"));
         breakers.failed("one");
-        assert!(!breakers.admits("one"));
-        assert!(breakers.admits("two"));
+        assert!(breakers.is_open("one"));
+        assert!(!breakers.is_open("two"));
+        breakers.try_half_open("one");
         tokio::time::advance(OPEN).await;
-        assert!(breakers.admits("one"));
-        assert!(!breakers.admits("one"), "one tries, the others wait for it");
+        assert!(!breakers.is_open("one"), "it was not half open yet");
+        breakers.try_half_open("one");
+        assert!(breakers.is_open("one"), "one tries, the others wait for it");
         tokio::time::advance(PROBE).await;
-        assert!(breakers.admits("one"), "nothing was heard of the first");
+        assert!(!breakers.is_open("one"), "nothing was heard of the first");
         breakers.failed("one");
         tokio::time::advance(PROBE).await;
-        assert!(!breakers.admits("one"), "one more failure opens it again");
+        assert!(breakers.is_open("one"), "one more failure opens it again");
         tokio::time::advance(OPEN).await;
-        assert!(breakers.admits("one"));
+        breakers.try_half_open("one");
         breakers.answered("one");
-        assert!(breakers.admits("one") && breakers.admits("one"));
+        assert!(!breakers.is_open("one"));
+        breakers.try_half_open("one");
+        assert!(!breakers.is_open("one"));
     }
 }

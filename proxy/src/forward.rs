@@ -160,7 +160,11 @@ impl Forwarder {
             .resolve(customer, &name, asked.dialect)
             .map_err(refused)?;
         let targets = allowed(targets, &envelope)?;
-        let prompt_tokens = prompt_tokens(&body);
+        let prompt_tokens = if asked.call.is_free() {
+            0
+        } else {
+            prompt_tokens(&body)
+        };
         let question = Question {
             begun,
             caller: caller.clone(),
@@ -192,16 +196,16 @@ impl Forwarder {
         let mut last: Option<(&Target, Failure)> = None;
         for target in self.plan(&targets) {
             if let Some((before, failure)) = &last {
-                if question.begun.elapsed() > ATTEMPTS_WITHIN {
+                let pause = if before.provider.name == target.provider.name {
+                    failure.pause(before.model == target.model)
+                } else {
+                    Some(Duration::ZERO)
+                };
+                let Some(pause) = pause else { continue };
+                if question.begun.elapsed() + pause > ATTEMPTS_WITHIN {
                     break;
                 }
-                if before.provider.name == target.provider.name {
-                    let is_same = before.model == target.model;
-                    let Some(pause) = failure.pause(is_same) else {
-                        continue;
-                    };
-                    tokio::time::sleep(pause).await;
-                }
+                tokio::time::sleep(pause).await;
             }
             match self.attempt(&question, target).await? {
                 Attempted::Answered(response) => return Ok(response),
@@ -215,10 +219,13 @@ impl Forwarder {
 
     /// Whom to ask, one after the other: those left alone now come last, and a single one twice.
     fn plan<'a>(&self, targets: &'a [Target]) -> Vec<&'a Target> {
-        let (admitted, left_alone): (Vec<_>, Vec<_>) = targets
+        let (shut, open): (Vec<_>, Vec<_>) = targets
             .iter()
-            .partition(|target| self.breakers.admits(&target.provider.name));
-        let mut plan: Vec<_> = admitted.into_iter().chain(left_alone).collect();
+            .partition(|target| self.breakers.is_open(&target.provider.name));
+        let mut plan: Vec<_> = open.into_iter().chain(shut).collect();
+        if let Some(first) = plan.first() {
+            self.breakers.try_half_open(&first.provider.name);
+        }
         if let [only] = plan[..] {
             plan.push(only);
         }

@@ -21,6 +21,7 @@ pub mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod generation;
 mod headers;
 pub mod ledger;
 pub mod limits;

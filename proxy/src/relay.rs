@@ -32,6 +32,7 @@ use self::{
 use crate::{
     account::Account,
     dialect::Dialect,
+    generation::Generation,
     ledger::Outcome,
     upstream::{Answer, Incoming},
     usage::Observed,
@@ -65,16 +66,25 @@ struct Course {
     upstream: Incoming,
     passage: Passage,
     account: Account,
+    /// Its provider can be asked afterwards what it came to.
+    generation: Option<Box<Generation>>,
 }
 
 impl Relay {
-    pub(crate) fn new(answer: Answer, account: Account, form: Form, drains: TaskTracker) -> Self {
+    pub(crate) fn new(
+        answer: Answer,
+        account: Account,
+        generation: Option<Box<Generation>>,
+        form: Form,
+        drains: TaskTracker,
+    ) -> Self {
         Self {
             status: answer.status,
             course: Some(Course {
                 upstream: answer.body,
                 passage: Passage::new(form),
                 account,
+                generation,
             }),
             form,
             patience: Patience::new(),
@@ -137,7 +147,8 @@ impl Relay {
         } else {
             Outcome::Completed
         };
-        course.account.settle(self.status, outcome, &observed);
+        let account = (course.account, course.generation);
+        self.settle(account, outcome, observed);
         if is_early {
             return Some(Ok(broken(self.form.dialect, is_cut)));
         }
@@ -149,14 +160,33 @@ impl Relay {
         let course = self.course.take()?;
         let is_cut = course.passage.is_mid_event();
         let (_half, observed) = course.passage.finish();
-        course
-            .account
-            .settle(self.status, Outcome::UpstreamBroke, &observed);
+        let account = (course.account, course.generation);
+        self.settle(account, Outcome::UpstreamBroke, observed);
         Some(if self.form.is_stream {
             Ok(broken(self.form.dialect, is_cut))
         } else {
             Err(BrokenOff)
         })
+    }
+}
+
+impl Relay {
+    /// Writes down what was seen, or what the provider says afterwards if that was not all.
+    fn settle(
+        &self,
+        (mut account, generation): (Account, Option<Box<Generation>>),
+        outcome: Outcome,
+        observed: Observed,
+    ) {
+        let status = self.status;
+        let Some(generation) = generation.filter(|_| !observed.exact) else {
+            return account.settle(status, outcome, &observed);
+        };
+        account.over();
+        self.drains.spawn(async move {
+            let told = generation.observed().await;
+            account.settle(status, outcome, told.as_ref().unwrap_or(&observed));
+        });
     }
 }
 
@@ -197,10 +227,10 @@ impl Drop for Relay {
             self.drains.spawn(course.drain(status));
         } else {
             // Dropping the connection is what stops the model.
+            drop(course.upstream);
             let (_rest, observed) = course.passage.finish();
-            course
-                .account
-                .settle(status, Outcome::ClientLeft, &observed);
+            let account = (course.account, course.generation);
+            self.settle(account, Outcome::ClientLeft, observed);
         }
     }
 }

@@ -20,7 +20,7 @@ mod transport;
 use std::{fmt, io, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use url::Url;
@@ -113,7 +113,22 @@ impl Client {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Answer, NoAnswer> {
-        let head = head::request(url, headers, body.len());
+        self.send(&Method::POST, url, headers, body).await
+    }
+
+    /// The same with a GET.
+    pub(crate) async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<Answer, NoAnswer> {
+        self.send(&Method::GET, url, headers, Bytes::new()).await
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, NoAnswer> {
+        let head = head::request(method, url, headers, body.len());
         let origin = idle::origin(url);
         while let Some(transport) = self.idle.take(&origin) {
             let mut exchange = Exchange::new(transport, head.clone(), body.clone());

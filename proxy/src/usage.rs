@@ -5,11 +5,13 @@
 
 use serde::Serialize;
 
+mod generation;
 mod number;
 mod observer;
 mod read;
 mod scan;
 
+pub(crate) use generation::of_generation;
 pub use observer::{EventKind, Observed, Observer};
 pub(crate) use read::Told;
 

@@ -168,6 +168,24 @@ async fn what_was_asked_whole_and_not_answered_is_an_estimate_of_what_was_read()
 }
 
 #[tokio::test]
+async fn who_leaves_before_the_head_pays_for_time_if_the_model_was_at_work_in_it() {
+    const WAIT: Duration = Duration::from_millis(600);
+    let rig = Rig::start().await;
+    let plain = json!({"model": "default", "messages": [{"role": "user", "content": "think"}]});
+    for (number, asked) in [plain, stream("think")].iter().enumerate() {
+        let request = rig.request("/v1/chat/completions", asked);
+        assert!(request.timeout(WAIT).send().await.unwrap_err().is_timeout());
+        let row = rig.rows(number + 1).await.pop().unwrap();
+        assert_eq!((row.outcome.as_str(), row.estimated), ("abandoned", true));
+        assert!(row.input > 0 && row.cost_microcents > Some(0), "{row:?}");
+        // Of a whole answer the head comes when the model is done; that of a stream would have come at once.
+        let is_plain = number == 0;
+        assert_eq!(row.output >= 20, is_plain, "{row:?}");
+        assert_eq!(row.output == 0, !is_plain, "{row:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_row_of_a_request_under_way_has_the_likely_answer_in_it() {
     let rig = Rig::start().await;
     let request = rig.request("/v1/chat/completions", &stream("think"));
@@ -206,6 +224,42 @@ async fn a_client_that_leaves_is_a_row_with_an_estimate() {
     assert_eq!((row.outcome.as_str(), row.estimated), ("client_left", true));
     assert!(row.output > 0, "{row:?}");
     assert!(row.cost_microcents.unwrap() > 0);
+}
+
+/// Asks by way of OpenRouter, and leaves when something has come.
+async fn leave(rig: &Rig, said: &str) {
+    let mut asked = stream(said);
+    asked["model"] = json!("routed");
+    let response = rig.send("/v1/chat/completions", &asked).await;
+    assert!(!response.headers().contains_key("x-generation-id"));
+    let mut stream = response.bytes_stream();
+    assert!(!stream.next().await.unwrap().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn of_a_stream_that_was_left_openrouters_books_know_what_it_came_to() {
+    let rig = Rig::start().await;
+    leave(&rig, "be left").await;
+    let row = rig.only_row().await;
+    assert_eq!(
+        (row.outcome.as_str(), row.estimated),
+        ("client_left", false)
+    );
+    assert_eq!((row.input, row.cache_read, row.output), (60, 40, 7));
+    assert_eq!(row.cost_microcents, Some(1_230_000), "as they say");
+    let heard = rig.upstream.heard();
+    let asked: Vec<_> = heard.iter().skip(1).map(|one| one.uri.as_str()).collect();
+    assert_eq!(asked, ["/v1/generation?id=gen-left"; 2]);
+    assert_eq!(rig.spent().await, [1_230_000; 2]);
+}
+
+#[tokio::test]
+async fn what_openrouter_does_not_tell_is_estimated() {
+    let rig = Rig::start().await;
+    leave(&rig, "be unknown").await;
+    let row = rig.only_row().await;
+    assert_eq!((row.outcome.as_str(), row.estimated), ("client_left", true));
+    assert!(row.input > 0 && row.output > 0, "{row:?}");
 }
 
 #[tokio::test]

@@ -144,10 +144,10 @@ impl Rack {
 
     /// Ends and removes everything in it; an error if any of it is left. The last thing of every test.
     pub async fn end(mut self) -> anyhow::Result<()> {
-        self.has_ended = true;
         let stopped = self.main.stop().await;
         self.keep_evidence();
         tear_down(&self.settings)?;
+        self.has_ended = true;
         stopped?;
         let dir = self.dir.path();
         fs::remove_dir_all(dir).with_context(|| format!("remove `{}`", dir.display()))

@@ -72,6 +72,17 @@ impl Provider {
         Some(url)
     }
 
+    /// Where OpenRouter says what a generation came to.
+    pub(crate) fn generation_url(&self, id: &str) -> Option<Url> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .ok()?
+            .pop_if_empty()
+            .extend(["v1", "generation"]);
+        url.query_pairs_mut().append_pair("id", id);
+        Some(url)
+    }
+
     /// Shows the provider the key.
     pub fn authorize(&self, dialect: Dialect, key: &str, headers: &mut HeaderMap) -> Option<()> {
         let (name, value) = match (self.kind, dialect) {

@@ -21,6 +21,7 @@ use crate::{
     catalog::{Call, Target},
     dialect::Dialect,
     directory::Caller,
+    generation::Generation,
     headers,
     ledger::{self, Outcome, Payer},
     price::{Microcents, Terms},
@@ -70,31 +71,32 @@ pub(super) enum Failure {
     Refused {
         /// What the client is to hear of it.
         response: Response,
-        /// The same model would say the same again.
-        is_final: bool,
+        status: StatusCode,
         /// When to come again, by the provider's word.
         retry_after: Option<Duration>,
     },
 }
 
-/// Before the same provider is asked again; a little more or less, so that many do not come together.
+/// Before the same provider is asked again.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A provider that wants to be left alone for longer is: the client, which is told how long, may wait better.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Failure {
-    /// How long to wait before the same provider is asked again, for the same model or another one. `None`: it would
-    /// say the same, or wants no one for longer than we wait.
+    /// How long to wait before the same provider is asked again, for the same model or another one: a little more or
+    /// less, so that many do not come together. `None`: it would say the same, or wants no one for longer than we wait.
     pub(super) fn pause(&self, is_same_model: bool) -> Option<Duration> {
         let usual = PAUSE.mul_f64(rand::rng().random_range(0.5..1.5));
         match self {
             Self::Silent => Some(usual),
+            Self::Refused { status, .. } if is_about_the_key(*status) => None,
+            // Limits are of a model.
             Self::Refused { .. } if !is_same_model => Some(usual),
             Self::Refused {
                 retry_after: Some(wait),
                 ..
-            } => (*wait <= PAUSE_MAX).then_some((*wait).max(usual)),
-            Self::Refused { is_final, .. } => (!is_final).then_some(usual),
+            } => (*wait <= PAUSE_MAX).then_some(*wait + usual),
+            Self::Refused { status, .. } => status.is_server_error().then_some(usual),
         }
     }
 
@@ -156,9 +158,11 @@ impl Forwarder {
             if question.asked.call.is_free() {
                 return Ok(count(response, account).await);
             }
+            let generation = Generation::of(&self.client, target, &response.headers);
             return Ok(Attempted::Answered(self.relay(
                 response,
                 account,
+                generation,
                 hides_usage,
                 question.asked.dialect,
             )));
@@ -170,9 +174,8 @@ impl Forwarder {
         Ok(if is_worth_another(status) {
             Attempted::Failed(Failure::Refused {
                 response: refusal,
-                retry_after: retry_after.filter(|_| !is_about_the_key(status)),
-                // Not the answer's status: a refused key of ours is told as another.
-                is_final: !status.is_server_error(),
+                status,
+                retry_after,
             })
         } else {
             Attempted::Answered(refusal)
@@ -183,6 +186,9 @@ impl Forwarder {
         let provider = target.provider.name.as_str();
         if status.is_server_error() {
             self.breakers.failed(provider);
+        } else if !is_worth_another(status) {
+            // It is the request that it does not like.
+            self.breakers.answered(provider);
         }
         if is_about_the_key(status) && target.payer == Payer::Managed {
             tracing::error!(provider, %status, "the provider refuses our key");
@@ -261,6 +267,7 @@ impl Forwarder {
         &self,
         response: upstream::Answer,
         account: Account,
+        generation: Option<Box<Generation>>,
         hides_usage: bool,
         dialect: Dialect,
     ) -> Response {
@@ -273,7 +280,7 @@ impl Forwarder {
                 .get(header::CONTENT_TYPE)
                 .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")),
         };
-        let relay = Relay::new(response, account, form, self.drains.clone());
+        let relay = Relay::new(response, account, generation, form, self.drains.clone());
         answer(status, headers, Body::new(relay))
     }
 }
@@ -475,21 +482,29 @@ mod tests {
 
     #[test]
     fn the_same_model_is_asked_again_when_its_provider_wants_it_and_soon() {
-        let refused = |is_final, seconds: Option<u64>| Failure::Refused {
+        let refused = |status: u16, seconds: Option<u64>| Failure::Refused {
             response: Response::default(),
-            is_final,
+            status: StatusCode::from_u16(status).unwrap(),
             retry_after: seconds.map(Duration::from_secs),
         };
-        assert_eq!(refused(true, None).pause(true), None);
-        assert!(refused(false, None).pause(true) < Some(Duration::from_secs(1)));
-        assert_eq!(
-            refused(true, Some(3)).pause(true),
-            Some(Duration::from_secs(3))
-        );
-        for is_final in [false, true] {
-            assert_eq!(refused(is_final, Some(6)).pause(true), None);
-            assert!(refused(is_final, Some(6)).pause(false).is_some());
+        let waits = |failure: &Failure, from: f64, to: f64| {
+            let pause = failure.pause(true).unwrap().as_secs_f64();
+            (from..to).contains(&pause)
+        };
+        assert!(waits(&Failure::Silent, 0.1, 0.4));
+        assert!(waits(&refused(503, None), 0.1, 0.4));
+        assert!(waits(&refused(503, Some(5)), 5.1, 5.4));
+        assert!(waits(&refused(429, Some(3)), 3.1, 3.4));
+        assert!(waits(&refused(429, Some(0)), 0.1, 0.4));
+        for never in [
+            refused(429, None),
+            refused(429, Some(6)),
+            refused(503, Some(6)),
+        ] {
+            assert_eq!(never.pause(true), None);
+            assert!(never.pause(false).is_some(), "another model");
         }
-        assert!(refused(true, Some(0)).pause(true) >= Some(PAUSE / 2));
+        assert_eq!(refused(401, Some(1)).pause(true), None);
+        assert_eq!(refused(403, None).pause(false), None);
     }
 }

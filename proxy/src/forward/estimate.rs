@@ -8,28 +8,32 @@ use crate::tokens::TextTokens;
 
 /// What models say in a second, more or less; for what they said, or thought, and nobody saw.
 const TOKENS_PER_S: u64 = 50;
-/// A longer string may be an image or a file.
-const BLOB_BYTES: usize = 16 * 1024;
 /// Looked at as one.
 const WINDOW_BYTES: usize = 1024;
 /// For each started [`BLOB_PART_BYTES`] of an image or a file, more or less. So what passes for one, and is text,
 /// does not cost nothing.
 const BLOB_TOKENS: u64 = 2000;
-const BLOB_PART_BYTES: usize = 1024 * 1024;
+const BLOB_PART_BYTES: u64 = 1024 * 1024;
+/// For an image that is only named, and for a file, of which nobody here knows how long it is.
+const NAMED_IMAGE_TOKENS: u64 = 2000;
+const NAMED_FILE_TOKENS: u64 = 20_000;
 /// What a prompt has beside what it says, and each message with a role (OpenAI's cookbook, "How to count tokens").
 const PROMPT_TOKENS: u64 = 3;
 const MESSAGE_TOKENS: u64 = 4;
 /// Thoughts that only the provider can read: four bytes of base64 for three, of five to a token.
-const SEALED_BYTES_PER_TOKEN: usize = 7;
+const SEALED_BYTES_PER_TOKEN: u64 = 7;
+/// What is for programs (a name of a kind, an id) is never longer; what is longer is read.
+const FOR_PROGRAMS_MAX_BYTES: usize = 128;
 
-/// Tokens of a prompt: what a model reads of a request's body, whatever the dialect.
+/// Tokens of a prompt: what a model reads of a request's body, whatever the dialect. What is not known to be for
+/// programs is for the model: a body is written by somebody who would rather not pay for it.
 pub(crate) fn prompt_tokens(body: &[u8]) -> u64 {
     let mut walk = Walk {
         tokens: PROMPT_TOKENS,
         text: TextTokens::default(),
         depth: 0,
         member: Member::Prompt,
-        value: Text::Ignored,
+        value: Text::Read,
     };
     let mut at = 0;
     while let Some(byte) = body.get(at) {
@@ -47,13 +51,14 @@ pub(crate) fn prompt_tokens(body: &[u8]) -> u64 {
                 }
             }
             b'{' | b'[' => walk.depth += 1,
-            b'}' | b']' => walk.depth = walk.depth.saturating_sub(1),
+            b'}' | b']' => walk.close(),
             b'0'..=b'9' => {
                 let rest = body.get(at..).unwrap_or_default();
                 let is_more =
                     |byte: &&u8| matches!(byte, b'0'..=b'9' | b'.' | b'-' | b'+' | b'e' | b'E');
-                at += rest.iter().take_while(is_more).count();
-                walk.number();
+                let more = rest.iter().take_while(is_more).count();
+                at += more;
+                walk.number(more);
             }
             _ => {}
         }
@@ -93,7 +98,7 @@ struct Walk {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Member {
     Prompt,
-    /// Models read the names of what tools take.
+    /// Models read all of it, down to the names of what a tool takes.
     Tools,
     /// Not for the model.
     Other,
@@ -104,87 +109,198 @@ enum Text {
     Read,
     /// Of a message.
     Role,
+    /// An image or a file, or where one is.
+    Image,
+    File,
     Sealed,
-    /// For programs.
+    /// A word for programs.
     Ignored,
+}
+
+impl Text {
+    /// Of what is behind this key.
+    fn of(key: &[u8]) -> Self {
+        match key {
+            b"role" => Self::Role,
+            b"image_url" | b"url" | b"data" => Self::Image,
+            b"file_data" | b"file_url" | b"file_id" | b"fileUri" | b"file_uri" => Self::File,
+            b"encrypted_content" | b"signature" | b"thoughtSignature" | b"redacted_thinking" => {
+                Self::Sealed
+            }
+            b"type" | b"id" | b"call_id" | b"tool_call_id" | b"tool_use_id" | b"status"
+            | b"media_type" | b"mimeType" | b"mime_type" | b"detail" => Self::Ignored,
+            _ => Self::Read,
+        }
+    }
+}
+
+/// Keys that dialects have around what is said, and in what says how it is to be answered.
+fn is_of_the_dialect(key: &[u8]) -> bool {
+    matches!(
+        key,
+        b"content"
+            | b"text"
+            | b"parts"
+            | b"name"
+            | b"input"
+            | b"output"
+            | b"arguments"
+            | b"args"
+            | b"function"
+            | b"tool_calls"
+            | b"functionCall"
+            | b"functionResponse"
+            | b"response"
+            | b"source"
+            | b"inlineData"
+            | b"fileData"
+            | b"input_audio"
+            | b"file"
+            | b"filename"
+            | b"thought"
+            | b"thinking"
+            | b"summary"
+            | b"cache_control"
+            | b"ttl"
+            | b"annotations"
+            | b"is_error"
+            | b"refusal"
+            | b"phase"
+            | b"include_usage"
+            | b"effort"
+            | b"budget_tokens"
+            | b"maxOutputTokens"
+            | b"temperature"
+            | b"topP"
+            | b"topK"
+            | b"candidateCount"
+            | b"stopSequences"
+            | b"thinkingConfig"
+            | b"thinkingBudget"
+            | b"thinkingLevel"
+            | b"includeThoughts"
+            | b"responseMimeType"
+            | b"format"
+            | b"verbosity"
+            | b"category"
+            | b"threshold"
+            | b"mode"
+            | b"disable_parallel_tool_use"
+            | b"display"
+    )
 }
 
 impl Walk {
     fn key(&mut self, key: &[u8]) {
-        if self.depth == 1 {
+        if self.depth <= 1 {
             self.member = match key {
                 b"tools" | b"functions" | b"response_format" => Member::Tools,
                 b"metadata" | b"logit_bias" | b"labels" => Member::Other,
                 _ => Member::Prompt,
             };
             self.value = match key {
-                b"input" | b"instructions" | b"prompt" | b"system" => Text::Read,
-                _ => Text::Ignored,
+                b"model"
+                | b"user"
+                | b"stop"
+                | b"service_tier"
+                | b"prompt_cache_key"
+                | b"safety_identifier"
+                | b"tool_choice"
+                | b"reasoning_effort"
+                | b"verbosity"
+                | b"truncation"
+                | b"include"
+                | b"encoding_format"
+                | b"anthropic_version"
+                | b"stop_sequences"
+                | b"modalities"
+                | b"prompt_cache_retention" => Text::Ignored,
+                _ => Text::Read,
             };
-            return;
-        }
-        if self.member == Member::Tools {
+        } else if self.member == Member::Tools {
             self.value = Text::Read;
-            return self.add(key);
+            self.add(key);
+        } else {
+            self.value = Text::of(key);
+            let is_read = self.member == Member::Prompt && self.value == Text::Read;
+            if is_read && !is_of_the_dialect(key) {
+                self.add(key);
+            }
         }
-        self.value = match key {
-            b"role" => Text::Role,
-            b"encrypted_content" | b"signature" | b"thoughtSignature" => Text::Sealed,
-            b"type" | b"id" | b"call_id" | b"tool_call_id" | b"tool_use_id" | b"status"
-            | b"media_type" | b"mimeType" => Text::Ignored,
-            _ => Text::Read,
-        };
+    }
+
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        // The key before it was another object's.
+        self.value = Text::Read;
     }
 
     fn string(&mut self, string: &[u8]) {
         if self.member == Member::Other {
             return;
         }
+        let is_named = string.starts_with(b"http") || string.starts_with(b"gs:");
         match self.value {
+            Text::Role | Text::Ignored if string.len() > FOR_PROGRAMS_MAX_BYTES => self.add(string),
+            Text::Ignored => {}
+            Text::Role => self.tokens += MESSAGE_TOKENS,
             Text::Read => {
-                if self.depth == 1 {
+                if self.depth <= 1 {
                     self.tokens += MESSAGE_TOKENS;
                 }
                 self.add(string);
             }
-            Text::Role => self.tokens += MESSAGE_TOKENS,
             Text::Sealed => {
-                let tokens = string.len() / SEALED_BYTES_PER_TOKEN;
-                self.tokens += u64::try_from(tokens).unwrap_or(u64::MAX);
+                self.tokens += packed_tokens(string, |bytes| bytes / SEALED_BYTES_PER_TOKEN);
             }
-            Text::Ignored => {}
+            Text::Image if is_named => self.tokens += NAMED_IMAGE_TOKENS,
+            Text::File if is_named || string.len() <= FOR_PROGRAMS_MAX_BYTES => {
+                self.tokens += NAMED_FILE_TOKENS;
+            }
+            Text::Image | Text::File => self.tokens += packed_tokens(string, blob_tokens),
         }
     }
 
     /// Also what embeddings are made of: a list of tokens.
-    fn number(&mut self) {
+    fn number(&mut self, more_digits: usize) {
         if self.depth > 1 && self.member != Member::Other {
-            self.tokens += 1;
+            self.tokens += 1 + u64::try_from(more_digits / 4).unwrap_or(u64::MAX);
         }
     }
 
     fn add(&mut self, string: &[u8]) {
-        if string.len() > BLOB_BYTES {
-            self.tokens += long_tokens(string);
-        } else {
-            self.text.add(string);
-            self.text.end();
-        }
+        self.text.add(string);
+        self.text.end();
     }
 }
 
-/// Every part of a long string is looked at: who writes it knows where samples are taken.
-fn long_tokens(string: &[u8]) -> u64 {
-    let (mut text, mut blob) = (0_u64, 0);
+fn blob_tokens(bytes: u64) -> u64 {
+    bytes.div_ceil(BLOB_PART_BYTES) * BLOB_TOKENS
+}
+
+/// Of a string that may be packed data, which comes to so much, or text. Every part of it is looked at: who writes it
+/// knows where samples are taken.
+fn packed_tokens(string: &[u8], of_packed: impl FnOnce(u64) -> u64) -> u64 {
+    let (mut text, mut packed) = (0_u64, 0);
+    let string = without_kind(string);
     for window in string.chunks(WINDOW_BYTES) {
         if is_packed(window) {
-            blob += window.len();
+            packed += window.len();
         } else {
             text = text.saturating_add(TextTokens::of(window));
         }
     }
-    let parts = u64::try_from(blob.div_ceil(BLOB_PART_BYTES)).unwrap_or(u64::MAX);
-    text.saturating_add(parts.saturating_mul(BLOB_TOKENS))
+    text.saturating_add(of_packed(u64::try_from(packed).unwrap_or(u64::MAX)))
+}
+
+/// Of `data:image/png;base64,...`, what is behind the comma.
+fn without_kind(string: &[u8]) -> &[u8] {
+    let kind = string.iter().take(FOR_PROGRAMS_MAX_BYTES);
+    let end = kind.copied().position(|byte| byte == b',');
+    match end.filter(|_| string.starts_with(b"data:")) {
+        Some(end) => string.get(end + 1..).unwrap_or_default(),
+        None => string,
+    }
 }
 
 /// Whether this is packed data in base64: there, all 64 characters are about as frequent. In text they are not, nor
@@ -285,8 +401,49 @@ mod tests {
         let sealed = format!(r#"{{"input":[{{"encrypted_content":"{}"}}]}}"#, packed(700));
         assert_eq!(prompt(&sealed), 3 + 100);
         for broken in ["", "{", r#"{"messages"#, r#"{"input":"a\"#, "]]]}", "\""] {
-            assert!(prompt(broken) <= 8, "{broken}");
+            assert!(prompt(broken) <= 9, "{broken}");
         }
+    }
+
+    /// A body is written by somebody who would rather not pay for it, and escapes, nests and names as they like.
+    #[test]
+    fn there_is_no_place_where_text_costs_nothing() {
+        let text = "Whoever reads this at length has to be paid for it. ".repeat(300);
+        let counted = counted(&text);
+        let keys: Vec<_> = text
+            .split(' ')
+            .enumerate()
+            .map(|(n, word)| format!(r#""{word}{n}":1"#))
+            .collect();
+        let keys = keys.join(",");
+        for body in [
+            format!(r#"{{"inp\u0075t":"{text}"}}"#),
+            format!(r#"{{"instruction\u0073":"{text}"}}"#),
+            format!(r#"{{"Input":"{text}"}}"#),
+            format!(r#"{{"tool\u0073":[{{"description":"{text}"}}]}}"#),
+            format!(
+                r#"{{"messages":[{{"role":"user","content":[{{"type":"tool_use","input":{{"status":"{text}"}}}}]}}]}}"#
+            ),
+            format!(
+                r#"{{"contents":[{{"parts":[{{"functionResponse":{{"response":{{"id":"{text}"}}}}}}]}}]}}"#
+            ),
+            format!(r#"{{"input":[{{"role":"{text}"}}]}}"#),
+            format!(r#"{{"input":[{{"encrypted_content":"{text}"}}]}}"#),
+            format!(r#"{{"input":[{{"image_url":"{text}"}}]}}"#),
+            format!(r#"{{"input":[{{"text":"a","type":"text"}},"{text}"]}}"#),
+            format!(r#"{{"messages":[{{"content":[{{"type":"tool_use","input":{{{keys}}}}}]}}]}}"#),
+            format!(r#"{{"text":{{"format":{{"schema":{{"properties":{{{keys}}}}}}}}}}}"#),
+            format!(r#"{{"tools":[{{"parameters":{{"properties":{{{keys}}}}}}}]}}"#),
+        ] {
+            let estimated = prompt_tokens(body.as_bytes());
+            assert!(
+                estimated * 4 >= counted * 3,
+                "{estimated} for {counted}: {}",
+                &body[..60]
+            );
+        }
+        let number = format!(r#"{{"tools":[{{"const":{}}}]}}"#, "1".repeat(10_000));
+        assert!(prompt_tokens(number.as_bytes()) > 2000);
     }
 
     #[test]
@@ -295,15 +452,28 @@ mod tests {
         let text = counted(&words);
         assert_near(tokens(&words), text);
         let image = packed(1_000_000);
-        let both = format!(r#"{words}"}},{{"url":"data:image/png;base64,{image}"#);
-        // Two windows are in part something else.
-        assert_near(tokens(&both), text + BLOB_TOKENS);
+        let both = tokens(&format!(
+            r#"{words}"}},{{"url":"data:image/png;base64,{image}"#
+        ));
+        assert_near(both, text + BLOB_TOKENS);
+        // Where text is, whatever it is.
+        assert!(tokens(&image) > 500_000);
+        let named = tokens(r#"See"},{"image_url":{"url":"https://a.example/1.png"}},{"text":"it"#);
+        assert!(
+            (NAMED_IMAGE_TOKENS..NAMED_IMAGE_TOKENS + 10).contains(&named),
+            "{named}"
+        );
+        let file = tokens(
+            r#"See"},{"type":"input_file","file_url":"https://a.example/1.pdf"},{"text":"it"#,
+        );
+        assert!(file >= NAMED_FILE_TOKENS, "{file}");
     }
 
     #[test]
     fn a_larger_file_is_more() {
         let size = 5 * 1024 * 1024;
-        let count = tokens(&packed(size));
+        let count =
+            prompt_tokens(format!(r#"{{"input":[{{"data":"{}"}}]}}"#, packed(size)).as_bytes());
         assert!((10_000..12_600).contains(&count), "{count}");
     }
 
@@ -327,12 +497,13 @@ mod tests {
             );
         }
         // What is behind and between windows of packed data counts as well.
-        let behind = tokens(&format!("{}{text}", packed(20_000)));
+        let in_data = |data: &str| tokens(&format!(r#""}},{{"data":"{data}"#));
+        let behind = in_data(&format!("{}{text}", packed(20_000)));
         assert!(behind * 4 >= counted(&text) * 3, "{behind}");
         let mixed: String = (0..200)
             .map(|_| packed(1024) + &"theTide/".repeat(128))
             .collect();
-        assert!(tokens(&mixed) > 200 * 1024 / 4, "{}", tokens(&mixed));
+        assert!(in_data(&mixed) > 200 * 1024 / 4, "{}", in_data(&mixed));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use base64::Engine as _;
 use proptest::prelude::*;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use super::*;
 
@@ -70,7 +71,6 @@ fn a_character_costs_the_same_however_it_is_escaped() {
     for (plain, other) in [
         ("a\u{6f6e}b", r"a\u6f6eb"),
         ("f\u{fc}r", r"f\u00FCr"),
-        ("\u{1f980}!", r"\ud83e\udd80!"),
         ("a/b", r"a\/b"),
         ("aAb", r"a\u0041b"),
     ] {
@@ -79,6 +79,54 @@ fn a_character_costs_the_same_however_it_is_escaped() {
     }
     assert_eq!(TextTokens::of(br"\u"), 0, "cut");
     assert!(TextTokens::of(br"\n\n\n word") < TextTokens::of(br"\\n\\n\\n word"));
+}
+
+/// Not what people write, but what somebody may who looks for what costs little.
+#[test]
+fn no_kind_of_text_costs_a_fraction_of_what_it_comes_to() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut drawn = |from: &str, count: usize| -> String {
+        let chars: Vec<_> = from.chars().collect();
+        (0..count)
+            .map(|_| chars[rng.random_range(0..chars.len())])
+            .collect()
+    };
+    let letters = "abcdefghijklmnopqrstuvwxyz";
+    for from in [
+        "!#$%&'()*+,-./:;<=>?@[]^_`{|}~",
+        ".-/|",
+        letters,
+        &letters.to_uppercase(),
+        &(letters.to_owned() + &letters.to_uppercase() + "0123456789"),
+        "0123456789",
+        " \t",
+        "\n\r",
+        "\u{6f6e}\u{6c50}\u{6e2f}\u{52a1}\u{957f}",
+        "\u{e9}\u{6f6e}\u{6c50}\u{1f980}",
+        "\u{780}\u{781}\u{782}\u{783}\u{784}",
+        "\u{1f980}\u{1f418}\u{1f40b}",
+    ] {
+        for count in [100, 4000] {
+            let text = drawn(from, count);
+            let (estimated, counted) = (TextTokens::of(escaped(&text).as_bytes()), counted(&text));
+            assert!(
+                estimated * 3 >= counted,
+                "{estimated} for {counted}: {from:?}"
+            );
+        }
+    }
+    for same in [" ", "\n", "-", "=", "a"] {
+        let text = same.repeat(10_000);
+        let (estimated, counted) = (TextTokens::of(escaped(&text).as_bytes()), counted(&text));
+        assert!(
+            estimated * 3 >= counted,
+            "{estimated} for {counted}: {same:?}"
+        );
+        assert!(
+            estimated <= 4 * counted.max(500),
+            "{estimated} for {counted}: {same:?}"
+        );
+    }
 }
 
 #[test]

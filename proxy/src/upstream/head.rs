@@ -1,7 +1,7 @@
 //! The heads of requests and answers, as bytes.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use super::framing::Malformed;
@@ -11,10 +11,11 @@ pub(super) const HEAD_MAX_BYTES: usize = 32 * 1024;
 /// Of an answer.
 const HEADERS_MAX: usize = 96;
 
-/// The head of a POST.
-pub(super) fn request(url: &Url, headers: &HeaderMap, body_bytes: usize) -> Bytes {
+/// The head of a request.
+pub(super) fn request(method: &Method, url: &Url, headers: &HeaderMap, body_bytes: usize) -> Bytes {
     let mut head = BytesMut::with_capacity(1024);
-    head.put_slice(b"POST ");
+    head.put_slice(method.as_str().as_bytes());
+    head.put_u8(b' ');
     head.put_slice(url.path().as_bytes());
     if let Some(query) = url.query() {
         head.put_u8(b'?');

@@ -307,6 +307,31 @@ async fn whether_a_request_had_gone_is_told_when_no_answer_comes() {
 }
 
 #[tokio::test]
+async fn what_went_into_a_kept_connection_that_was_closing_is_not_said_to_have_gone() {
+    let provider = Provider::start().await;
+    let client = client();
+    let answering = async {
+        let mut stream = provider.accept().await;
+        request(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na";
+        stream.write_all(answer).await.unwrap();
+        // It arrives, and nobody reads it any more.
+        stream.peek(&mut [0]).await.unwrap();
+    };
+    let asking = async {
+        let first = post(&client, &provider.url, "{}").await.unwrap();
+        assert_eq!(whole(first).await.unwrap(), "a");
+        let headers = HeaderMap::new();
+        let second = client.post(&provider.url, &headers, Bytes::from_static(b"{}"));
+        second.await.unwrap_err()
+    };
+    let (no_answer, ()) = timeout(PATIENCE, async { tokio::join!(asking, answering) })
+        .await
+        .unwrap();
+    assert!(!no_answer.is_sent, "{no_answer:?}");
+}
+
+#[tokio::test]
 async fn who_is_not_there_is_told_at_once() {
     let url = {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

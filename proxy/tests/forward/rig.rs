@@ -327,6 +327,7 @@ async fn lay_out(database: &std::path::Path, master: &MasterKeys, upstream: Sock
         ("main", "openai"),
         ("claude", "anthropic"),
         ("google", "gemini"),
+        ("router", "openrouter"),
     ] {
         sqlx::query("INSERT INTO providers VALUES (?, ?, ?, ?, 0, 0)")
             .bind(name)
@@ -362,6 +363,10 @@ fn aliases() -> Vec<(&'static str, Value)> {
             json!([{"provider": "main", "model": "refuses-key", "weight": 1}, {"provider": "google", "model": "gemini-2.5-flash", "weight": 0}]),
         ),
         ("refused", json!([main("refuses-key")])),
+        (
+            "routed",
+            json!([{"provider": "router", "model": "openai/gpt-4o-mini", "weight": 1}]),
+        ),
         (
             "claude",
             json!([{"provider": "claude", "model": "claude-haiku-4-5", "weight": 1}]),

@@ -12,7 +12,7 @@ use axum::{
     body::{Body, Bytes},
     extract::State,
     response::{IntoResponse as _, Response},
-    routing::post,
+    routing::{get, post},
 };
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, Uri};
@@ -49,6 +49,7 @@ impl Upstream {
             .route("/v1/responses", post(responses))
             .route("/v1/messages", post(messages))
             .route("/v1beta/models/{call}", post(gemini))
+            .route("/v1/generation", get(generation))
             .with_state(memory.clone());
         let mut serving = JoinSet::new();
         serving.spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -91,6 +92,15 @@ async fn chat(
         "think" => std::future::pending().await,
         // The connection goes with the task that serves it, and nothing is printed.
         "hang up" => std::panic::resume_unwind(Box::new("hung up as asked for")),
+        "be left" | "be unknown" => {
+            let id = said.replace("be ", "gen-");
+            let again = stream::repeat_with(|| Ok::<_, Infallible>(word("again "))).take(50);
+            let mut response = events(again.chain(stream::pending()));
+            response
+                .headers_mut()
+                .insert("x-generation-id", id.parse().unwrap());
+            response
+        }
         "wait" => and_silence(": processing\n\n".to_owned()),
         "count along" => and_silence(format!(
             "data: {{\"choices\":[{{\"delta\":{{\"content\":\"Hello\"}}}}],\"usage\":{USAGE}}}\n\n"
@@ -190,6 +200,32 @@ async fn responses(
         whole.truncate(whole.find("event: response.completed").unwrap());
     }
     events(stream::iter([Ok::<_, Infallible>(whole)]))
+}
+
+/// OpenRouter's books, which know nothing when they are asked for the first time.
+async fn generation(
+    State(memory): State<Memory>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> (StatusCode, String) {
+    let key = headers.get("authorization");
+    if key.is_none_or(|key| key != "Bearer sk-ours") || uri.query() == Some("id=gen-unknown") {
+        return (StatusCode::FORBIDDEN, "{}".to_owned());
+    }
+    note(&memory, &uri, &headers, &Value::Null);
+    let heard = memory.0.lock().unwrap();
+    if heard
+        .iter()
+        .filter(|one| one.uri == uri.to_string())
+        .count()
+        == 1
+    {
+        return (StatusCode::NOT_FOUND, "{}".to_owned());
+    }
+    let books = json!({"data": {"id": "gen-left", "model": "openai/gpt-4o-mini", "cancelled": true,
+        "native_tokens_prompt": 100, "native_tokens_completion": 7, "native_tokens_cached": 40,
+        "native_tokens_reasoning": 2, "total_cost": 0.0123}});
+    (StatusCode::OK, books.to_string())
 }
 
 /// A stream that does not go on.
