@@ -2,7 +2,8 @@
 //!
 //! Taken as the bytes arrive, so that who sends slowly, or nothing, keeps nobody out; and held as long as a
 //! request may have to be sent again. A server's own bound comes first, or one server's requests would
-//! hold all there is.
+//! hold all there is; and small requests, which most are, have a part for themselves, or a few servers would by
+//! agreement.
 
 use std::{
     collections::HashMap,
@@ -29,6 +30,10 @@ const BODY_DEADLINE: Duration = Duration::from_mins(1);
 const ALL_KIB: usize = 640 * 1024;
 /// Of these for one server.
 const OF_ONE_KIB: usize = 80 * 1024;
+/// The same for what first comes of a request, up to [`SMALL_MAX_KIB`].
+const ALL_SMALL_KIB: usize = 64 * 1024;
+const SMALL_OF_ONE_KIB: usize = 1024;
+const SMALL_MAX_KIB: usize = 256;
 /// For memory that others hold.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Servers remembered before those are forgotten that hold and want nothing.
@@ -38,8 +43,29 @@ const KIB: usize = 1024;
 /// The memory there is.
 #[derive(Debug)]
 pub(crate) struct Bodies {
-    all: Arc<Semaphore>,
-    each: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
+    all: Part,
+    each: Mutex<HashMap<ServerId, Part>>,
+}
+
+/// What may be taken of it, for requests of any size and for small ones.
+#[derive(Debug, Clone)]
+struct Part {
+    any: Arc<Semaphore>,
+    small: Arc<Semaphore>,
+}
+
+impl Part {
+    fn of_kib(any: usize, small: usize) -> Self {
+        Self {
+            any: Arc::new(Semaphore::new(any)),
+            small: Arc::new(Semaphore::new(small)),
+        }
+    }
+
+    /// Somebody holds some of it, or waits for it.
+    fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.any) > 1 || Arc::strong_count(&self.small) > 1
+    }
 }
 
 /// A whole request, and its memory, which is given back by dropping it.
@@ -59,7 +85,7 @@ struct Room {
 impl Default for Bodies {
     fn default() -> Self {
         Self {
-            all: Arc::new(Semaphore::new(ALL_KIB)),
+            all: Part::of_kib(ALL_KIB, ALL_SMALL_KIB),
             each: Mutex::default(),
         }
     }
@@ -117,27 +143,37 @@ impl Bodies {
     }
 
     async fn room(&self, server: ServerId, kib: usize) -> Result<Room, Refusal> {
-        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
         let own = self.own(server);
+        let is_small = kib <= SMALL_MAX_KIB;
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+        let small = |part: &Part| Arc::clone(&part.small).try_acquire_many_owned(kib);
+        if is_small && let (Ok(own), Ok(shared)) = (small(&own), small(&self.all)) {
+            return Ok(Room {
+                _own: own,
+                _shared: shared,
+            });
+        }
         let room = async {
             Some(Room {
-                _own: own.acquire_many_owned(kib).await.ok()?,
-                _shared: Arc::clone(&self.all).acquire_many_owned(kib).await.ok()?,
+                _own: own.any.acquire_many_owned(kib).await.ok()?,
+                _shared: Arc::clone(&self.all.any)
+                    .acquire_many_owned(kib)
+                    .await
+                    .ok()?,
             })
         };
         let room = timeout(PATIENCE, room).await;
         room.ok().flatten().ok_or(Refusal::Busy)
     }
 
-    fn own(&self, server: ServerId) -> Arc<Semaphore> {
+    fn own(&self, server: ServerId) -> Part {
         let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
         if each.len() >= REMEMBERED {
-            each.retain(|_, own| Arc::strong_count(own) > 1);
+            each.retain(|_, own| own.is_wanted());
         }
-        let own = each
-            .entry(server)
-            .or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_KIB)));
-        Arc::clone(own)
+        each.entry(server)
+            .or_insert_with(|| Part::of_kib(OF_ONE_KIB, SMALL_OF_ONE_KIB))
+            .clone()
     }
 }
 
@@ -173,7 +209,33 @@ mod tests {
             .read(server(1), in_pieces(BODY_MAX_BYTES + 4096, 4096))
             .await;
         assert_eq!(large.unwrap_err(), Refusal::TooLarge);
-        assert_eq!(bodies.all.available_permits(), ALL_KIB, "all is given back");
+        let left = [&bodies.all.any, &bodies.all.small].map(|part| part.available_permits());
+        assert_eq!(left, [ALL_KIB, ALL_SMALL_KIB], "all is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_that_hold_all_there_is_keep_out_no_small_request() {
+        let bodies = Bodies::default();
+        let mut held = Vec::new();
+        for number in 0..8 {
+            for _ in 0..4 {
+                let body = in_pieces(BODY_MAX_BYTES, BODY_MAX_BYTES);
+                held.push(bodies.read(server(number), body).await.unwrap());
+            }
+            // Nor with small ones: what is over is of the other kind, of which there is none.
+            for _ in 0..SMALL_OF_ONE_KIB / SMALL_MAX_KIB {
+                let body = in_pieces(SMALL_MAX_KIB * KIB, SMALL_MAX_KIB * KIB);
+                held.push(bodies.read(server(number), body).await.unwrap());
+            }
+            let more = bodies.read(server(number), in_pieces(10, 10)).await;
+            assert_eq!(more.unwrap_err(), Refusal::Busy);
+        }
+        let small = bodies.read(server(9), in_pieces(66_000, 66_000)).await;
+        assert!(small.is_ok());
+        let large = bodies
+            .read(server(9), in_pieces(1_000_000, 1_000_000))
+            .await;
+        assert_eq!(large.unwrap_err(), Refusal::Busy);
     }
 
     #[tokio::test(start_paused = true)]
@@ -184,11 +246,12 @@ mod tests {
             let body = in_pieces(BODY_MAX_BYTES, BODY_MAX_BYTES);
             held.push(bodies.read(server(1), body).await.unwrap());
         }
-        let one_more = bodies.read(server(1), in_pieces(10, 10)).await;
+        let body = || in_pieces(1_000_000, 1_000_000);
+        let one_more = bodies.read(server(1), body()).await;
         assert_eq!(one_more.unwrap_err(), Refusal::Busy);
-        assert!(bodies.read(server(2), in_pieces(10, 10)).await.is_ok());
+        assert!(bodies.read(server(2), body()).await.is_ok());
         held.pop();
-        assert!(bodies.read(server(1), in_pieces(10, 10)).await.is_ok());
+        assert!(bodies.read(server(1), body()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
