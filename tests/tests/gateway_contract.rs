@@ -103,8 +103,18 @@ async fn slow_real_openclaw_in_a_container_keeps_the_contract() {
         return;
     };
     if let Some(bench) = Bench::real_in_container(manifest).await {
-        channels::a_channel_hears_once_it_is_configured(&bench).await;
         sentences::all(&bench).await;
+    }
+}
+
+#[tokio::test]
+async fn slow_real_openclaw_in_a_container_has_its_channels() {
+    let Some(manifest) = manifest_from("TIDEPOOL_OPENCLAW_MANIFEST") else {
+        return;
+    };
+    if let Some(bench) = Bench::real_in_container(manifest).await {
+        channels::a_channel_hears_once_it_is_configured(&bench).await;
+        bench.end().await;
     }
 }
 

@@ -18,7 +18,9 @@ pub(crate) async fn a_channel_hears_once_it_is_configured(bench: &Bench) {
         let asked = client.post(&url).body("{}").send().await;
         asked.expect("an answer").status().as_u16()
     };
-    assert_eq!(hears().await, 404);
+    // Of what nobody hears it says 404, or 403 to who is not on its own machine, as nginx is not for a container.
+    let before = hears().await;
+    assert!([403, 404].contains(&before), "{before}");
     let slack = json!({ "enabled": true, "mode": "http", "botToken": "xoxb-1-2-3", "signingSecret": "abc" });
     let outcome = bench
         .apply(&json!({ "channels": { "slack": slack } }))
