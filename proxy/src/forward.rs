@@ -223,9 +223,6 @@ impl Forwarder {
             .iter()
             .partition(|target| self.breakers.is_open(&target.provider.name));
         let mut plan: Vec<_> = open.into_iter().chain(shut).collect();
-        if let Some(first) = plan.first() {
-            self.breakers.try_half_open(&first.provider.name);
-        }
         if let [only] = plan[..] {
             plan.push(only);
         }

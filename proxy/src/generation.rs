@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 use url::Url;
 
 use crate::{
@@ -17,14 +20,15 @@ use crate::{
 const ID: HeaderName = HeaderName::from_static("x-generation-id");
 const ID_MAX_BYTES: usize = 128;
 /// Before each time of asking: a generation that has just been broken off is not in the books at once.
-const PAUSES: [Duration; 5] = [
+const PAUSES: [Duration; 4] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
-    Duration::from_secs(8),
 ];
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
+/// At the same time, or who breaks many off has the books closed to everybody: more are estimated at once.
+static ASKING: Semaphore = Semaphore::const_new(32);
 /// Of an answer.
 const MAX_BYTES: usize = 256 * 1024;
 
@@ -64,6 +68,7 @@ impl Generation {
 
     /// What it came to; `None` if that is not known in time.
     pub(crate) async fn observed(&self) -> Option<Observed> {
+        let _asking = ASKING.try_acquire().ok()?;
         for pause in PAUSES {
             sleep(pause).await;
             match timeout(PATIENCE, self.ask()).await {
@@ -79,8 +84,11 @@ impl Generation {
         let Ok(mut answer) = self.client.get(&self.url, &self.headers).await else {
             return Told::NotYet;
         };
-        let is_there = answer.status.is_success();
-        if !is_there && answer.status != StatusCode::NOT_FOUND && !answer.status.is_server_error() {
+        let is_later = matches!(
+            answer.status,
+            StatusCode::NOT_FOUND | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        );
+        if answer.status.is_client_error() && !is_later {
             tracing::warn!(status = %answer.status, "OpenRouter does not say what a generation came to");
             return Told::Never;
         }

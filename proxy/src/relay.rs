@@ -41,6 +41,8 @@ use crate::{
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// For what is left of a stream that its client has left.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether the proxy is about to end.
+const CLOSED_EVERY: Duration = Duration::from_millis(200);
 
 /// What an answer looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,10 +185,22 @@ impl Relay {
             return account.settle(status, outcome, &observed);
         };
         account.over();
+        let closing = closed(self.drains.clone());
         self.drains.spawn(async move {
-            let told = generation.observed().await;
+            let told = tokio::select! {
+                told = generation.observed() => told,
+                // What is not known by now is estimated: the proxy is about to end.
+                () = closing => None,
+            };
             account.settle(status, outcome, told.as_ref().unwrap_or(&observed));
         });
+    }
+}
+
+/// Until nothing more is to be begun.
+async fn closed(drains: TaskTracker) {
+    while !drains.is_closed() {
+        tokio::time::sleep(CLOSED_EVERY).await;
     }
 }
 
@@ -246,7 +260,12 @@ impl Course {
         };
         // What did not come in time is estimated.
         drop(timeout(DRAIN, rest).await);
-        let (_rest, observed) = self.passage.finish();
+        self.account.over();
+        let (_rest, mut observed) = self.passage.finish();
+        drop(self.upstream);
+        if let Some(generation) = self.generation.filter(|_| !observed.exact) {
+            observed = generation.observed().await.unwrap_or(observed);
+        }
         self.account.settle(status, Outcome::ClientLeft, &observed);
     }
 }

@@ -17,12 +17,13 @@ mod idle;
 mod tests;
 mod transport;
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::time::Instant;
 use url::Url;
 
 pub(crate) use self::body::Incoming;
@@ -67,6 +68,10 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
 }
+
+/// A kept connection that is cut within so long was being closed when a request went into it. Later, somebody may have
+/// worked on the request.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Asks providers. Redirects are not followed: a key goes where the operator sent it.
 #[derive(Clone)]
@@ -132,14 +137,13 @@ impl Client {
         let origin = idle::origin(url);
         while let Some(transport) = self.idle.take(&origin) {
             let mut exchange = Exchange::new(transport, head.clone(), body.clone());
+            let begun = Instant::now();
             match exchange.run().await {
                 // It had been closed. What went out whole may have been heard, and is not said twice.
                 Err(_) if !exchange.is_sent() && exchange.is_unheard() => {}
                 Err(why) if exchange.is_unheard() => {
-                    return Err(NoAnswer {
-                        is_sent: false,
-                        why,
-                    });
+                    let is_sent = exchange.is_sent() && begun.elapsed() > CLOSING;
+                    return Err(NoAnswer { is_sent, why });
                 }
                 answered => return self.answer(exchange, answered, origin),
             }

@@ -15,7 +15,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use self::rig::{Rig, Row};
 
@@ -224,6 +224,22 @@ async fn a_client_that_leaves_is_a_row_with_an_estimate() {
     assert_eq!((row.outcome.as_str(), row.estimated), ("client_left", true));
     assert!(row.output > 0, "{row:?}");
     assert!(row.cost_microcents.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_busy_provider_is_asked_again_when_it_said() {
+    let rig = Rig::start().await;
+    let asked = json!({"model": "default", "messages": [{"role": "user", "content": "be busy"}]});
+    let begun = Instant::now();
+    let (status, answer) = rig.post("/v1/chat/completions", &asked).await;
+    assert_eq!((status, answer), (200, upstream::chat_body()));
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    let rows = rig.rows(2).await;
+    let outcomes: Vec<_> = rows
+        .iter()
+        .map(|row| (row.status, row.outcome.as_str()))
+        .collect();
+    assert_eq!(outcomes, [(429, "upstream_refused"), (200, "completed")]);
 }
 
 /// Asks by way of OpenRouter, and leaves when something has come.

@@ -5,7 +5,7 @@ use std::process::Command;
 use tidepool_coordinator::store::throwaway::Throwaway;
 use tidepool_tests::programs::program;
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "idle_rss_mib",
     "stream_rss_kib",
     "full_stream_rss_kib",
@@ -19,6 +19,8 @@ const NAMES: [&str; 14] = [
     "cpu_per_large_request_us",
     "cpu_per_event_us",
     "cpu_per_copied_event_us",
+    "saturated_requests_per_s",
+    "saturated_direct_requests_per_s",
     "requests_per_s_core",
 ];
 

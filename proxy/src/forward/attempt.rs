@@ -124,6 +124,7 @@ impl Forwarder {
             Refusal::NobodyAnswers
         })?;
         let mut account = self.open(question, target).await?;
+        self.breakers.try_half_open(&provider.name);
         let asked = self
             .client
             .post(&request.url, &request.headers, request.body);

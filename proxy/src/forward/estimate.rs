@@ -22,6 +22,8 @@ const PROMPT_TOKENS: u64 = 3;
 const MESSAGE_TOKENS: u64 = 4;
 /// Thoughts that only the provider can read: four bytes of base64 for three, of five to a token.
 const SEALED_BYTES_PER_TOKEN: u64 = 7;
+/// Where something is, is never longer.
+const NAME_MAX_BYTES: usize = 2048;
 /// What is for programs (a name of a kind, an id) is never longer; what is longer is read.
 const FOR_PROGRAMS_MAX_BYTES: usize = 128;
 
@@ -34,6 +36,7 @@ pub(crate) fn prompt_tokens(body: &[u8]) -> u64 {
         depth: 0,
         member: Member::Prompt,
         value: Text::Read,
+        payload: Payload::None,
     };
     let mut at = 0;
     while let Some(byte) = body.get(at) {
@@ -50,7 +53,11 @@ pub(crate) fn prompt_tokens(body: &[u8]) -> u64 {
                     walk.string(string);
                 }
             }
-            b'{' | b'[' => walk.depth += 1,
+            b'{' | b'[' => walk.open(),
+            b't' | b'f' | b'n' => {
+                walk.literal();
+                at += 3;
+            }
             b'}' | b']' => walk.close(),
             b'0'..=b'9' => {
                 let rest = body.get(at..).unwrap_or_default();
@@ -93,6 +100,17 @@ struct Walk {
     member: Member,
     /// What the next strings are, by the key before them.
     value: Text,
+    payload: Payload,
+}
+
+/// What a tool takes or gives, and schemas: whoever writes them names things as they like, and models read all of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Payload {
+    None,
+    /// If the next value is an object or a list.
+    Next,
+    /// Since so many are open.
+    Since(usize),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,6 +130,8 @@ enum Text {
     /// An image or a file, or where one is.
     Image,
     File,
+    /// Only an image or a file itself.
+    Data,
     Sealed,
     /// A word for programs.
     Ignored,
@@ -122,7 +142,8 @@ impl Text {
     fn of(key: &[u8]) -> Self {
         match key {
             b"role" => Self::Role,
-            b"image_url" | b"url" | b"data" => Self::Image,
+            b"image_url" => Self::Image,
+            b"data" => Self::Data,
             b"file_data" | b"file_url" | b"file_id" | b"fileUri" | b"file_uri" => Self::File,
             b"encrypted_content" | b"signature" | b"thoughtSignature" | b"redacted_thinking" => {
                 Self::Sealed
@@ -217,11 +238,22 @@ impl Walk {
                 | b"prompt_cache_retention" => Text::Ignored,
                 _ => Text::Read,
             };
-        } else if self.member == Member::Tools {
+        } else if self.member == Member::Tools || matches!(self.payload, Payload::Since(_)) {
             self.value = Text::Read;
             self.add(key);
         } else {
-            self.value = Text::of(key);
+            self.value = match key {
+                // Chat has the one inside the other.
+                b"url" if self.value == Text::Image => Text::Image,
+                b"url" => Text::Data,
+                _ => Text::of(key),
+            };
+            if matches!(
+                key,
+                b"input" | b"args" | b"response" | b"schema" | b"responseSchema"
+            ) {
+                self.payload = Payload::Next;
+            }
             let is_read = self.member == Member::Prompt && self.value == Text::Read;
             if is_read && !is_of_the_dialect(key) {
                 self.add(key);
@@ -229,8 +261,21 @@ impl Walk {
         }
     }
 
+    fn open(&mut self) {
+        if self.payload == Payload::Next {
+            self.payload = Payload::Since(self.depth);
+        }
+        if matches!(self.payload, Payload::Since(_)) {
+            self.tokens += 1;
+        }
+        self.depth += 1;
+    }
+
     fn close(&mut self) {
         self.depth = self.depth.saturating_sub(1);
+        if self.payload == Payload::Since(self.depth) {
+            self.payload = Payload::None;
+        }
         // The key before it was another object's.
         self.value = Text::Read;
     }
@@ -239,7 +284,10 @@ impl Walk {
         if self.member == Member::Other {
             return;
         }
-        let is_named = string.starts_with(b"http") || string.starts_with(b"gs:");
+        if self.payload == Payload::Next {
+            self.payload = Payload::None;
+        }
+        let is_name = string.len() <= NAME_MAX_BYTES && !string.starts_with(b"data:");
         match self.value {
             Text::Role | Text::Ignored if string.len() > FOR_PROGRAMS_MAX_BYTES => self.add(string),
             Text::Ignored => {}
@@ -253,11 +301,18 @@ impl Walk {
             Text::Sealed => {
                 self.tokens += packed_tokens(string, |bytes| bytes / SEALED_BYTES_PER_TOKEN);
             }
-            Text::Image if is_named => self.tokens += NAMED_IMAGE_TOKENS,
-            Text::File if is_named || string.len() <= FOR_PROGRAMS_MAX_BYTES => {
-                self.tokens += NAMED_FILE_TOKENS;
+            Text::Image if is_name => self.tokens += NAMED_IMAGE_TOKENS,
+            Text::File if is_name => self.tokens += NAMED_FILE_TOKENS,
+            Text::Image | Text::File | Text::Data => {
+                self.tokens += packed_tokens(string, blob_tokens);
             }
-            Text::Image | Text::File => self.tokens += packed_tokens(string, blob_tokens),
+        }
+    }
+
+    /// `true`, `false`, `null`.
+    fn literal(&mut self) {
+        if matches!(self.payload, Payload::Since(_)) {
+            self.tokens += 1;
         }
     }
 
@@ -416,6 +471,17 @@ mod tests {
             .map(|(n, word)| format!(r#""{word}{n}":1"#))
             .collect();
         let keys = keys.join(",");
+        let pieces = || {
+            text.as_bytes()
+                .chunks(100)
+                .map(|part| std::str::from_utf8(part).unwrap())
+        };
+        let words: Vec<_> = pieces().map(|part| format!(r#""{part}""#)).collect();
+        let words = words.join(",");
+        let ids: Vec<_> = pieces()
+            .map(|part| format!(r#"{{"id":"{part}"}}"#))
+            .collect();
+        let ids = ids.join(",");
         for body in [
             format!(r#"{{"inp\u0075t":"{text}"}}"#),
             format!(r#"{{"instruction\u0073":"{text}"}}"#),
@@ -433,6 +499,14 @@ mod tests {
             format!(r#"{{"input":[{{"text":"a","type":"text"}},"{text}"]}}"#),
             format!(r#"{{"messages":[{{"content":[{{"type":"tool_use","input":{{{keys}}}}}]}}]}}"#),
             format!(r#"{{"text":{{"format":{{"schema":{{"properties":{{{keys}}}}}}}}}}}"#),
+            format!(
+                r#"{{"messages":[{{"content":[{{"type":"tool_use","input":{{"url":"http {text}"}}}}]}}]}}"#
+            ),
+            format!(
+                r#"{{"messages":[{{"content":[{{"type":"tool_use","input":{{"type":[{words}]}}}}]}}]}}"#
+            ),
+            format!(r#"{{"contents":[{{"parts":[{{"functionCall":{{"args":[{ids}]}}}}]}}]}}"#),
+            format!(r#"{{"input":[{{"image_url":"http {text}"}}]}}"#),
             format!(r#"{{"tools":[{{"parameters":{{"properties":{{{keys}}}}}}}]}}"#),
         ] {
             let estimated = prompt_tokens(body.as_bytes());
@@ -442,6 +516,13 @@ mod tests {
                 &body[..60]
             );
         }
+        let brackets = vec!["[true,null,{}]"; 1000].join(",");
+        let brackets =
+            format!(r#"{{"contents":[{{"parts":[{{"functionCall":{{"args":[{brackets}]}}}}]}}]}}"#);
+        assert!(prompt_tokens(brackets.as_bytes()) > 4000);
+        // What was fetched is not what is fetched.
+        let fetched = r#"{"messages":[{"content":[{"type":"tool_use","input":{"url":"https://a.example/","file_id":"7"}}]}]}"#;
+        assert!(prompt_tokens(fetched.as_bytes()) < 40);
         let number = format!(r#"{{"tools":[{{"const":{}}}]}}"#, "1".repeat(10_000));
         assert!(prompt_tokens(number.as_bytes()) > 2000);
     }

@@ -92,6 +92,10 @@ async fn chat(
         "think" => std::future::pending().await,
         // The connection goes with the task that serves it, and nothing is printed.
         "hang up" => std::panic::resume_unwind(Box::new("hung up as asked for")),
+        "be busy" if memory.0.lock().unwrap().len() == 1 => {
+            let headers = [("retry-after", "1"), ("retry-after-ms", "300")];
+            (StatusCode::TOO_MANY_REQUESTS, headers, "{}").into_response()
+        }
         "be left" | "be unknown" => {
             let id = said.replace("be ", "gen-");
             let again = stream::repeat_with(|| Ok::<_, Infallible>(word("again "))).take(50);
