@@ -21,7 +21,10 @@ use std::{
 
 use nix::{ifaddrs::getifaddrs, net::if_::if_nameindex, sys::socket::SockaddrIn6};
 use tidepool_certs::secret_file;
-use tidepool_shared::{admission::Admission, user_data::UserData};
+use tidepool_shared::{
+    admission::{Admission, Cidr},
+    user_data::UserData,
+};
 use tokio::time::sleep;
 
 use crate::plain_http::{self, Bounds};
@@ -193,7 +196,10 @@ fn packet_filter(admission: Option<&Admission>) -> String {
     let Some(Admission { port, sources }) = admission else {
         return text;
     };
-    for source in sources {
+    // nftables takes no element that lies within another one, and with it nothing at all of what it is told.
+    let is_within = |one: &Cidr, other: &Cidr| other != one && other.covers(one);
+    let widest = |source: &&Cidr| !sources.iter().any(|other| is_within(source, other));
+    for source in sources.iter().filter(widest) {
         let family = if source.is_v4() { 4 } else { 6 };
         // Writing to a string cannot fail.
         _ = writeln!(
@@ -223,6 +229,35 @@ mod tests {
         assert!(text.contains("admitted6 { 2001:db8::/64 . 443 }"), "{text}");
         assert!(text.contains("main4 { 192.0.2.7/32 }"), "{text}");
         assert!(!packet_filter(None).contains("add element"));
+    }
+
+    #[test]
+    fn a_source_within_another_one_is_not_said_again() {
+        let sources = [
+            "203.0.113.7/32",
+            "203.0.113.0/24",
+            "203.0.113.7/32",
+            "198.51.100.1/32",
+            "2001:db8::1/128",
+            "2001:db8::/64",
+        ];
+        let admission = Admission {
+            port: 443,
+            sources: sources.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let text = packet_filter(Some(&admission));
+        let mains: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("add element inet tidepool main"))
+            .collect();
+        assert_eq!(
+            mains,
+            [
+                "add element inet tidepool main4 { 198.51.100.1/32 }",
+                "add element inet tidepool main4 { 203.0.113.0/24 }",
+                "add element inet tidepool main6 { 2001:db8::/64 }",
+            ]
+        );
     }
 
     #[test]

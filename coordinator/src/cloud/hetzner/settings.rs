@@ -19,7 +19,8 @@ pub struct HetznerSettings {
     pub token_file: PathBuf,
     /// Which deployment: two of them may share a Project and never touch each other's servers.
     pub env: String,
-    /// From where servers can be reached: the main servers' addresses.
+    /// From where servers can be reached: the main servers' addresses. A server learns them when it is made, so those of
+    /// main servers to come are better named before.
     pub admitted: Vec<Cidr>,
     /// The one port of a server that can be reached.
     pub edge_port: u16,
